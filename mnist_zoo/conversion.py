@@ -1,0 +1,397 @@
+"""Weights of torchvision and of the reports, carried onto our networks and back.
+
+Names are compared, never positions. What happened to every tensor is told in a
+`ConversionReport`. The rules where shapes differ:
+
+- A head of another number of classes cannot be carried over: it is drawn anew or kept.
+- A stem that saw RGB and is to see grey is summed over its input channels, so that a grey
+  picture gives the logits that three equal channels gave.
+- A stem that saw grey and is to see RGB gets 1/4, 1/2 and 1/4 of the grey kernel: near to
+  the weights of luminance, and exact in binary, so that the sum gives it back bit for bit.
+- A smaller square kernel takes the centre of a larger one; a larger one is the smaller
+  with zeros around it, which at the same stride computes the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "ConversionError",
+    "ConversionReport",
+    "TensorReport",
+    "from_torchvision",
+    "to_torchvision",
+]
+
+Source: TypeAlias = nn.Module | Mapping[str, Tensor] | Enum | str | os.PathLike[str]
+"""A network, its state dict, a member of a torchvision weights enum, or a checkpoint file."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+THOP_BUFFERS = ("total_ops", "total_params")
+GREY_TO_RGB = (0.25, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """What happened to one tensor.
+
+    Attributes:
+        name: Its name in the network, or in the source if the network has no place for it.
+        action: ``"copied"``; ``"adapted"``, to another shape; ``"skipped"``, not carried
+            over; ``"missing"``, not in the source, so that the network's own stays.
+        note: How it was adapted, or why it was not carried over.
+        fatal: Whether a strict conversion refuses it.
+    """
+
+    name: str
+    action: Literal["copied", "adapted", "skipped", "missing"]
+    note: str = ""
+    fatal: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class ConversionReport:
+    """What happened to every tensor of a network and of the source; its repr is a table."""
+
+    tensors: tuple[TensorReport, ...]
+
+    def names(self, action: str) -> tuple[str, ...]:
+        """The names of the tensors to which this happened."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.action == action)
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        """Names of the tensors carried over as they were."""
+        return self.names("copied")
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """Names of the tensors carried over into another shape."""
+        return self.names("adapted")
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of the tensors not carried over."""
+        return self.names("skipped")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the network's tensors that the source lacks."""
+        return self.names("missing")
+
+    def __repr__(self) -> str:
+        counts = Counter(tensor.action for tensor in self.tensors)
+        actions = ("copied", "adapted", "skipped", "missing")
+        lines = [", ".join(f"{counts[action]} {action}" for action in actions)]
+        told = [tensor for tensor in self.tensors if tensor.action != "copied"]
+        width = max((len(tensor.name) for tensor in told), default=0)
+        lines += [f"  {t.action:<8} {t.name:<{width}}  {t.note}".rstrip() for t in told]
+        return "\n".join(lines)
+
+
+class ConversionError(ValueError):
+    """The source does not fit the network, which is as it was.
+
+    Attributes:
+        report: What would have happened to every tensor; empty if the source was unreadable.
+    """
+
+    def __init__(self, message: str, report: ConversionReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report or ConversionReport(())
+
+
+def from_torchvision(
+    model: nn.Module,
+    source: Source,
+    *,
+    head: Literal["reset", "keep"] = "reset",
+    strict: bool = True,
+) -> ConversionReport:
+    """Copies the weights of a torchvision network, or of any checkpoint of ours, into a network.
+
+    Tensors go by name. The prefixes ``module.``, ``_orig_mod.`` and ``model.`` and thop's
+    ``total_ops`` and ``total_params`` are dropped; the layout ``net.<group>.<block>`` of the
+    report on ResNet-18 with and without residual connections is read too. The stem (the
+    first convolution) adapts as this module's docstring says.
+
+    Args:
+        model: The network; its tensors are filled in place.
+        source: A network, its state dict, a member of a torchvision weights enum (which is
+            downloaded, and its hash checked), or a file: safetensors, or a state dict saved
+            by ``torch.save``. No pickled code runs.
+        head: What becomes of the head (the last linear layer) where the source's has another
+            size: drawn anew, or kept as it is.
+        strict: Whether every tensor of the network must be found and every tensor of the
+            source used. If not, what fits is copied and the report tells the rest.
+
+    Returns:
+        What happened to every tensor.
+
+    Raises:
+        ConversionError: If the source does not fit or cannot be read; nothing is copied.
+        FileNotFoundError: If the file does not exist, or cannot be downloaded.
+        TypeError: If the source is none of the above.
+        ValueError: If `head` is neither ``"reset"`` nor ``"keep"``.
+    """
+    if head not in ("reset", "keep"):
+        raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
+    target = {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
+    given, reports = _rename(_read(source), target)
+    stem, last = _stem_and_head(model)
+    resized = any(
+        name.rpartition(".")[0] == last and name in given and given[name].shape != tensor.shape
+        for name, tensor in target.items()
+    )
+    fate = "drawn anew" if head == "reset" else "kept as it is"
+    values: dict[str, Tensor] = {}
+
+    for name, tensor in target.items():
+        value = given.pop(name, None)
+        if value is None:
+            counter = name.endswith("num_batches_tracked")  # old checkpoints lack it
+            reports.append(TensorReport(name, "missing", "not in the source", fatal=not counter))
+        elif resized and name.rpartition(".")[0] == last:
+            reports.append(TensorReport(name, "skipped", f"{_shapes(value, tensor)}; {fate}"))
+        elif value.shape == tensor.shape:
+            values[name] = value
+            reports.append(TensorReport(name, "copied"))
+        elif name == f"{stem}.weight" and (adapted := _adapt_stem(value, tensor)):
+            values[name], how = adapted
+            reports.append(TensorReport(name, "adapted", f"{_shapes(value, tensor)}; {how}"))
+        else:
+            note = f"{_shapes(value, tensor)}; the shapes must be equal"
+            reports.append(TensorReport(name, "skipped", note, fatal=True))
+    for name in given:
+        reports.append(TensorReport(name, "skipped", "no such tensor in the network", fatal=True))
+
+    report = ConversionReport(tuple(reports))
+    fatal = [f"  {t.name}: {t.note}" for t in report.tensors if t.fatal]
+    if strict and fatal:
+        more = [f"  and {len(fatal) - 8} more, all in this error's `report`"] * (len(fatal) > 8)
+        message = "\n".join([f"`source` must fit {type(model).__name__}:", *fatal[:8], *more])
+        raise ConversionError(message, report)
+    with torch.no_grad():
+        for name, value in values.items():
+            target[name].copy_(value)
+        if resized and head == "reset":
+            cast(nn.Linear, model.get_submodule(cast(str, last))).reset_parameters()
+    return report
+
+
+def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tensor]:
+    """The weights of one of our ResNets as a state dict that torchvision's loads strictly.
+
+    ``torchvision.models.resnet18(num_classes=10).load_state_dict(to_torchvision(resnet18()))``
+
+    Only tensors are carried: a network with another stem, activation, or without residual
+    sums needs the same change in torchvision's to compute the same.
+
+    Args:
+        model: A ResNet whose tensors torchvision's has too: without conv bias or block norm.
+        in_channels: Channels of torchvision's stem. A grey stem is spread over three (see
+            this module's docstring), an RGB stem summed into one.
+
+    Returns:
+        The tensors by torchvision's names, in its order; they share the model's memory,
+        but for an adapted stem.
+
+    Raises:
+        ConversionError: If a tensor has no place in torchvision's ResNet or the stem cannot
+            be adapted.
+    """
+    state = {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
+    strange = [name for name in state if not TORCHVISION_RESNET.fullmatch(name)]
+    if strange or "conv1.weight" not in state:
+        what = ", ".join(strange[:3]) or "no conv1.weight"
+        raise ConversionError(
+            f"`model` ({type(model).__name__}) must have the tensors of a torchvision ResNet; "
+            f"it has {what}"
+        )
+    stem = state["conv1.weight"]
+    wanted = stem.new_empty((stem.shape[0], in_channels, *stem.shape[2:]), device="meta")
+    if stem.shape != wanted.shape:
+        adapted = _adapt_stem(stem, wanted)
+        if adapted is None:
+            raise ConversionError(
+                f"`in_channels` (={in_channels}) must be 1, 3 or the stem's {stem.shape[1]}"
+            )
+        state["conv1.weight"] = adapted[0]
+    return state
+
+
+TORCHVISION_RESNET = re.compile(
+    r"conv1\.weight|bn1\.\w+|fc\.(weight|bias)|"
+    r"layer[1-4]\.\d+\.(conv[123]\.weight|bn[123]\.\w+|downsample\.0\.weight|downsample\.1\.\w+)"
+)
+
+
+def _from_thop(name: str) -> bool:
+    return name.rpartition(".")[2] in THOP_BUFFERS
+
+
+def _shapes(value: Tensor, tensor: Tensor) -> str:
+    return f"{tuple(value.shape)} → {tuple(tensor.shape)}"
+
+
+def _stem_and_head(model: nn.Module) -> tuple[str | None, str | None]:
+    """The names of the first convolution and of the last linear layer."""
+    names = [(name, type(module)) for name, module in model.named_modules()]
+    convs = [name for name, kind in names if issubclass(kind, nn.Conv2d)]
+    linears = [name for name, kind in names if issubclass(kind, nn.Linear)]
+    return (convs[0] if convs else None), (linears[-1] if linears else None)
+
+
+def _adapt_stem(weight: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
+    """The stem's weight in the target's shape, and in words how; None if there is no rule."""
+    (out, channels, height, width), (new_out, new_channels, *kernel) = weight.shape, target.shape
+    margin, odd = divmod(kernel[0] - height, 2)
+    if out != new_out or odd or height != width or kernel[0] != kernel[1]:
+        return None
+    steps = []
+    if margin:
+        weight = F.pad(weight, [margin] * 4)
+        steps.append(f"zeros around {height}×{width}" if margin > 0 else f"centre of {height}×{width}")
+    if new_channels == 1 and channels > 1:
+        weight = weight.sum(dim=1, keepdim=True)
+        steps.append(f"summed over {channels} channels")
+    elif new_channels == 3 and channels == 1:
+        weight = weight * weight.new_tensor(GREY_TO_RGB).view(1, 3, 1, 1)
+        steps.append("spread over RGB as 1/4, 1/2, 1/4")
+    elif new_channels != channels:
+        return None
+    return weight, ", ".join(steps)
+
+
+def _rename(
+    state: Mapping[str, Any], target: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[TensorReport]]:
+    """The source's tensors by the network's names, and what was dropped on the way."""
+    names = {name: _strip_prefixes(name, target) for name in state}
+    if any(name.startswith("net.0.0.") for name in names.values()):
+        names = {name: _from_net_layout(short) for name, short in names.items()}
+    renamed: dict[str, Tensor] = {}
+    dropped = []
+    for name, short in names.items():
+        if _from_thop(name):
+            dropped.append(TensorReport(name, "skipped", "a counter left by thop"))
+        elif not isinstance(state[name], Tensor):
+            dropped.append(TensorReport(name, "skipped", "not a tensor", fatal=True))
+        elif short in renamed:
+            raise ConversionError(f"the source has two tensors for {short}, one of them {name}")
+        else:
+            renamed[short] = state[name]
+    return renamed, dropped
+
+
+def _strip_prefixes(name: str, target: Mapping[str, Tensor]) -> str:
+    while name not in target and name.startswith(PREFIXES):
+        name = name.partition(".")[2]
+    return name
+
+
+NET_LAYOUT = (
+    (re.compile(r"net\.0\.0\."), "conv1."),
+    (re.compile(r"net\.0\.1\."), "bn1."),
+    (re.compile(r"net\.7\."), "fc."),
+    (re.compile(r"net\.([1-4])\.(\d+)\.shortcut\."), r"layer\1.\2.downsample.0."),
+    (re.compile(r"net\.([1-4])\.(\d+)\.bn3\."), r"layer\1.\2.downsample.1."),
+    (re.compile(r"net\.([1-4])\.(\d+)\."), r"layer\1.\2."),
+)
+
+
+def _from_net_layout(name: str) -> str:
+    """The name in torchvision's layout of a tensor in the report's ``net.*`` layout."""
+    for pattern, replacement in NET_LAYOUT:
+        if pattern.match(name):
+            return pattern.sub(replacement, name, count=1)
+    return name
+
+
+def _read(source: Source) -> Mapping[str, Any]:
+    """The state dict of any source."""
+    if isinstance(source, nn.Module):
+        return source.state_dict()
+    if isinstance(source, Enum) and hasattr(source.value, "url"):
+        return _read_torchvision(source)
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(source))
+    if isinstance(source, Mapping):
+        return _unwrap(source)
+    raise TypeError(
+        f"`source` (={source!r:.80}) must be a network, a state dict, a torchvision weights "
+        "enum member or a file"
+    )
+
+
+def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict inside a training checkpoint, where it lies under a usual key."""
+    for key in WRAPPERS:
+        if isinstance(inner := state.get(key), Mapping):
+            return inner
+    return state
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    """The state dict in a file, read without running any code it may hold."""
+    if not path.exists():
+        raise FileNotFoundError(f"no such checkpoint file: '{path}'")
+    if path.is_dir():
+        raise ConversionError(f"'{path}' must be a checkpoint file; it is a directory")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        mmap = zipfile.is_zipfile(path)  # files in torch's older format cannot be mapped
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:
+        raise ConversionError(
+            f"'{path}' must hold a state dict saved by torch.save, or be a .safetensors file; "
+            f"reading it without running its code failed: {error}"
+        ) from error
+    if not isinstance(state, Mapping):
+        raise ConversionError(f"'{path}' must hold a state dict; it holds a {type(state).__name__}")
+    return _unwrap(state)
+
+
+def _read_torchvision(member: Any) -> Mapping[str, Any]:
+    """The state dict of torchvision's weights, from torch.hub's cache or by download."""
+    url: str = member.value.url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if path.exists():
+        _check_hash(path)
+        return _read_file(path)
+    try:
+        state: Mapping[str, Any] = member.get_state_dict(check_hash=True, weights_only=True)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"cannot download {url} ({error}); fetch it on another machine and put it at '{path}'"
+        ) from error
+    return state
+
+
+def _check_hash(path: Path) -> None:
+    """Raises ConversionError unless the file's SHA-256 begins as its name says it does."""
+    stated = path.stem.rpartition("-")[2]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(stated):
+        raise ConversionError(
+            f"'{path}' must have the SHA-256 {stated}…, it has {found}; delete it and fetch it anew"
+        )

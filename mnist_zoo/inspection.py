@@ -1,0 +1,643 @@
+"""Tables and costs of any network, without touching it.
+
+`summary` and `profile` run on a structural copy whose tensors hold no data, so the
+network's weights, modes, hooks and statistics, and the random state, stay as they are,
+and a large picture costs no more than a small one. torchsummary prints the table and thop
+counts the multiply-accumulates; what they cannot see is added here: parameters of any
+name, each once however often it is shared, and outputs of any nesting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import random
+import sys
+import warnings
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import import_module
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .registry import get_model
+
+__all__ = [
+    "Comparison",
+    "ComparisonRow",
+    "LayerProfile",
+    "ModelSummary",
+    "Profile",
+    "SummaryRow",
+    "compare",
+    "profile",
+    "summary",
+]
+
+Size: TypeAlias = tuple[int, ...]
+Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None
+"""What to feed: a shape without the batch, several of them, tensors, or None for `input_size`."""
+
+MB = 1024**2
+
+
+# --- the structural copy -------------------------------------------------------------------
+
+
+class _DataFreeCopies(TorchFunctionMode):
+    """Inside it, `copy.deepcopy` copies a tensor's shape, type and device-free place only."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.__deepcopy__:
+            tensor, memo = args
+            memo[id(tensor)] = _to_meta(tensor)
+            return memo[id(tensor)]
+        if func is Tensor.clone:  # how a Parameter copies its data
+            return _to_meta(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+
+
+def _structural_copy(model: nn.Module) -> nn.Module:
+    """The network without data and hooks: its modules, modes, and tensors on device meta."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(f"`model` must be initialised; {name} waits for a first forward")
+    hooks = [key for key in vars(nn.Module()) if "_hooks" in key]
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        memo.update({id(getattr(module, key)): OrderedDict() for key in hooks})
+    try:
+        with _DataFreeCopies():
+            return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TypeError(f"`model` ({type(model).__name__}) cannot be copied: {error}") from error
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Restores the random state of Python, NumPy and torch, whatever a forward draws."""
+    numpy = sys.modules.get("numpy")
+    python_state = random.getstate()
+    numpy_state = numpy.random.get_state() if numpy else None
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            if numpy:
+                numpy.random.set_state(numpy_state)
+
+
+def _meta_inputs(model: nn.Module, inputs: Inputs, batch: int) -> tuple[Tensor, ...]:
+    """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
+    if inputs is None:
+        inputs = getattr(model, "input_size", None)
+        if inputs is None:
+            raise ValueError(f"`input_size` must be given: {type(model).__name__} states none")
+    if isinstance(inputs, Tensor):
+        return (inputs.detach().to("meta"),)
+    if all(isinstance(item, Tensor) for item in inputs) and len(inputs) > 0:
+        return tuple(item.detach().to("meta") for item in inputs)
+    sizes = [inputs] if all(isinstance(item, int) for item in inputs) else inputs
+    dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    dtype = dtypes[0] if dtypes else None
+    for size in sizes:
+        if isinstance(size, Tensor) or not all(isinstance(n, int) and n > 0 for n in size):
+            raise ValueError(
+                f"`input_size` (={inputs!r:.80}) must be a shape (C, H, W) of whole numbers of at "
+                "least 1, several of them, or tensors"
+            )
+    return tuple(torch.empty(batch, *size, dtype=dtype, device="meta") for size in sizes)
+
+
+# --- running it ----------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Call:
+    """A module that is running."""
+
+    module: nn.Module
+    inputs: Any
+    is_layer: bool
+    told: bool = False
+
+
+class _Run:
+    """One forward of a structural copy, followed module by module.
+
+    Attributes:
+        names: The name of every module.
+        stack: The modules that are running, innermost last.
+    """
+
+    def __init__(
+        self, twin: nn.Module, on_return: Callable[[nn.Module, Any], None] | None = None
+    ) -> None:
+        self.names = {module: name for name, module in twin.named_modules()}
+        self.stack: list[_Call] = []
+        self.on_return = on_return
+        for module in self.names:
+            module.register_forward_pre_hook(self._enter)
+            module.register_forward_hook(self._leave)
+        forward = twin.forward
+
+        def forward_on_meta(*inputs: Any) -> Any:
+            with torch.device("meta"):  # also what the network creates as it runs
+                return forward(*inputs)
+
+        twin.forward = forward_on_meta
+
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        self.stack.append(_Call(module, inputs, _is_layer(module)))
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        while self.stack.pop().module is not module:
+            pass  # calls whose error the network caught itself
+        if self.on_return is not None:
+            self.on_return(module, output)
+
+    @contextlib.contextmanager
+    def errors_named(self) -> Iterator[None]:
+        """Raises an error of the network again, with the layer in which it happened."""
+        try:
+            with torch.no_grad(), _random_state_kept():
+                yield
+        except Exception as error:
+            if not self.stack:
+                raise
+            call = self.stack[-1]
+            name = self.names[call.module] or "the network itself"
+            given = [tuple(t.shape) for t in _tensors(call.inputs)]
+            raise RuntimeError(
+                f"`model` failed in layer '{name}' ({type(call.module).__name__}), "
+                f"given {', '.join(map(str, given)) or 'no tensor'}: {error}"
+            ) from error
+
+
+# --- summary -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One call of a module.
+
+    Attributes:
+        name: The module's name in the network, such as ``"layer1.0.conv1"``.
+        type: The name of its class.
+        output_shape: Shape of its output with -1 for the batch; a tuple of shapes where it
+            returns several tensors.
+        params: Number of parameters that it owns and no row before it has counted.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[Any, ...]
+    params: int
+
+
+@dataclass(frozen=True, repr=False)
+class ModelSummary:
+    """The table of a network; ``str()`` is the text, notebooks show it as HTML.
+
+    Attributes:
+        model: Name of the network's class.
+        rows: The calls of its modules in order, without the network itself.
+        total_params: Number of its parameters, each once, whether or not a row has them.
+        trainable_params: Number of those that require a gradient.
+        input_bytes: Size of one input.
+        forward_backward_bytes: Size of all outputs and their gradients for one input.
+        params_bytes: Size of the parameters.
+        idle: Names of the parameters that no row has: those of modules that were not
+            called, and the network's own.
+    """
+
+    model: str
+    rows: tuple[SummaryRow, ...]
+    total_params: int
+    trainable_params: int
+    input_bytes: int
+    forward_backward_bytes: int
+    params_bytes: int
+    idle: tuple[str, ...]
+
+    @property
+    def non_trainable_params(self) -> int:
+        """Number of parameters that require no gradient."""
+        return self.total_params - self.trainable_params
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the input, the outputs with their gradients, and the parameters."""
+        return self.input_bytes + self.forward_backward_bytes + self.params_bytes
+
+    def __str__(self) -> str:
+        rule = "-" * 64
+        lines = [
+            *_rows_by_torchsummary(self.rows),
+            "=" * 64,
+            f"Total params: {self.total_params:,}",
+            f"Trainable params: {self.trainable_params:,}",
+            f"Non-trainable params: {self.non_trainable_params:,}",
+            rule,
+            f"Input size (MB): {self.input_bytes / MB:0.2f}",
+            f"Forward/backward pass size (MB): {self.forward_backward_bytes / MB:0.2f}",
+            f"Params size (MB): {self.params_bytes / MB:0.2f}",
+            f"Estimated Total Size (MB): {self.total_bytes / MB:0.2f}",
+            rule,
+        ]
+        if self.idle:
+            more = f" and {len(self.idle) - 4} more" if len(self.idle) > 4 else ""
+            lines.append(f"In no row: {', '.join(self.idle[:4])}{more}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<ModelSummary of {self.model}: {self.total_params:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        cells = [("Layer", "Type", "Output shape", "Parameters")]
+        cells += [(r.name, r.type, str(list(r.output_shape)), f"{r.params:,}") for r in self.rows]
+        cells += [("all", self.model, "", f"{self.total_params:,}")]
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False) -> ModelSummary:
+    """Prints torchsummary's table of a network and returns it.
+
+    The network is not touched: it is a data-free copy of it that runs, in the modes the
+    network is in.
+
+    Args:
+        model: Any network.
+        input_size: The shape of one input without the batch, such as (C, H, W); a list of
+            shapes for several inputs; or a batch of each input as tensors, whose form is
+            used. By default the network's own `input_size`.
+        quiet: Whether not to print.
+
+    Returns:
+        The table: rows, totals and sizes.
+
+    Raises:
+        ValueError: If `input_size` is missing or no shape, or the network is lazy.
+        TypeError: If `model` is not a network or cannot be copied.
+        RuntimeError: If the network cannot process the input; the message names the layer.
+
+    Source:
+        torchsummary 1.5.1, whose table it is.
+    """
+    twin = _structural_copy(model)
+    inputs = _meta_inputs(twin, input_size, batch=2)  # torchsummary's batch: BatchNorm takes it
+    rows: list[SummaryRow] = []
+    seen: set[nn.Parameter] = set()
+    output_bytes = 0
+
+    def add_row(module: nn.Module, output: Any) -> None:
+        nonlocal output_bytes
+        if isinstance(module, (nn.Sequential, nn.ModuleList)) or (module is twin and rows):
+            return
+        own = set(module.parameters(recurse=False)) - seen
+        seen.update(own)
+        outputs = _tensors(output)
+        output_bytes += sum(map(_bytes_of_one, outputs))
+        shapes = tuple((-1, *t.shape[1:]) for t in outputs)
+        shape = shapes[0] if isinstance(output, Tensor) else shapes
+        params = sum(p.numel() for p in own)
+        rows.append(SummaryRow(run.names[module], type(module).__name__, shape, params))
+
+    run = _Run(twin, add_row)
+    with run.errors_named():
+        twin(*inputs)
+
+    parameters = list(twin.parameters())
+    table = ModelSummary(
+        model=type(twin).__name__,
+        rows=tuple(rows),
+        total_params=sum(p.numel() for p in parameters),
+        trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
+        input_bytes=sum(map(_bytes_of_one, inputs)),
+        forward_backward_bytes=2 * output_bytes,  # the outputs and their gradients
+        params_bytes=sum(p.nbytes for p in parameters),
+        idle=tuple(name for name, p in twin.named_parameters() if p not in seen),
+    )
+    if not quiet:
+        print(table)
+    return table
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _bytes_of_one(batch: Tensor) -> int:
+    """The bytes of one element of a batch."""
+    return batch[:1].nbytes if batch.dim() else batch.nbytes
+
+
+def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
+    """The lines that torchsummary prints, down to the last row.
+
+    torchsummary itself can run neither data-free tensors nor nested outputs, and counts
+    shared parameters at every call; so it is given the recorded calls to print.
+    """
+    from torchsummary import summary as print_table
+
+    class Replay(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = nn.ModuleList(_replayed(row) for row in rows)
+
+        def forward(self, x: Tensor) -> None:
+            for call in self.calls:
+                call(x)
+
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        _random_state_kept(),
+        torch.device("cpu"),
+    ):
+        print_table(Replay(), (1,), device="cpu")
+    return printed.getvalue().splitlines()[: 3 + len(rows)]
+
+
+def _replayed(row: SummaryRow) -> nn.Module:
+    """A module of the row's type name, output shape and number of parameters."""
+    nested = not row.output_shape or isinstance(row.output_shape[0], tuple)
+    shapes = row.output_shape if nested else (row.output_shape,)
+    outputs = tuple(torch.empty(2, *shape[1:], device="meta") for shape in shapes)
+    output = outputs if nested else outputs[0]
+    call: nn.Module = type(row.type, (nn.Module,), {"forward": lambda self, x: output})()
+    call.weight = nn.Parameter(torch.empty(row.params, device="meta"))
+    return call
+
+
+# --- profile -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """The cost of one layer, a module without modules inside.
+
+    Attributes:
+        type: The name of its class.
+        macs: Multiply-accumulates of all its calls, as thop counts them.
+        params: Number of parameters that it owns.
+    """
+
+    type: str
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True, repr=False)
+class Profile:
+    """The cost of one forward; unpacks as ``macs, params``, like thop's; its repr is a table.
+
+    Attributes:
+        model: Name of the network's class.
+        input_shapes: Shapes of the inputs, with the batch.
+        macs: Multiply-accumulates, as thop counts them.
+        params: Number of parameters, each once.
+        flops: Floating-point operations of its convolutions and matrix products, as
+            `torch.utils.flop_counter` counts them: two a multiply-accumulate.
+        by_layer: The cost of every layer, by name; a shared layer stands under its first.
+        uncounted: What computes and thop has no rule for, with the number of calls: types
+            of layers, and operations called as functions.
+    """
+
+    model: str
+    input_shapes: tuple[Size, ...]
+    macs: int
+    params: int
+    flops: int
+    by_layer: dict[str, LayerProfile]
+    uncounted: dict[str, int]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.macs, self.params))
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(map(str, self.input_shapes))
+        lines = [
+            f"{self.model} on {shapes}: {self.macs:,} MACs, {self.flops:,} FLOPs, "
+            f"{self.params:,} parameters",
+        ]
+        groups: dict[str, list[LayerProfile]] = {}
+        for name, layer in self.by_layer.items():
+            groups.setdefault(name.partition(".")[0], []).append(layer)
+        cells = [
+            (name, f"{sum(p.macs for p in part):,}", f"{sum(p.params for p in part):,}")
+            for name, part in groups.items()
+        ]
+        lines += _aligned([("", "MACs", "parameters"), *cells])
+        if self.uncounted:
+            told = ", ".join(f"{name} ×{calls}" for name, calls in self.uncounted.items())
+            lines.append(f"no rule in thop: {told}")
+        return "\n".join(lines)
+
+
+class _Uncounted(TorchDispatchMode):
+    """Counts what computes outside the layers for which thop has a rule."""
+
+    def __init__(self, run: _Run, rules: Mapping[type, Any]) -> None:
+        super().__init__()
+        self.run = run
+        self.rules = rules
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        of_the_network = any(t.is_meta for t in _tensors((args, kwargs)))  # thop counts on the CPU
+        if of_the_network and self.run.stack and not func.is_view:
+            self._count(func.overloadpacket.__name__.strip("_"))
+        return func(*args, **(kwargs or {}))
+
+    def _count(self, operation: str) -> None:
+        call = self.run.stack[-1]
+        if any(type(outer.module) in self.rules for outer in self.run.stack if outer.is_layer):
+            return
+        if not call.is_layer:
+            self.calls[operation] += 1
+        elif not call.told:
+            call.told = True
+            self.calls[type(call.module).__name__] += 1
+
+
+def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
+    """Counts multiply-accumulates by thop, FLOPs by torch, and parameters, each once.
+
+    The network is not touched: it is a data-free copy of it that runs, in eval mode.
+
+    Args:
+        model: Any network.
+        inputs_or_size: What it is fed: the shape of one input without the batch, such as
+            (C, H, W), or a list of shapes, with a batch of 1; or tensors, whose form is
+            used. By default the network's own `input_size`.
+
+    Returns:
+        The cost, which unpacks as ``macs, params``.
+
+    Raises:
+        ValueError: If the inputs are missing or no shape, or the network is lazy.
+        TypeError: If `model` is not a network or cannot be copied.
+        RuntimeError: If the network cannot process the input; the message names the layer.
+
+    Source:
+        thop 0.1.1, whose rules count; it calls MACs what others halve FLOPs to get.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    thop = _import_thop()
+    twin = _structural_copy(model)
+    inputs = _meta_inputs(twin, inputs_or_size, batch=1)
+    visits: Counter[nn.Module] = Counter()  # thop hooks a shared module once a visit
+    twin.apply(lambda module: visits.update([module]))
+    run = _Run(twin)
+    uncounted = _Uncounted(run, thop.register_hooks)
+    with run.errors_named(), FlopCounterMode(display=False) as flops, uncounted:
+        total, _, layers = thop.profile(twin, inputs, verbose=False, ret_layer_info=True)
+
+    macs = {"": total, **_flatten(layers)}
+    by_layer = {
+        name: LayerProfile(
+            type(module).__name__,
+            round(macs.get(name, 0) / visits[module]),
+            sum(p.numel() for p in module.parameters(recurse=False)),
+        )
+        for name, module in twin.named_modules()
+        if _is_layer(module)
+    }
+    return Profile(
+        model=type(twin).__name__,
+        input_shapes=tuple(tuple(t.shape) for t in inputs),
+        macs=sum(layer.macs for layer in by_layer.values()),
+        params=sum(p.numel() for p in twin.parameters()),
+        flops=flops.get_total_flops(),
+        by_layer=by_layer,
+        uncounted=dict(uncounted.calls),
+    )
+
+
+def _import_thop() -> Any:
+    """thop's module of rules, imported without its warning about distutils."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return import_module("thop.profile")
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+def _flatten(layers: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The counts in thop's nested table, by the module's whole name."""
+    flat: dict[str, float] = {}
+    for name, (macs, _, inside) in layers.items():
+        flat[prefix + name] = macs
+        flat.update(_flatten(inside, f"{prefix}{name}."))
+    return flat
+
+
+# --- comparison ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """The cost of one network: see `Profile`; ``size_bytes`` is that of its state dict."""
+
+    name: str
+    params: int
+    macs: int
+    flops: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Networks side by side; ``str()`` is a table, `markdown` another, `rows` the numbers."""
+
+    rows: tuple[ComparisonRow, ...]
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        head = ("network", "parameters", "MACs", "FLOPs", "size (MB)")
+        return [head] + [
+            (r.name, f"{r.params:,}", f"{r.macs:,}", f"{r.flops:,}", f"{r.size_bytes / MB:.2f}")
+            for r in self.rows
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(_aligned(self._cells()))
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        head, *body = ["| " + " | ".join(cells) + " |" for cells in self._cells()]
+        return "\n".join([head, "|---|---:|---:|---:|---:|", *body])
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+
+def compare(models: Sequence[nn.Module | str], inputs_or_size: Inputs = None) -> Comparison:
+    """Profiles several networks and puts them side by side.
+
+    Args:
+        models: Networks, or names of `list_models`.
+        inputs_or_size: What each is fed, as in `profile`; by default its own `input_size`.
+
+    Returns:
+        A table of parameters, MACs, FLOPs, and the size of the state dict.
+
+    Raises:
+        ValueError: If a name is unknown, or as `profile` does.
+        TypeError: As `profile` does.
+        RuntimeError: As `profile` does.
+    """
+    rows = []
+    for item in models:
+        name, model = (item, get_model(item)) if isinstance(item, str) else (_name(item), item)
+        cost = profile(model, inputs_or_size)
+        size = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
+        rows.append(ComparisonRow(name, cost.params, cost.macs, cost.flops, size))
+    return Comparison(tuple(rows))
+
+
+def _name(model: nn.Module) -> str:
+    return type(model).__name__
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text with the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in cells
+    ]

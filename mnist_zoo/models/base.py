@@ -1,0 +1,145 @@
+"""What every classifier here offers, and how a factory builds one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks import check_positive, no_random_init
+from ..conversion import Source, from_torchvision
+
+Weights: TypeAlias = Source | Literal["imagenet"] | None
+"""What a factory's ``weights`` takes: None (random), ``"imagenet"``, or any source of a conversion."""
+
+
+@torch.fx.wrap  # one node of a symbolic trace, whose check still runs
+@torch.jit.script_if_tracing  # type: ignore[no-untyped-call]  # a jit trace keeps the check, too
+def check_input(x: Tensor, channels: int, size: int) -> Tensor:
+    """Returns x, a batch (N, channels, size, size); size 0 stands for any.
+
+    Raises:
+        ValueError: If x has another rank, channel count or size.
+    """
+    wrong_size = size > 0 and x.dim() == 4 and (x.size(2) != size or x.size(3) != size)
+    if x.dim() != 4 or x.size(1) != channels or wrong_size:
+        expected = "{}, H, W".format(channels)  # noqa: UP032  (TorchScript reads this)
+        if size > 0:
+            expected = "{}, {}, {}".format(channels, size, size)  # noqa: UP032
+        got = str(x.size()).replace("torch.Size", "")
+        raise ValueError(f"expected an input of shape (N, {expected}), got {got}")
+    return x
+
+
+def size_after_two_convs(image_size: int) -> int:
+    """The height left by two rounds of 5×5 convolution without padding and 2×2 pooling.
+
+    Raises:
+        ValueError: If nothing is left.
+    """
+    size = ((image_size - 4) // 2 - 4) // 2
+    if size < 1:
+        raise ValueError(f"`image_size` (={image_size!r}) must be at least 16")
+    return size
+
+
+class Classifier(nn.Module, ABC):
+    """A network that maps a batch of pictures to one logit a class.
+
+    ``forward`` is `forward_features` and `forward_head` in a row.
+
+    Attributes:
+        in_channels: Channels of the input: 1 for grey pictures, 3 for colour.
+        num_classes: Number of logits.
+        image_size: Height and width of the input.
+    """
+
+    head: ClassVar[str] = "fc"
+    """Name of the last linear layer, the one that gives the logits."""
+    any_size: ClassVar[bool] = False
+    """Whether the network takes pictures of every size, not of `image_size` alone."""
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        check_positive(in_channels=in_channels, num_classes=num_classes, image_size=image_size)
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.image_size = image_size
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of one input."""
+        return (self.in_channels, self.image_size, self.image_size)
+
+    @abstractmethod
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Maps pictures (N, C, H, W) to the last feature maps.
+
+        Raises:
+            ValueError: If x has another rank, channel count or size than the network expects.
+        """
+
+    @abstractmethod
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Maps the feature maps of `forward_features` to logits (N, num_classes).
+
+        With ``pre_logits``, to what the last linear layer would see: (N, features).
+        """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps pictures (N, C, H, W) to logits (N, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replaces the last linear layer by a new, random one of `num_classes` outputs.
+
+        Its device, dtype and training mode are the old one's.
+
+        Raises:
+            ValueError: If `num_classes` is less than 1.
+        """
+        check_positive(num_classes=num_classes)
+        old = self.get_submodule(self.head)
+        assert isinstance(old, nn.Linear)
+        new = nn.Linear(
+            old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype
+        )
+        setattr(self, self.head, new.train(old.training))
+        self.num_classes = num_classes
+
+    def check_input(self, x: Tensor) -> Tensor:
+        """Returns x, or raises ValueError naming the shape expected and the shape that came."""
+        return check_input(x, self.in_channels, 0 if self.any_size else self.image_size)
+
+
+Network = TypeVar("Network", bound=Classifier)
+
+
+def build(make: Callable[[], Network], weights: Weights, *, imagenet: str | None = None) -> Network:
+    """Makes a network, random or with the given weights, which are then its only initialisation.
+
+    Args:
+        make: Makes the network.
+        weights: None, ``"imagenet"``, or a source of `mnist_zoo.from_torchvision`.
+        imagenet: Name of torchvision's network of the same architecture, if it has one.
+
+    Raises:
+        ValueError: If `weights` is ``"imagenet"`` and there is no such network.
+        ConversionError: If the weights do not fit the network.
+        FileNotFoundError: If `weights` is a file that does not exist.
+    """
+    if weights is None:
+        return make()
+    if weights == "imagenet":
+        if imagenet is None:
+            raise ValueError("`weights` (='imagenet') must name weights that this network has")
+        from torchvision.models import get_model_weights
+
+        weights = get_model_weights(imagenet)["DEFAULT"]
+    with no_random_init():
+        model = make()
+    from_torchvision(model, weights)
+    return model

@@ -1,0 +1,113 @@
+"""LeNet-5 with ReLU, and with one residual module in either of two places."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import BasicBlock
+from .base import Classifier, Weights, build, size_after_two_convs
+
+__all__ = ["LeNet5", "lenet5", "lenet5_conv_residual", "lenet5_fc_residual"]
+
+
+class LeNet5(Classifier):
+    """Two 5×5 convolutions with ReLU and pooling, three linear layers, perhaps a residual module.
+
+    Args:
+        in_channels: Channels of the input.
+        num_classes: Number of logits.
+        image_size: Height and width of the input, at least 16.
+        residual: Where a residual module of two 3×3 convolutions with BatchNorm stands:
+            ``"conv"``, on the 16 feature maps before the first linear layer; ``"fc"``, on
+            the 120 numbers after it, taken as feature maps of one pixel; None, nowhere.
+
+    Shape:
+        (N, in_channels, image_size, image_size) → (N, num_classes).
+
+    Raises:
+        ValueError: If a number is too small or `residual` is none of these.
+
+    Source:
+        LeCun et al. 1998, figure 2, as the report builds it: ReLU, max-pooling, no padding;
+        the module is a `BasicBlock` (He et al. 2015).
+    """
+
+    head = "fc3"
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        image_size: int = 28,
+        residual: Literal["conv", "fc"] | None = None,
+    ) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+        if residual not in ("conv", "fc", None):
+            raise ValueError(f"`residual` (={residual!r}) must be 'conv', 'fc' or None")
+        flat = 16 * size_after_two_convs(image_size) ** 2
+        self.residual = residual
+        self.conv1 = nn.Conv2d(in_channels, 6, 5)
+        self.pool = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        if residual == "conv":
+            self.resnet_block = BasicBlock(16, 16)
+        self.fc1 = nn.Linear(flat, 120)
+        if residual == "fc":
+            self.resnet_block = BasicBlock(120, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.check_input(x)
+        x = self.pool(F.relu(self.conv1(x)))
+        x = self.pool(F.relu(self.conv2(x)))
+        return self.resnet_block(x) if self.residual == "conv" else x
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        x = F.relu(self.fc1(torch.flatten(features, 1)))
+        if self.residual == "fc":
+            x = torch.flatten(self.resnet_block(x[:, :, None, None]), 1)
+        x = F.relu(self.fc2(x))
+        return x if pre_logits else self.fc3(x)
+
+
+def lenet5(
+    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+) -> LeNet5:
+    """LeNet-5 with ReLU, without a residual module: the report's baseline, 44,426 parameters.
+
+    Args:
+        weights: None for random ones, or a source that `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey pictures.
+        num_classes: Number of logits.
+        image_size: Height and width of the input, at least 16.
+
+    Raises:
+        ValueError: If a number is too small.
+        ConversionError: If `weights` do not fit.
+    """
+    return build(lambda: LeNet5(in_channels, num_classes, image_size), weights)
+
+
+def lenet5_conv_residual(
+    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+) -> LeNet5:
+    """LeNet-5 with a residual module before the first linear layer: 49,098 parameters.
+
+    The report's network 1. Arguments and errors are those of `lenet5`.
+    """
+    return build(lambda: LeNet5(in_channels, num_classes, image_size, "conv"), weights)
+
+
+def lenet5_fc_residual(
+    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+) -> LeNet5:
+    """LeNet-5 with a residual module after the first linear layer: 304,106 parameters.
+
+    The report's network 2. Arguments and errors are those of `lenet5`.
+    """
+    return build(lambda: LeNet5(in_channels, num_classes, image_size, "fc"), weights)

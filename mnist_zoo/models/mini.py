@@ -1,0 +1,116 @@
+"""Two networks of a minute: a simple GoogLeNet and a simple ResNet."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import InceptionA, ResidualBlock
+from .base import Classifier, Weights, build, size_after_two_convs
+
+__all__ = ["MiniGoogLeNet", "MiniResNet", "mini_googlenet", "mini_resnet"]
+
+
+class MiniGoogLeNet(Classifier):
+    """Two rounds of 5×5 convolution, pooling, ReLU and `InceptionA`, and one linear layer.
+
+    Args:
+        in_channels: Channels of the input.
+        num_classes: Number of logits.
+        image_size: Height and width of the input, at least 16.
+
+    Shape:
+        (N, in_channels, image_size, image_size) → (N, num_classes).
+
+    Raises:
+        ValueError: If a number is too small.
+
+    Source:
+        The report's simple GoogLeNet.
+    """
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+        size = size_after_two_convs(image_size)
+        self.conv1 = nn.Conv2d(in_channels, 10, 5)
+        self.incep1 = InceptionA(10)
+        self.conv2 = nn.Conv2d(self.incep1.out_channels, 20, 5)
+        self.incep2 = InceptionA(20)
+        self.mp = nn.MaxPool2d(2)
+        self.fc = nn.Linear(self.incep2.out_channels * size**2, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.check_input(x)
+        x = self.incep1(F.relu(self.mp(self.conv1(x))))
+        return self.incep2(F.relu(self.mp(self.conv2(x))))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        x = torch.flatten(features, 1)
+        return x if pre_logits else self.fc(x)
+
+
+class MiniResNet(Classifier):
+    """Two rounds of 5×5 convolution, ReLU, pooling and `ResidualBlock`, and one linear layer.
+
+    Args:
+        in_channels: Channels of the input.
+        num_classes: Number of logits.
+        image_size: Height and width of the input, at least 16.
+
+    Shape:
+        (N, in_channels, image_size, image_size) → (N, num_classes).
+
+    Raises:
+        ValueError: If a number is too small.
+
+    Source:
+        The report's simple ResNet.
+    """
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+        size = size_after_two_convs(image_size)
+        self.conv1 = nn.Conv2d(in_channels, 16, 5)
+        self.rblock1 = ResidualBlock(16)
+        self.conv2 = nn.Conv2d(16, 32, 5)
+        self.rblock2 = ResidualBlock(32)
+        self.mp = nn.MaxPool2d(2)
+        self.fc = nn.Linear(32 * size**2, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.check_input(x)
+        x = self.rblock1(self.mp(F.relu(self.conv1(x))))
+        return self.rblock2(self.mp(F.relu(self.conv2(x))))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        x = torch.flatten(features, 1)
+        return x if pre_logits else self.fc(x)
+
+
+def mini_googlenet(
+    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+) -> MiniGoogLeNet:
+    """A simple GoogLeNet: 97,298 parameters, 6,019,200 MACs.
+
+    Args:
+        weights: None for random ones, or a source that `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey pictures.
+        num_classes: Number of logits.
+        image_size: Height and width of the input, at least 16.
+
+    Raises:
+        ValueError: If a number is too small.
+        ConversionError: If `weights` do not fit.
+    """
+    return build(lambda: MiniGoogLeNet(in_channels, num_classes, image_size), weights)
+
+
+def mini_resnet(
+    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+) -> MiniResNet:
+    """A simple ResNet without BatchNorm: 41,514 parameters, 2,013,184 MACs.
+
+    Arguments and errors are those of `mini_googlenet`.
+    """
+    return build(lambda: MiniResNet(in_channels, num_classes, image_size), weights)

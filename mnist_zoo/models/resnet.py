@@ -1,0 +1,349 @@
+"""The ResNets: deep residual networks, their plain twins, and the reports' variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, TypeAlias, TypedDict
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from ..blocks import (
+    ActLayer,
+    BasicBlock,
+    Bottleneck,
+    NormLayer,
+    SeparableBottleneck,
+    conv,
+)
+from .base import Classifier, Weights, build
+
+__all__ = ["ResNet", "ResNetOptions", "plain18", "plain34", "resnet18", "resnet34", "resnet50"]
+__all__ += ["resnet101", "resnet152", "resnet50_separable", "resnet_cnn", "resnet_cnn_norm"]
+
+Block: TypeAlias = type[BasicBlock] | type[Bottleneck]
+Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
+
+# stem: kernel size and stride of its convolution, and whether a max-pool follows
+STEMS: dict[Stem, tuple[int, int, bool]] = {
+    "7x7": (7, 2, True),
+    "3x3": (3, 1, False),
+    "3x3-pool": (3, 1, True),
+}
+
+
+class ResNetOptions(TypedDict, total=False):
+    """The options of every ResNet factory; `ResNet` says what they mean."""
+
+    image_size: int
+    block: Block
+    stem: Stem
+    residual: bool
+    conv_bias: bool
+    block_norm: bool
+    dropout: float
+    norm_layer: NormLayer
+    act_layer: ActLayer
+
+
+_RESNET_CNN: ResNetOptions = {
+    "stem": "3x3-pool",
+    "dropout": 0.3,
+    "act_layer": partial(nn.LeakyReLU, 0.01, inplace=True),
+}
+_PLAIN: ResNetOptions = {"residual": False, "image_size": 32}
+
+
+class ResNet(Classifier):
+    """A stem, four stages of residual blocks, global average pooling, one linear layer.
+
+    With three channels, 1000 classes and no option it is torchvision's ResNet, name for
+    name and bit for bit. It takes pictures of every size.
+
+    Args:
+        layers: Number of blocks in each of the four stages.
+        block: `BasicBlock`, `Bottleneck`, `SeparableBottleneck`, or a subclass of these.
+        in_channels: Channels of the input.
+        num_classes: Number of logits.
+        image_size: Height and width that `input_size` states; no tensor depends on it.
+        stem: ``"7x7"``, a convolution of stride 2 and a 3×3 max-pool of stride 2; ``"3x3"``,
+            a convolution of stride 1 alone, for small pictures; ``"3x3-pool"``, a
+            convolution of stride 1 and the max-pool.
+        residual: Whether the blocks add their shortcut; without, the same layers run as a
+            plain network, and those of the shortcuts are frozen and unused.
+        conv_bias: Whether the convolutions have a bias.
+        block_norm: Whether a norm follows every block but the first of each stage.
+        dropout: Probability of dropout before the linear layer.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation, of the stem and of the blocks.
+
+    Shape:
+        (N, in_channels, H, W) → (N, num_classes).
+
+    Raises:
+        ValueError: If a number is out of range, `stem` is none of these, or there are not
+            four stages.
+
+    Source:
+        He et al. 2015, table 1; the stem ``"3x3"`` is that of its section 4.2.
+    """
+
+    any_size = True
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        *,
+        block: Block,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        image_size: int = 28,
+        stem: Stem = "7x7",
+        residual: bool = True,
+        conv_bias: bool = False,
+        block_norm: bool = False,
+        dropout: float = 0.0,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = partial(nn.ReLU, inplace=True),
+    ) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+        _check(layers, stem, dropout)
+        kernel_size, stride, pool = STEMS[stem]
+        self.conv1 = conv(in_channels, 64, kernel_size, stride, bias=conv_bias)
+        self.bn1 = norm_layer(64)
+        self.relu = act_layer()
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
+
+        make_block = partial(
+            block,
+            residual=residual,
+            conv_bias=conv_bias,
+            norm_layer=norm_layer,
+            act_layer=act_layer,
+        )
+        widths = [64 * block.expansion * 2**stage for stage in range(4)]
+        norm = norm_layer if block_norm else None
+        self.layer1 = _stage(make_block, 64, 64, layers[0], stride=1, norm=norm)
+        self.layer2 = _stage(make_block, widths[0], 128, layers[1], stride=2, norm=norm)
+        self.layer3 = _stage(make_block, widths[1], 256, layers[2], stride=2, norm=norm)
+        self.layer4 = _stage(make_block, widths[2], 512, layers[3], stride=2, norm=norm)
+
+        self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.fc = nn.Linear(widths[3], num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.check_input(x)
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        x = torch.flatten(self.avgpool(features), 1)
+        if self.dropout is not None:
+            x = self.dropout(x)
+        return x if pre_logits else self.fc(x)
+
+
+def _stage(
+    make_block: Callable[..., BasicBlock | Bottleneck],
+    inplanes: int,
+    planes: int,
+    depth: int,
+    *,
+    stride: int,
+    norm: NormLayer | None,
+) -> nn.Sequential:
+    """Blocks of one width, the first with the stride, the others each followed by the norm."""
+    first = make_block(inplanes, planes, stride)
+    modules: list[nn.Module] = [first]
+    for _ in range(depth - 1):
+        modules.append(make_block(first.out_channels, planes))
+        if norm is not None:
+            modules.append(norm(first.out_channels))
+    return nn.Sequential(*modules)
+
+
+def _check(layers: Sequence[int], stem: str, dropout: float) -> None:
+    if len(layers) != 4 or min(layers) < 1:
+        raise ValueError(f"`layers` (={layers!r}) must be four numbers of at least 1")
+    if stem not in STEMS:
+        raise ValueError(f"`stem` (={stem!r}) must be one of {', '.join(map(repr, STEMS))}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
+
+
+def _resnet(
+    layers: Sequence[int],
+    block: Block,
+    weights: Weights,
+    in_channels: int,
+    num_classes: int,
+    options: ResNetOptions,
+    imagenet: str | None = None,
+) -> ResNet:
+    settings: ResNetOptions = {"block": block, **options}
+    make = partial(ResNet, layers, in_channels=in_channels, num_classes=num_classes, **settings)
+    return build(make, weights, imagenet=imagenet)
+
+
+def resnet18(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """ResNet-18 on `BasicBlock`: 11,175,370 parameters.
+
+    Args:
+        weights: None for random ones, ``"imagenet"`` for torchvision's, or a source that
+            `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey pictures.
+        num_classes: Number of logits.
+        **options: Those of `ResNet`.
+
+    Raises:
+        ValueError: If an option is out of range.
+        ConversionError: If `weights` do not fit.
+
+    Source:
+        He et al. 2015, table 1.
+    """
+    return _resnet((2, 2, 2, 2), BasicBlock, weights, in_channels, num_classes, options, "resnet18")
+
+
+def resnet34(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """ResNet-34 on `BasicBlock`: 21,283,530 parameters.
+
+    Arguments, errors and source are those of `resnet18`.
+    """
+    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, options, "resnet34")
+
+
+def resnet50(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """ResNet-50 on `Bottleneck`: 23,522,250 parameters.
+
+    Arguments, errors and source are those of `resnet18`.
+    """
+    return _resnet((3, 4, 6, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet50")
+
+
+def resnet101(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """ResNet-101 on `Bottleneck`: 42,514,378 parameters.
+
+    Arguments, errors and source are those of `resnet18`.
+    """
+    return _resnet((3, 4, 23, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet101")
+
+
+def resnet152(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """ResNet-152 on `Bottleneck`: 58,158,026 parameters.
+
+    Arguments, errors and source are those of `resnet18`.
+    """
+    return _resnet((3, 8, 36, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet152")
+
+
+def resnet50_separable(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """ResNet-50 on `SeparableBottleneck`, as its report's text describes it: 12,238,986 parameters.
+
+    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    """
+    return _resnet(
+        (3, 4, 6, 3), SeparableBottleneck, weights, in_channels, num_classes, options
+    )
+
+
+def resnet_cnn(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """The 34-layer ResNet with a 3×3 stem, LeakyReLU and dropout 0.3: 21,280,970 parameters.
+
+    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    """
+    settings: ResNetOptions = {**_RESNET_CNN, **options}
+    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, settings)
+
+
+def resnet_cnn_norm(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """`resnet_cnn` with a BatchNorm after every block but each stage's first: 21,286,602 parameters.
+
+    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    """
+    settings: ResNetOptions = {**_RESNET_CNN, "block_norm": True, **options}
+    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, settings)
+
+
+def plain18(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """`resnet18` without its residual sums, at 32×32: 11,175,370 parameters, 173,824 of them idle.
+
+    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+
+    Source:
+        He et al. 2015, figure 4 (left).
+    """
+    settings: ResNetOptions = {**_PLAIN, **options}
+    return _resnet((2, 2, 2, 2), BasicBlock, weights, in_channels, num_classes, settings)
+
+
+def plain34(
+    *,
+    weights: Weights = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    **options: Unpack[ResNetOptions],
+) -> ResNet:
+    """`resnet34` without its residual sums, at 32×32: 21,283,530 parameters, 173,824 of them idle.
+
+    Arguments, errors and source are those of `plain18`.
+    """
+    settings: ResNetOptions = {**_PLAIN, **options}
+    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, settings)
