@@ -21,7 +21,7 @@ __all__ = ["BasicBlock", "Bottleneck", "InceptionA", "ResidualBlock", "Separable
 
 NormLayer = Callable[[int], nn.Module]
 ActLayer = Callable[[], nn.Module]
-_ReLU: ActLayer = partial(nn.ReLU, inplace=True)
+ReLU: ActLayer = partial(nn.ReLU, inplace=True)
 
 
 # Every random initialisation ends in one of the first two, or is dispatched before it gets there.
@@ -128,6 +128,7 @@ class ResidualBlock(nn.Module):
             self.downsample = nn.Conv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.conv2(F.relu(self.conv1(x)))
         return F.relu(out + shortcut)
@@ -190,7 +191,7 @@ class BasicBlock(nn.Module):
         residual: bool = True,
         conv_bias: bool = False,
         norm_layer: NormLayer = nn.BatchNorm2d,
-        act_layer: ActLayer = _ReLU,
+        act_layer: ActLayer = ReLU,
     ) -> None:
         super().__init__()
         check_positive(inplanes=inplanes, planes=planes, stride=stride)
@@ -211,6 +212,7 @@ class BasicBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.residual:
@@ -260,7 +262,7 @@ class Bottleneck(nn.Module):
         residual: bool = True,
         conv_bias: bool = False,
         norm_layer: NormLayer = nn.BatchNorm2d,
-        act_layer: ActLayer = _ReLU,
+        act_layer: ActLayer = ReLU,
     ) -> None:
         super().__init__()
         check_positive(
@@ -303,6 +305,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -375,6 +378,7 @@ class InceptionA(nn.Module):
         self.branch_pool = nn.Conv2d(in_channels, branch_pool, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
         pooled = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
         small = self.branch1x1(x)
         medium = self.branch5x5_2(self.branch5x5_1(x))

@@ -46,6 +46,10 @@ THOP_BUFFERS = ("total_ops", "total_params")
 GREY_TO_RGB = (0.25, 0.5, 0.25)
 
 
+Action: TypeAlias = Literal["copied", "adapted", "skipped", "missing"]
+ACTIONS: tuple[Action, ...] = ("copied", "adapted", "skipped", "missing")
+
+
 @dataclass(frozen=True)
 class TensorReport:
     """What happened to one tensor.
@@ -59,7 +63,7 @@ class TensorReport:
     """
 
     name: str
-    action: Literal["copied", "adapted", "skipped", "missing"]
+    action: Action
     note: str = ""
     fatal: bool = False
 
@@ -70,7 +74,7 @@ class ConversionReport:
 
     tensors: tuple[TensorReport, ...]
 
-    def names(self, action: str) -> tuple[str, ...]:
+    def names(self, action: Action) -> tuple[str, ...]:
         """The names of the tensors to which this happened."""
         return tuple(tensor.name for tensor in self.tensors if tensor.action == action)
 
@@ -96,8 +100,7 @@ class ConversionReport:
 
     def __repr__(self) -> str:
         counts = Counter(tensor.action for tensor in self.tensors)
-        actions = ("copied", "adapted", "skipped", "missing")
-        lines = [", ".join(f"{counts[action]} {action}" for action in actions)]
+        lines = [", ".join(f"{counts[action]} {action}" for action in ACTIONS)]
         told = [tensor for tensor in self.tensors if tensor.action != "copied"]
         width = max((len(tensor.name) for tensor in told), default=0)
         lines += [f"  {t.action:<8} {t.name:<{width}}  {t.note}".rstrip() for t in told]
@@ -266,7 +269,7 @@ def _adapt_stem(weight: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
     steps = []
     if margin:
         weight = F.pad(weight, [margin] * 4)
-        steps.append(f"zeros around {height}×{width}" if margin > 0 else f"centre of {height}×{width}")
+        steps.append(f"{'zeros around' if margin > 0 else 'centre of'} {height}×{width}")
     if new_channels == 1 and channels > 1:
         weight = weight.sum(dim=1, keepdim=True)
         steps.append(f"summed over {channels} channels")

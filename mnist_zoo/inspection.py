@@ -109,26 +109,33 @@ def _random_state_kept() -> Iterator[None]:
                 numpy.random.set_state(numpy_state)
 
 
-def _meta_inputs(model: nn.Module, inputs: Inputs, batch: int) -> tuple[Tensor, ...]:
+def _meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tuple[Tensor, ...]:
     """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
-    if inputs is None:
-        inputs = getattr(model, "input_size", None)
-        if inputs is None:
-            raise ValueError(f"`input_size` must be given: {type(model).__name__} states none")
-    if isinstance(inputs, Tensor):
-        return (inputs.detach().to("meta"),)
-    if all(isinstance(item, Tensor) for item in inputs) and len(inputs) > 0:
-        return tuple(item.detach().to("meta") for item in inputs)
-    sizes = [inputs] if all(isinstance(item, int) for item in inputs) else inputs
+    given = getattr(model, "input_size", None) if value is None else value
+    if given is None:
+        raise ValueError(f"`{argument}` must be given: {type(model).__name__} has no `input_size`")
+    items = [given] if isinstance(given, Tensor) or _is_size(given) else given
+    if not isinstance(items, Sequence) or not items:
+        items = [None]
     dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
-    dtype = dtypes[0] if dtypes else None
-    for size in sizes:
-        if isinstance(size, Tensor) or not all(isinstance(n, int) and n > 0 for n in size):
+    inputs = []
+    for item in items:
+        if isinstance(item, Tensor):
+            inputs.append(item.detach().to("meta"))
+        elif _is_size(item):
+            dtype = dtypes[0] if dtypes else None
+            inputs.append(torch.empty(batch, *item, dtype=dtype, device="meta"))
+        else:
             raise ValueError(
-                f"`input_size` (={inputs!r:.80}) must be a shape (C, H, W) of whole numbers of at "
-                "least 1, several of them, or tensors"
+                f"`{argument}` (={value!r:.80}) must be a shape such as (C, H, W), of whole "
+                "numbers of at least 1, several shapes, or tensors"
             )
-    return tuple(torch.empty(batch, *size, dtype=dtype, device="meta") for size in sizes)
+    return tuple(inputs)
+
+
+def _is_size(item: Any) -> bool:
+    sizes = isinstance(item, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in item)
+    return sizes and len(item) > 0
 
 
 # --- running it ----------------------------------------------------------------------------
@@ -308,7 +315,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
         torchsummary 1.5.1, whose table it is.
     """
     twin = _structural_copy(model)
-    inputs = _meta_inputs(twin, input_size, batch=2)  # torchsummary's batch: BatchNorm takes it
+    inputs = _meta_inputs(twin, "input_size", input_size, batch=2)  # BatchNorm wants two
     rows: list[SummaryRow] = []
     seen: set[nn.Parameter] = set()
     output_bytes = 0
@@ -457,11 +464,11 @@ class Profile:
         return "\n".join(lines)
 
 
-class _Uncounted(TorchDispatchMode):
+class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what computes outside the layers for which thop has a rule."""
 
     def __init__(self, run: _Run, rules: Mapping[type, Any]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.run = run
         self.rules = rules
         self.calls: Counter[str] = Counter()
@@ -515,7 +522,7 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
 
     thop = _import_thop()
     twin = _structural_copy(model)
-    inputs = _meta_inputs(twin, inputs_or_size, batch=1)
+    inputs = _meta_inputs(twin, "inputs_or_size", inputs_or_size, batch=1)
     visits: Counter[nn.Module] = Counter()  # thop hooks a shared module once a visit
     twin.apply(lambda module: visits.update([module]))
     run = _Run(twin)
@@ -585,10 +592,12 @@ class Comparison:
     rows: tuple[ComparisonRow, ...]
 
     def _cells(self) -> list[tuple[str, ...]]:
-        head = ("network", "parameters", "MACs", "FLOPs", "size (MB)")
-        return [head] + [
-            (r.name, f"{r.params:,}", f"{r.macs:,}", f"{r.flops:,}", f"{r.size_bytes / MB:.2f}")
-            for r in self.rows
+        return [
+            ("network", "parameters", "MACs", "FLOPs", "size (MB)"),
+            *(
+                (r.name, f"{r.params:,}", f"{r.macs:,}", f"{r.flops:,}", f"{r.size_bytes / MB:.2f}")
+                for r in self.rows
+            ),
         ]
 
     def __repr__(self) -> str:
@@ -603,11 +612,13 @@ class Comparison:
         return self.markdown()
 
 
-def compare(models: Sequence[nn.Module | str], inputs_or_size: Inputs = None) -> Comparison:
+def compare(
+    models: Sequence[nn.Module | str] | Mapping[str, nn.Module], inputs_or_size: Inputs = None
+) -> Comparison:
     """Profiles several networks and puts them side by side.
 
     Args:
-        models: Networks, or names of `list_models`.
+        models: Networks, or names of `list_models`; or networks by the names to show.
         inputs_or_size: What each is fed, as in `profile`; by default its own `input_size`.
 
     Returns:
@@ -618,17 +629,17 @@ def compare(models: Sequence[nn.Module | str], inputs_or_size: Inputs = None) ->
         TypeError: As `profile` does.
         RuntimeError: As `profile` does.
     """
+    named = models.items() if isinstance(models, Mapping) else map(_named, models)
     rows = []
-    for item in models:
-        name, model = (item, get_model(item)) if isinstance(item, str) else (_name(item), item)
+    for name, model in named:
         cost = profile(model, inputs_or_size)
         size = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
         rows.append(ComparisonRow(name, cost.params, cost.macs, cost.flops, size))
     return Comparison(tuple(rows))
 
 
-def _name(model: nn.Module) -> str:
-    return type(model).__name__
+def _named(item: nn.Module | str) -> tuple[str, nn.Module]:
+    return (item, get_model(item)) if isinstance(item, str) else (type(item).__name__, item)
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -13,11 +13,11 @@ from ..blocks import check_positive, no_random_init
 from ..conversion import Source, from_torchvision
 
 Weights: TypeAlias = Source | Literal["imagenet"] | None
-"""What a factory's ``weights`` takes: None (random), ``"imagenet"``, or any source of a conversion."""
+"""A factory's ``weights``: None (random), ``"imagenet"``, or any source of a conversion."""
 
 
 @torch.fx.wrap  # one node of a symbolic trace, whose check still runs
-@torch.jit.script_if_tracing  # type: ignore[no-untyped-call]  # a jit trace keeps the check, too
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]  # a jit trace keeps the check, too
 def check_input(x: Tensor, channels: int, size: int) -> Tensor:
     """Returns x, a batch (N, channels, size, size); size 0 stands for any.
 

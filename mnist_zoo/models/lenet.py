@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ..blocks import BasicBlock
 from .base import Classifier, Weights, build, size_after_two_convs
@@ -61,12 +62,14 @@ class LeNet5(Classifier):
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, num_classes)
 
+    @override
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.check_input(x)
         x = self.pool(F.relu(self.conv1(x)))
         x = self.pool(F.relu(self.conv2(x)))
         return self.resnet_block(x) if self.residual == "conv" else x
 
+    @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.relu(self.fc1(torch.flatten(features, 1)))
         if self.residual == "fc":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from ..blocks import InceptionA, ResidualBlock
 from .base import Classifier, Weights, build, size_after_two_convs
@@ -40,11 +41,13 @@ class MiniGoogLeNet(Classifier):
         self.mp = nn.MaxPool2d(2)
         self.fc = nn.Linear(self.incep2.out_channels * size**2, num_classes)
 
+    @override
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.check_input(x)
         x = self.incep1(F.relu(self.mp(self.conv1(x))))
         return self.incep2(F.relu(self.mp(self.conv2(x))))
 
+    @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         x = torch.flatten(features, 1)
         return x if pre_logits else self.fc(x)
@@ -78,11 +81,13 @@ class MiniResNet(Classifier):
         self.mp = nn.MaxPool2d(2)
         self.fc = nn.Linear(32 * size**2, num_classes)
 
+    @override
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.check_input(x)
         x = self.rblock1(self.mp(F.relu(self.conv1(x))))
         return self.rblock2(self.mp(F.relu(self.conv2(x))))
 
+    @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         x = torch.flatten(features, 1)
         return x if pre_logits else self.fc(x)

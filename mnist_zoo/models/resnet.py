@@ -8,20 +8,33 @@ from typing import Literal, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 from ..blocks import (
     ActLayer,
     BasicBlock,
     Bottleneck,
     NormLayer,
+    ReLU,
     SeparableBottleneck,
     conv,
 )
 from .base import Classifier, Weights, build
 
-__all__ = ["ResNet", "ResNetOptions", "plain18", "plain34", "resnet18", "resnet34", "resnet50"]
-__all__ += ["resnet101", "resnet152", "resnet50_separable", "resnet_cnn", "resnet_cnn_norm"]
+__all__ = [
+    "ResNet",
+    "ResNetOptions",
+    "plain18",
+    "plain34",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet50_separable",
+    "resnet101",
+    "resnet152",
+    "resnet_cnn",
+    "resnet_cnn_norm",
+]
 
 Block: TypeAlias = type[BasicBlock] | type[Bottleneck]
 Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
@@ -106,7 +119,7 @@ class ResNet(Classifier):
         block_norm: bool = False,
         dropout: float = 0.0,
         norm_layer: NormLayer = nn.BatchNorm2d,
-        act_layer: ActLayer = partial(nn.ReLU, inplace=True),
+        act_layer: ActLayer = ReLU,
     ) -> None:
         super().__init__(in_channels, num_classes, image_size)
         _check(layers, stem, dropout)
@@ -134,11 +147,13 @@ class ResNet(Classifier):
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.fc = nn.Linear(widths[3], num_classes)
 
+    @override
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.check_input(x)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
+    @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         x = torch.flatten(self.avgpool(features), 1)
         if self.dropout is not None:
@@ -253,7 +268,9 @@ def resnet101(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet((3, 4, 23, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet101")
+    return _resnet(
+        (3, 4, 23, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet101"
+    )
 
 
 def resnet152(
@@ -267,7 +284,9 @@ def resnet152(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet((3, 8, 36, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet152")
+    return _resnet(
+        (3, 8, 36, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet152"
+    )
 
 
 def resnet50_separable(
@@ -281,9 +300,7 @@ def resnet50_separable(
 
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
-    return _resnet(
-        (3, 4, 6, 3), SeparableBottleneck, weights, in_channels, num_classes, options
-    )
+    return _resnet((3, 4, 6, 3), SeparableBottleneck, weights, in_channels, num_classes, options)
 
 
 def resnet_cnn(
@@ -308,7 +325,7 @@ def resnet_cnn_norm(
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
 ) -> ResNet:
-    """`resnet_cnn` with a BatchNorm after every block but each stage's first: 21,286,602 parameters.
+    """`resnet_cnn` with a BatchNorm after each stage's later blocks: 21,286,602 parameters.
 
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
