@@ -17,7 +17,7 @@ Weights: TypeAlias = Source | Literal["imagenet"] | None
 
 
 @torch.fx.wrap  # one node of a symbolic trace, whose check still runs
-@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]  # a jit trace keeps the check, too
+@torch.jit.script_if_tracing  # a jit trace keeps the check, too
 def check_input(x: Tensor, channels: int, size: int) -> Tensor:
     """Returns x, a batch (N, channels, size, size); size 0 stands for any.
 
@@ -56,6 +56,8 @@ class Classifier(nn.Module, ABC):
         num_classes: Number of logits.
         image_size: Height and width of the input.
     """
+
+    __constants__: ClassVar[list[str]] = ["any_size"]  # TorchScript reads it
 
     head: ClassVar[str] = "fc"
     """Name of the last linear layer, the one that gives the logits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ class LeNet5(Classifier):
         the module is a `BasicBlock` (He et al. 2015).
     """
 
+    # with these TorchScript leaves out the residual module where there is none
+    __constants__: ClassVar[list[str]] = [*Classifier.__constants__, "on_maps", "on_numbers"]
+
     head = "fc3"
 
     def __init__(
@@ -50,14 +53,15 @@ class LeNet5(Classifier):
         if residual not in ("conv", "fc", None):
             raise ValueError(f"`residual` (={residual!r}) must be 'conv', 'fc' or None")
         flat = 16 * size_after_two_convs(image_size) ** 2
-        self.residual = residual
+        self.on_maps = residual == "conv"
+        self.on_numbers = residual == "fc"
         self.conv1 = nn.Conv2d(in_channels, 6, 5)
         self.pool = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(6, 16, 5)
-        if residual == "conv":
+        if self.on_maps:
             self.resnet_block = BasicBlock(16, 16)
         self.fc1 = nn.Linear(flat, 120)
-        if residual == "fc":
+        if self.on_numbers:
             self.resnet_block = BasicBlock(120, 120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, num_classes)
@@ -67,12 +71,14 @@ class LeNet5(Classifier):
         x = self.check_input(x)
         x = self.pool(F.relu(self.conv1(x)))
         x = self.pool(F.relu(self.conv2(x)))
-        return self.resnet_block(x) if self.residual == "conv" else x
+        if self.on_maps:
+            x = self.resnet_block(x)
+        return x
 
     @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         x = F.relu(self.fc1(torch.flatten(features, 1)))
-        if self.residual == "fc":
+        if self.on_numbers:
             x = torch.flatten(self.resnet_block(x[:, :, None, None]), 1)
         x = F.relu(self.fc2(x))
         return x if pre_logits else self.fc3(x)

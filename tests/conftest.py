@@ -1,0 +1,54 @@
+"""What the tests share: every registered network, and golden files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_zoo import Classifier, get_model, list_models
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=list_models())
+def network(request) -> Classifier:
+    """Every network of the registry, in eval mode, with BatchNorm statistics that matter."""
+    return randomize_norms(get_model(request.param)).eval()
+
+
+@pytest.fixture
+def pictures(network) -> torch.Tensor:
+    """Three pictures of the network's size."""
+    return torch.randn(3, *network.input_size)
+
+
+@pytest.fixture
+def golden(request):
+    """Compares a text with the golden file of that name, or rewrites the file."""
+
+    def check(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / f"{name}.txt"
+        if request.config.getoption("--rewrite-golden"):
+            path.write_text(text + "\n")
+        assert text + "\n" == path.read_text()
+
+    return check
+
+
+def randomize_norms(model):
+    """Gives every BatchNorm random statistics and affine parameters, as training would."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model

@@ -1,0 +1,362 @@
+"""What every registered network can do, and the figures that the reports state."""
+
+import copy
+import io
+import pickle
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import randomize_norms
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+import mnist_zoo
+from mnist_zoo import Bottleneck, ResNet, get_model, list_models, mini_resnet, resnet18
+from mnist_zoo.registry import MODELS
+
+PLAIN = ("plain18", "plain34")
+
+# as the reports state them
+PARAMETERS = {
+    "lenet5": 44_426,
+    "lenet5_conv_residual": 49_098,
+    "lenet5_fc_residual": 304_106,
+    "mini_googlenet": 97_298,
+    "mini_resnet": 41_514,
+    "plain18": 11_175_370,
+    "resnet18": 11_175_370,
+    "resnet34": 21_283_530,
+    "resnet50": 23_522_250,
+    "resnet101": 42_514_378,
+    "resnet152": 58_158_026,
+    "resnet_cnn": 21_280_970,
+    "resnet_cnn_norm": 21_286_602,
+}
+
+
+def close(a, b, atol=1e-5):
+    return torch.allclose(a, b, rtol=1e-4, atol=atol * b.abs().max().item())
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+# --- the reports' figures -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_the_reports(name):
+    assert parameters(get_model(name)) == PARAMETERS[name]
+
+
+def test_conv_biases_give_the_reports_table():
+    assert parameters(resnet18(conv_bias=True)) == 11_180_170
+
+
+def test_separable_bottleneck_saves_what_its_depthwise_convolutions_save():
+    saved = sum(
+        module.conv2.weight.numel() - 9 * module.conv2.out_channels
+        for module in get_model("resnet50").modules()
+        if isinstance(module, Bottleneck)
+    )
+    assert parameters(get_model("resnet50_separable")) == PARAMETERS["resnet50"] - saved
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_docstrings_state_the_parameters(name):
+    stated = re.search(r"([\d,]+) parameters", MODELS[name].__doc__)
+    assert int(stated[1].replace(",", "")) == parameters(get_model(name))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_docstrings_of_plain_networks_state_what_is_idle(name):
+    idle = sum(p.numel() for p in get_model(name).parameters() if not p.requires_grad)
+    assert f"{idle:,} of them idle" in MODELS[name].__doc__
+
+
+# --- what every network can do --------------------------------------------------------------
+
+
+def test_forward_gives_a_logit_a_class(network, pictures):
+    assert network(pictures).shape == (3, network.num_classes)
+    assert network.input_size == (network.in_channels, network.image_size, network.image_size)
+
+
+def test_every_trained_parameter_receives_a_gradient(network, pictures):
+    F.cross_entropy(network.train()(pictures), torch.tensor([1, 2, 3])).backward()
+    for name, p in network.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None, name
+            assert p.grad.isfinite().all(), name
+            assert p.grad.any(), name
+
+
+def test_only_the_idle_shortcuts_of_plain_networks_are_frozen(network):
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    plain = isinstance(network, ResNet) and not network.layer1[0].residual
+    assert frozen == [n for n, _ in network.named_parameters() if plain and "downsample" in n]
+
+
+def test_batch_equals_singles(network, pictures):
+    singles = torch.cat([network(picture[None]) for picture in pictures])
+    assert close(network(pictures), singles)
+
+
+def test_head_follows_features(network, pictures):
+    features = network.forward_features(pictures)
+    before = network.forward_head(features, pre_logits=True)
+    classifier = network.get_submodule(network.head)
+    assert torch.equal(network(pictures), network.forward_head(features))
+    assert torch.equal(network(pictures), classifier(before))
+
+
+def test_state_dict_round_trip(network, pictures):
+    other = type(network).__new__(type(network))
+    other = copy.deepcopy(network)
+    for p in other.parameters():
+        nn.init.zeros_(p)
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(other(pictures), network(pictures))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies(network, pictures, copied):
+    other = copied(network)
+    assert torch.equal(other(pictures), network(pictures))
+    assert not set(map(id, other.parameters())) & set(map(id, network.parameters()))
+
+
+def test_channels_last(network, pictures):
+    other = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    assert close(other(pictures.to(memory_format=torch.channels_last)), network(pictures))
+
+
+def test_bf16_autocast(network, pictures):
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(pictures)
+    assert logits.dtype == torch.bfloat16
+    assert close(logits.float(), network(pictures), atol=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_jit_trace(network, pictures):
+    traced = torch.jit.trace(network, pictures[:2])
+    assert close(traced(pictures), network(pictures))
+    with pytest.raises(torch.jit.Error, match=expected_and_got(network, 5)):
+        traced(torch.randn(1, 5, *network.input_size[1:]))
+    with pytest.raises(torch.jit.Error, match=r"expected an input of shape \(N, 1.*got \[1, "):
+        traced(pictures[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_jit_script(network, pictures):
+    assert close(torch.jit.script(network)(pictures), network(pictures))
+
+
+def test_fx_trace(network, pictures):
+    traced = torch.fx.symbolic_trace(network)
+    assert torch.equal(traced(pictures), network(pictures))
+    with pytest.raises(ValueError, match=expected_and_got(network, 5)):
+        traced(torch.randn(1, 5, *network.input_size[1:]))
+
+
+def test_export_with_dynamic_batch(network, pictures):
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(network, (pictures[:2],), dynamic_shapes=(batch,))
+    exported = program.module()
+    for n in (1, 2, 7):
+        x = torch.randn(n, *network.input_size)
+        assert close(exported(x), network(x))
+    wrong = torch.randn(1, 5, *network.input_size[1:])
+    with pytest.raises(AssertionError, match=r"x\.size\(\)\[1\] == 1"):
+        exported(wrong)
+    with pytest.raises(RuntimeError, match="equal to 1, but got 5"):
+        program.module(check_guards=False)(wrong)
+
+
+def test_compile_captures_one_graph(network, pictures):
+    torch.compiler.reset()
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    assert close(compiled(pictures), network(pictures))
+
+
+SMALL = ("lenet5_fc_residual", "mini_googlenet", "mini_resnet")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in SMALL]
+
+
+@pytest.mark.parametrize("name", [*SMALL, *SLOW])
+def test_compile(name):
+    torch.compiler.reset()
+    network = randomize_norms(get_model(name)).eval()
+    x = torch.randn(3, *network.input_size)
+    with torch.no_grad():
+        assert close(torch.compile(network, fullgraph=True)(x), network(x), atol=1e-4)
+
+
+def test_feature_extractor_of_torchvision(network, pictures):
+    nodes = get_graph_node_names(network)[1]
+    middle = next(node for node in reversed(nodes) if "flatten" in node)
+    features = create_feature_extractor(network, [middle, nodes[-1]])(pictures)
+    assert torch.equal(features[nodes[-1]], network(pictures))
+    assert features[middle].dim() == 2
+
+
+def test_other_channels_classes_and_sizes():
+    for name in list_models():
+        network = get_model(name, in_channels=3, num_classes=7, image_size=32).eval()
+        assert network.input_size == (3, 32, 32)
+        assert network(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_same_seed_gives_the_same_weights():
+    for name in list_models("[lm]*") + ["resnet18"]:
+        torch.manual_seed(1)
+        first = get_model(name).state_dict()
+        torch.manual_seed(1)
+        second = get_model(name).state_dict()
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+
+
+def test_convolutions_start_as_he_et_al_say():
+    for name, p in resnet18().named_parameters():
+        if p.dim() == 4:
+            fan_out = p.shape[0] * p.shape[2] * p.shape[3]
+            assert p.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05), name
+
+
+# --- options and mistakes -------------------------------------------------------------------
+
+
+def expected_and_got(network, channels):
+    size = network.image_size
+    expected = "1, H, W" if network.any_size else f"1, {size}, {size}"
+    got = rf"[(\[]+1, {channels}, {size}, {size}"
+    return rf"expected an input of shape \(N, {expected}\), got {got}"
+
+
+def test_wrong_inputs_are_named(network, pictures):
+    with pytest.raises(ValueError, match=expected_and_got(network, 5)):
+        network(torch.randn(1, 5, *network.input_size[1:]))
+    with pytest.raises(ValueError, match=r"expected .*\(N, 1, .*got \(\[1, \d+, \d+\]\)"):
+        network(pictures[0])
+    size = network.image_size
+    if network.any_size:
+        assert network(torch.randn(1, 1, size + 5, size + 2)).shape == (1, 10)
+    else:
+        with pytest.raises(ValueError, match=rf"\(N, 1, {size}, {size}\), got .*\[1, 1, 29, {size}"):
+            network(torch.randn(1, 1, 29, size))
+
+
+def test_reset_classifier_keeps_device_dtype_and_mode(network):
+    network = network.double().eval()
+    network.reset_classifier(26)
+    classifier = network.get_submodule(network.head)
+    assert network.num_classes == 26
+    assert not classifier.training
+    assert classifier.weight.dtype == torch.float64
+    assert network(torch.randn(2, *network.input_size).double()).shape == (2, 26)
+    network.to("meta").train().reset_classifier(3)
+    classifier = network.get_submodule(network.head)
+    assert classifier.weight.is_meta
+    assert classifier.training
+    with pytest.raises(ValueError, match=r"`num_classes` \(=0\) must be"):
+        network.reset_classifier(0)
+    assert network.num_classes == 3
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("option", ["in_channels", "num_classes", "image_size"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, True])
+def test_impossible_numbers_are_named(name, option, value):
+    with pytest.raises(ValueError, match=rf"`{option}` \(={value}\) must be"):
+        get_model(name, **{option: value})
+
+
+def test_too_small_pictures_are_named():
+    with pytest.raises(ValueError, match=r"`image_size` \(=15\) must be at least 16"):
+        mini_resnet(image_size=15)
+    assert mini_resnet(image_size=16)(torch.randn(1, 1, 16, 16)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stem": "5x5"}, r"`stem` \(='5x5'\) must be one of '7x7', '3x3', '3x3-pool'"),
+        ({"dropout": 1.0}, r"`dropout` \(=1.0\) must be at least 0 and below 1"),
+        ({"dropout": -0.1}, r"`dropout` \(=-0.1\) must be"),
+    ],
+)
+def test_impossible_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        resnet18(**options)
+
+
+def test_layers_must_be_four():
+    with pytest.raises(ValueError, match=r"`layers` \(=\[2, 2\]\) must be four numbers"):
+        ResNet([2, 2], block=Bottleneck)
+
+
+@pytest.mark.parametrize(("stem", "size"), [("7x7", 1), ("3x3", 4), ("3x3-pool", 2)])
+def test_stems(stem, size):
+    network = resnet18(stem=stem)
+    assert network.forward_features(torch.randn(2, 1, 28, 28)).shape == (2, 512, size, size)
+
+
+def test_dropout_acts_in_training_alone():
+    torch.manual_seed(0)
+    network = resnet18(dropout=0.5)
+    features = torch.randn(4, 512, 1, 1).abs()
+    assert (network.forward_head(features, pre_logits=True) == 0).float().mean() > 0.4
+    assert (network.eval().forward_head(features, pre_logits=True) != 0).all()
+
+
+def test_other_block_activation_and_norm():
+    network = resnet18(
+        block=Bottleneck, act_layer=nn.GELU, norm_layer=lambda channels: nn.GroupNorm(8, channels)
+    )
+    kinds = {type(module) for module in network.modules()}
+    assert {nn.GELU, nn.GroupNorm, Bottleneck} <= kinds
+    assert not {nn.ReLU, nn.BatchNorm2d} & kinds
+    assert network(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_residual_off_is_the_same_network_without_the_sum():
+    torch.manual_seed(3)
+    residual = randomize_norms(resnet18()).eval()
+    plain = get_model("plain18", weights=residual.state_dict()).eval()
+    x = torch.randn(2, 64, 8, 8)
+    block, same = residual.layer2[0], plain.layer2[0]
+    inner = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x)))))
+    assert torch.equal(same(x), F.relu(inner))
+    assert torch.equal(block(x), F.relu(inner + block.downsample(x)))
+
+
+def test_weights_must_exist():
+    with pytest.raises(ValueError, match=r"`weights` \(='imagenet'\).*this network has"):
+        mini_resnet(weights="imagenet")
+    with pytest.raises(FileNotFoundError, match=r"no such checkpoint file: 'nowhere\.pth'"):
+        mini_resnet(weights="nowhere.pth")
+
+
+def test_weights_from_a_file(tmp_path):
+    model = mini_resnet()
+    torch.save(model.state_dict(), tmp_path / "mini.pth")
+    other = mini_resnet(weights=tmp_path / "mini.pth")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_given_weights_cost_no_random_numbers(tmp_path):
+    source = resnet18().state_dict()
+    before = torch.get_rng_state()
+    resnet18(weights=source)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_whole_models_save_and_load():
+    buffer = io.BytesIO()
+    torch.save(mini_resnet(), buffer)
+    buffer.seek(0)
+    assert isinstance(torch.load(buffer, weights_only=False), mnist_zoo.MiniResNet)
