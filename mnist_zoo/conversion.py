@@ -262,6 +262,8 @@ def _stem_and_head(model: nn.Module) -> tuple[str | None, str | None]:
 
 def _adapt_stem(weight: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
     """The stem's weight in the target's shape, and in words how; None if there is no rule."""
+    if weight.dim() != 4:
+        return None
     (out, channels, height, width), (new_out, new_channels, *kernel) = weight.shape, target.shape
     margin, odd = divmod(kernel[0] - height, 2)
     if out != new_out or odd or height != width or kernel[0] != kernel[1]:

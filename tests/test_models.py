@@ -212,7 +212,7 @@ def test_other_channels_classes_and_sizes():
 
 
 def test_same_seed_gives_the_same_weights():
-    for name in list_models("[lm]*") + ["resnet18"]:
+    for name in [*list_models("[lm]*"), "resnet18"]:
         torch.manual_seed(1)
         first = get_model(name).state_dict()
         torch.manual_seed(1)
@@ -246,7 +246,9 @@ def test_wrong_inputs_are_named(network, pictures):
     if network.any_size:
         assert network(torch.randn(1, 1, size + 5, size + 2)).shape == (1, 10)
     else:
-        with pytest.raises(ValueError, match=rf"\(N, 1, {size}, {size}\), got .*\[1, 1, 29, {size}"):
+        with pytest.raises(
+            ValueError, match=rf"\(N, 1, {size}, {size}\), got .*\[1, 1, 29, {size}"
+        ):
             network(torch.randn(1, 1, 29, size))
 
 
@@ -345,7 +347,9 @@ def test_weights_from_a_file(tmp_path):
     model = mini_resnet()
     torch.save(model.state_dict(), tmp_path / "mini.pth")
     other = mini_resnet(weights=tmp_path / "mini.pth")
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_given_weights_cost_no_random_numbers(tmp_path):

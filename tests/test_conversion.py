@@ -1,0 +1,602 @@
+"""Parity with torchvision, the reports' layouts, and what does not fit."""
+
+import copy
+import hashlib
+import os
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from conftest import randomize_norms
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models._api import Weights, WeightsEnum
+
+from mnist_zoo import (
+    ConversionError,
+    from_torchvision,
+    get_model,
+    lenet5,
+    mini_googlenet,
+    mini_resnet,
+    resnet18,
+    to_torchvision,
+)
+
+FAMILY = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+def torchvision_model(name, in_channels=3, num_classes=1000):
+    """torchvision's network, with a stem and head of the given size."""
+    model = torchvision.models.get_model(name, num_classes=num_classes)
+    if in_channels != 3:
+        model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    return randomize_norms(model)
+
+
+def same_state(a, b):
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def twins(name, in_channels=3, num_classes=1000):
+    theirs = torchvision_model(name, in_channels, num_classes)
+    ours = get_model(name, in_channels=in_channels, num_classes=num_classes)
+    report = from_torchvision(ours, theirs)
+    assert report.copied == tuple(theirs.state_dict())
+    return ours, theirs
+
+
+def assert_same(ours, theirs, x):
+    """Outputs, gradients and BatchNorm statistics are equal to the bit, in both modes."""
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+    ours.train(), theirs.train()
+    a, b = ours(x), theirs(x)
+    assert torch.equal(a, b)
+    target = torch.arange(len(x))
+    F.cross_entropy(a, target).backward()
+    F.cross_entropy(b, target).backward()
+    gradients = zip(ours.parameters(), theirs.parameters(), strict=True)
+    assert all(torch.equal(p.grad, q.grad) for p, q in gradients)
+    assert same_state(ours.state_dict(), theirs.state_dict())
+
+
+# --- parity with torchvision ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_names_shapes_and_order_are_torchvisions(name):
+    with torch.device("meta"):
+        ours = get_model(name, in_channels=3, num_classes=1000)
+        theirs = torchvision.models.get_model(name)
+    assert repr(ours) == repr(theirs)
+    shapes = [(key, value.shape, value.dtype) for key, value in ours.state_dict().items()]
+    assert shapes == [(key, v.shape, v.dtype) for key, v in theirs.state_dict().items()]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("size", [28, 33, 64, 224])
+@pytest.mark.parametrize("name", FAMILY)
+def test_parity_to_the_bit(name, size, batch):
+    ours, theirs = twins(name)
+    x = torch.randn(batch, 3, size, size)
+    if (size, batch) == (28, 1):  # one value a channel: BatchNorm cannot train
+        assert torch.equal(ours.eval()(x), theirs.eval()(x))
+        for model in (ours, theirs):
+            with pytest.raises(ValueError, match="more than 1 value per channel"):
+                model.train()(x)
+    else:
+        assert_same(ours, theirs, x)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_parity_with_one_channel_and_ten_classes(name):
+    ours, theirs = twins(name, in_channels=1, num_classes=10)
+    assert_same(ours, theirs, torch.randn(3, 1, 28, 28))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_round_trips_are_the_identity(name):
+    ours, theirs = twins(name)
+    again = torchvision.models.get_model(name)
+    again.load_state_dict(to_torchvision(ours), strict=True)
+    assert same_state(again.state_dict(), theirs.state_dict())
+
+    grey = randomize_norms(get_model(name))
+    theirs = torchvision.models.get_model(name, num_classes=10)
+    theirs.load_state_dict(to_torchvision(grey), strict=True)
+    back = get_model(name)
+    assert from_torchvision(back, theirs).adapted == ("conv1.weight",)
+    assert same_state(back.state_dict(), grey.state_dict())
+
+
+def test_to_torchvision_keeps_one_channel_on_demand():
+    ours, theirs = twins("resnet18", in_channels=1, num_classes=10)
+    assert same_state(to_torchvision(ours, in_channels=1), theirs.state_dict())
+
+
+@pytest.mark.parametrize("colour_to_grey", [True, False])
+def test_grey_pictures_give_the_logits_of_three_equal_channels(colour_to_grey):
+    grey = torch.randn(2, 1, 28, 28)
+    theirs = torchvision_model("resnet18", 3 if colour_to_grey else 1, 10).eval()
+    ours = resnet18(in_channels=1 if colour_to_grey else 3).eval()
+    report = from_torchvision(ours, theirs)
+    assert report.adapted == ("conv1.weight",)
+    x, y = (
+        (grey, grey.expand(-1, 3, -1, -1)) if colour_to_grey else (grey.expand(-1, 3, -1, -1), grey)
+    )
+    assert torch.allclose(ours(x), theirs(y), rtol=1e-4, atol=1e-5)
+
+
+def test_small_stems_take_the_centre_and_large_ones_get_zeros_around():
+    small = resnet18(stem="3x3")
+    large = torchvision_model("resnet18", 1, 10)
+    from_torchvision(small, large)
+    assert torch.equal(small.conv1.weight, large.conv1.weight[:, :, 2:5, 2:5])
+    x = torch.randn(1, 1, 28, 28)
+    wide = resnet18()
+    from_torchvision(wide, small)
+    assert torch.allclose(
+        F.conv2d(x, wide.conv1.weight, padding=3),
+        F.conv2d(x, small.conv1.weight, padding=1),
+        atol=1e-5,
+    )
+    from_torchvision(small, wide)
+    assert torch.equal(small.conv1.weight, large.conv1.weight[:, :, 2:5, 2:5])
+
+
+@pytest.mark.parametrize("head", ["reset", "keep"])
+def test_head_of_another_size(head):
+    theirs = torchvision_model("resnet18")
+    ours = resnet18()
+    before = copy.deepcopy(ours.fc.state_dict())
+    report = from_torchvision(ours, theirs, head=head)
+    assert report.skipped == ("fc.weight", "fc.bias")
+    assert same_state(ours.fc.state_dict(), before) == (head == "keep")
+    assert torch.equal(ours.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)
+
+
+def test_head_is_drawn_anew_when_the_network_is_built_from_weights():
+    state = torchvision_model("resnet18").state_dict()
+    weight = resnet18(weights=state).fc.weight
+    assert weight.abs().max() <= 1 / 512**0.5
+    assert weight.std().item() == pytest.approx(1 / (3 * 512) ** 0.5, rel=0.1)
+
+
+# --- the reports' checkpoints ---------------------------------------------------------------
+
+
+class NetUnit(nn.Module):
+    """The residual unit of the report on residual connections, its sum put back."""
+
+    def __init__(self, inside, outside, stride, bias, use_residual):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=bias)
+        self.bn1 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=bias)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.use_residual = use_residual
+        if stride != 1 or inside != outside:
+            self.shortcut = nn.Conv2d(inside, outside, 1, stride, bias=bias)
+            self.bn3 = nn.BatchNorm2d(outside)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.use_residual:
+            y = y + (self.bn3(self.shortcut(x)) if hasattr(self, "shortcut") else x)
+        return F.relu(y)
+
+
+class Net(nn.Module):
+    """That report's ResNet-18 of six modules: its checkpoint has the names ``net.*``."""
+
+    def __init__(self, in_channels=3, num_classes=10, bias=False, use_residual=True):
+        super().__init__()
+        stem = nn.Sequential(
+            nn.Conv2d(in_channels, 64, 7, 2, 3, bias=bias),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        groups = [
+            nn.Sequential(
+                NetUnit(inside, outside, 1 if inside == outside else 2, bias, use_residual),
+                NetUnit(outside, outside, 1, bias, use_residual),
+            )
+            for inside, outside in [(64, 64), (64, 128), (128, 256), (256, 512)]
+        ]
+        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
+        self.net = nn.Sequential(stem, *groups, *head)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("use_residual", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_net_layout_gives_the_same_outputs(bias, use_residual):
+    report = randomize_norms(Net(bias=bias, use_residual=use_residual)).eval()
+    assert "net.2.0.shortcut.weight" in report.state_dict()
+    name = "resnet18" if use_residual else "plain18"
+    ours = get_model(name, in_channels=3, conv_bias=bias).eval()
+    told = from_torchvision(ours, report.state_dict())
+    assert len(told.copied) == len(told.tensors) == len(report.state_dict())
+    x = torch.randn(3, 3, 32, 32)
+    assert (ours(x) - report(x)).abs().max() == 0
+
+
+def test_torchvision_through_the_net_layout_gives_the_same_outputs():
+    theirs = torchvision_model("resnet18", num_classes=10).eval()
+    ours = resnet18(in_channels=3).eval()
+    from_torchvision(ours, theirs)
+    x = torch.randn(3, 3, 32, 32)
+    assert (ours(x) - theirs(x)).abs().max() == 0
+
+
+class ReportResidualModule(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + self.shortcut(x))
+
+
+class ReportLeNet(nn.Module):
+    """The report's LeNet, with its residual module on the maps or on the numbers."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+        self.conv1 = nn.Conv2d(1, 6, 5)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.resnet_block = ReportResidualModule(16 if where == "conv" else 120)
+        self.fc1 = nn.Linear(256, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = self.pool(F.relu(self.conv1(x)))
+        x = self.pool(F.relu(self.conv2(x)))
+        x = self.resnet_block(x) if self.where == "conv" else x
+        x = F.relu(self.fc1(x.view(-1, 256)))
+        x = self.resnet_block(x.view(-1, 120, 1, 1)).view(-1, 120) if self.where == "fc" else x
+        return self.fc3(F.relu(self.fc2(x)))
+
+
+@pytest.mark.parametrize("where", ["conv", "fc"])
+def test_lenet_checkpoints_load_unchanged(where):
+    report = randomize_norms(ReportLeNet(where)).eval()
+    ours = get_model(f"lenet5_{where}_residual").eval()
+    ours.load_state_dict(report.state_dict(), strict=True)
+    x = torch.randn(3, 1, 28, 28)
+    assert torch.equal(ours(x), report(x))
+
+
+class ReportInception(nn.Module):
+    def __init__(self, in_channels):
+        super().__init__()
+        self.branch1x1 = nn.Conv2d(in_channels, 16, kernel_size=1)
+        self.branch5x5_1 = nn.Conv2d(in_channels, 16, kernel_size=1)
+        self.branch5x5_2 = nn.Conv2d(16, 24, kernel_size=5, padding=2)
+        self.branch3x3_1 = nn.Conv2d(in_channels, 16, kernel_size=1)
+        self.branch3x3_2 = nn.Conv2d(16, 24, kernel_size=3, padding=1)
+        self.branch3x3_3 = nn.Conv2d(24, 24, kernel_size=3, padding=1)
+        self.branch_pool = nn.Conv2d(in_channels, 24, kernel_size=1)
+
+    def forward(self, x):
+        five = self.branch5x5_2(self.branch5x5_1(x))
+        three = self.branch3x3_3(self.branch3x3_2(self.branch3x3_1(x)))
+        pool = self.branch_pool(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))
+        return torch.cat([self.branch1x1(x), five, three, pool], dim=1)
+
+
+class ReportResidualBlock(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
+
+    def forward(self, x):
+        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
+
+
+class ReportGoogLeNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 10, 5), nn.Conv2d(88, 20, 5)
+        self.incep1, self.incep2 = ReportInception(10), ReportInception(20)
+        self.fc = nn.Linear(1408, 10)
+
+    def forward(self, x):
+        x = self.incep1(F.relu(F.max_pool2d(self.conv1(x), 2)))
+        x = self.incep2(F.relu(F.max_pool2d(self.conv2(x), 2)))
+        return self.fc(x.view(len(x), -1))
+
+
+class ReportResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 16, 5), nn.Conv2d(16, 32, 5)
+        self.rblock1, self.rblock2 = ReportResidualBlock(16), ReportResidualBlock(32)
+        self.fc = nn.Linear(512, 10)
+
+    def forward(self, x):
+        x = self.rblock1(F.max_pool2d(F.relu(self.conv1(x)), 2))
+        x = self.rblock2(F.max_pool2d(F.relu(self.conv2(x)), 2))
+        return self.fc(x.view(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("factory", "report"), [(mini_googlenet, ReportGoogLeNet), (mini_resnet, ReportResNet)]
+)
+def test_mini_checkpoints_load_unchanged(factory, report):
+    report, ours = report(), factory()
+    ours.load_state_dict(report.state_dict(), strict=True)
+    x = torch.randn(3, 1, 28, 28)
+    assert torch.equal(ours(x), report(x))
+
+
+# --- names ----------------------------------------------------------------------------------
+
+
+@given(
+    prefixes=st.lists(st.sampled_from(["module.", "_orig_mod.", "model."]), max_size=4),
+    thop=st.booleans(),
+    wrapper=st.sampled_from([None, "state_dict", "model", "model_state_dict"]),
+)
+def test_prefixes_counters_and_wrappers_are_dropped(prefixes, thop, wrapper):
+    source = lenet5()
+    state = {"".join(prefixes) + name: value for name, value in source.state_dict().items()}
+    if thop:
+        state["".join(prefixes) + "conv1.total_ops"] = torch.zeros(1)
+    ours = lenet5()
+    report = from_torchvision(ours, {"epoch": 3, wrapper: state} if wrapper else state)
+    assert same_state(ours.state_dict(), source.state_dict())
+    assert len(report.copied) == 10
+    assert len(report.skipped) == thop
+
+
+def test_counters_that_thop_left_in_the_network_itself_are_passed_over():
+    from thop import profile as thop_profile
+
+    ours = resnet18()
+    thop_profile(ours, (torch.randn(1, 1, 28, 28),), verbose=False)
+    assert any("total_ops" in name for name in ours.state_dict())
+    assert from_torchvision(ours, resnet18()).missing == ()
+    assert not any("total_ops" in name for name in to_torchvision(ours))
+
+
+def test_two_tensors_for_one_place_are_refused():
+    state = lenet5().state_dict()
+    state["module.fc1.bias"] = state["fc1.bias"]
+    with pytest.raises(
+        ConversionError, match=r"two tensors for fc1\.bias, one of them module\.fc1"
+    ):
+        from_torchvision(lenet5(), state)
+
+
+def test_old_checkpoints_without_batch_counters_fit():
+    state = resnet18().state_dict()
+    old = {k: v for k, v in state.items() if "num_batches_tracked" not in k}
+    report = from_torchvision(resnet18(), old)
+    assert len(report.missing) == 20
+    assert all("num_batches_tracked" in name for name in report.missing)
+
+
+# --- what does not fit ----------------------------------------------------------------------
+
+NAMES = sorted(mini_resnet().state_dict())
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    dropped=st.sets(st.sampled_from(NAMES), max_size=3),
+    resized=st.sets(st.sampled_from(NAMES), max_size=3),
+    added=st.sets(st.sampled_from(["extra.weight", "conv3.bias"])),
+)
+def test_all_or_nothing(dropped, resized, added):
+    source = mini_resnet().state_dict()
+    state = {name: value for name, value in source.items() if name not in dropped}
+    state.update({n: torch.zeros(2, *state[n].shape) for n in resized - dropped})
+    state.update({n: torch.zeros(1) for n in added})
+    ours = mini_resnet()
+    before = copy.deepcopy(ours.state_dict())
+    head = {name for name in resized - dropped if name.startswith("fc.")}
+    fatal = dropped | added | (resized - dropped - head)
+    if fatal:
+        with pytest.raises(ConversionError, match="`source` must fit MiniResNet") as error:
+            from_torchvision(ours, state)
+        assert same_state(ours.state_dict(), before)
+        assert {t.name for t in error.value.report.tensors if t.fatal} == fatal
+    report = from_torchvision(ours, state, strict=False, head="keep")
+    assert set(report.missing) == dropped
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, (source if name in report.copied else before)[name])
+
+
+def test_report_reads_as_a_table():
+    theirs = torchvision_model("resnet18")
+    ours = resnet18()
+    report = from_torchvision(ours, {**theirs.state_dict(), "fc.total_ops": torch.zeros(1)})
+    assert repr(report).splitlines() == [
+        "119 copied, 1 adapted, 3 skipped, 0 missing",
+        "  skipped  fc.total_ops  a counter left by thop",
+        "  adapted  conv1.weight  (64, 3, 7, 7) → (64, 1, 7, 7); summed over 3 channels",
+        "  skipped  fc.weight     (1000, 512) → (10, 512); drawn anew",
+        "  skipped  fc.bias       (1000,) → (10,); drawn anew",
+    ]
+
+
+def test_long_errors_are_cut_and_the_report_has_all():
+    with pytest.raises(
+        ConversionError, match=r"and 12 more, all in this error's `report`"
+    ) as error:
+        from_torchvision(resnet18(conv_bias=True), resnet18())
+    assert len(error.value.report.missing) == 20
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_stems_without_a_rule_are_refused(channels):
+    with pytest.raises(ConversionError, match=r"conv1\.weight: \(64, 3, 7, 7\)"):
+        from_torchvision(resnet18(in_channels=channels), torchvision_model("resnet18"))
+    with pytest.raises(ConversionError, match=rf"`in_channels` \(={channels}\) must be 1, 3 or"):
+        to_torchvision(resnet18(), in_channels=channels)
+
+
+@pytest.mark.parametrize(
+    ("model", "tensor"),
+    [
+        (resnet18(conv_bias=True), "conv1.bias"),
+        (get_model("resnet_cnn_norm"), "layer1.2.weight"),
+        (mini_resnet(), "conv1.bias"),
+    ],
+)
+def test_torchvision_has_no_place_for_other_tensors(model, tensor):
+    with pytest.raises(ConversionError, match=f"torchvision ResNet; it has {tensor}"):
+        to_torchvision(model)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(TypeError, match=r"`source` \(=42\) must be a network"):
+        from_torchvision(lenet5(), 42)
+    with pytest.raises(ValueError, match=r"`head` \(='drop'\) must be 'reset' or 'keep'"):
+        from_torchvision(lenet5(), lenet5(), head="drop")
+    with pytest.raises(ConversionError, match=r"fc1\.bias: not in the source"):
+        from_torchvision(lenet5(), {"epoch": 3})
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+def test_files(tmp_path):
+    source = lenet5()
+    torch.save(source.state_dict(), tmp_path / "zip.pth")
+    torch.save(source.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 1, "state_dict": source.state_dict()}, tmp_path / "wrapped.pt")
+    save_file(source.state_dict(), tmp_path / "safe.safetensors")
+    for path in tmp_path.iterdir():
+        ours = lenet5()
+        assert len(from_torchvision(ours, path).copied) == 10
+        assert same_state(ours.state_dict(), source.state_dict())
+        assert len(from_torchvision(ours, str(path)).copied) == 10
+
+
+class Mischief:
+    """Its pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.folder),))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_files_that_hold_anything_else_are_refused(tmp_path):
+    mischief = Mischief(tmp_path / "mischief")
+    contents = {
+        "code.pth": lambda path: torch.save({"conv1.weight": mischief}, path),
+        "pickle.pth": lambda path: path.write_bytes(pickle.dumps(mischief)),
+        "whole.pth": lambda path: torch.save(lenet5(), path),
+        "script.pt": lambda path: torch.jit.save(torch.jit.script(lenet5()), str(path)),
+        "empty.pth": lambda path: path.write_bytes(b""),
+        "text.safetensors": lambda path: path.write_text("not weights"),
+        "list.pth": lambda path: torch.save([torch.zeros(1)], path),
+        "folder.pth": lambda path: path.mkdir(),
+    }
+    for name, write in contents.items():
+        path = tmp_path / name
+        write(path)
+        ours = lenet5()
+        before = copy.deepcopy(ours.state_dict())
+        with pytest.raises(ConversionError, match=f"{name}' must "):
+            from_torchvision(ours, path)
+        assert same_state(ours.state_dict(), before)
+    assert not mischief.folder.exists()
+    pickle.loads(pickle.dumps(mischief))
+    assert mischief.folder.exists()
+
+
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
+)
+@given(length=st.floats(0, 0.999), suffix=st.sampled_from(["pth", "safetensors"]))
+def test_truncated_files_are_refused(tmp_path, length, suffix):
+    path = tmp_path / f"whole.{suffix}"
+    if not path.exists():
+        state = lenet5().state_dict()
+        save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(path.read_bytes()[: int(length * path.stat().st_size)])
+    with pytest.raises(ConversionError, match=rf"cut\.{suffix}' must"):
+        lenet5(weights=cut)
+
+
+# --- torchvision's weights ------------------------------------------------------------------
+
+
+def weights_member(name, digest):
+    """A member of a torchvision weights enum whose file has that SHA-256, at no address."""
+    url = f"https://localhost:9/{name}-{digest[:8]}.pth"
+    members = {"IMAGENET1K_V1": Weights(url=url, transforms=None, meta={})}
+    return WeightsEnum(f"{name}_Weights", members).IMAGENET1K_V1
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """An empty torch.hub cache."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    yield tmp_path / "checkpoints"
+    torch.hub.set_dir(before)
+
+
+def test_weights_in_the_cache_are_checked_and_used(hub, monkeypatch):
+    theirs = torchvision_model("resnet18")
+    torch.save(theirs.state_dict(), hub / "saved")
+    digest = hashlib.sha256((hub / "saved").read_bytes()).hexdigest()
+    path = (hub / "saved").rename(hub / f"resnet18-{digest[:8]}.pth")
+    member = weights_member("resnet18", digest)
+    assert same_state(
+        resnet18(weights=member, in_channels=3, num_classes=1000).state_dict(), theirs.state_dict()
+    )
+
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: {"DEFAULT": member})
+    ours = resnet18(weights="imagenet")
+    assert torch.equal(ours.conv1.weight, theirs.conv1.weight.sum(1, keepdim=True))
+    assert torch.equal(ours.layer1[0].conv1.weight, theirs.layer1[0].conv1.weight)
+
+    path.write_bytes(path.read_bytes() + b"x")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(ConversionError, match=rf"{digest[:8]}\.pth' must .*{digest[:8]}….*{found}"):
+        resnet18(weights=member)
+
+
+def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(hub):
+    member = weights_member("resnet18", "0123456789")
+    with pytest.raises(FileNotFoundError, match=rf"{member.url}.*put it at '{hub}.*01234567\.pth'"):
+        resnet18(weights=member)
+
+
+def test_imagenet_names_torchvisions_own_weights(hub, monkeypatch):
+    urls = []
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda url, *_, **__: urls.append(url) or 1 / 0
+    )
+    for name in FAMILY:
+        with pytest.raises(ZeroDivisionError):
+            get_model(name, weights="imagenet")
+    defaults = [torchvision.models.get_model_weights(name).DEFAULT.url for name in FAMILY]
+    assert urls == defaults
