@@ -404,7 +404,7 @@ def _replayed(row: SummaryRow) -> nn.Module:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """The cost of one layer, a module without modules inside.
+    """The cost of one layer: a module without modules inside, or with parameters of its own.
 
     Attributes:
         type: The name of its class.
@@ -428,7 +428,8 @@ class Profile:
         params: Number of parameters, each once.
         flops: Floating-point operations of its convolutions and matrix products, as
             `torch.utils.flop_counter` counts them: two a multiply-accumulate.
-        by_layer: The cost of every layer, by name; a shared layer stands under its first.
+        by_layer: The cost of every layer, by name, and of every other module that owns
+            parameters; a shared one stands under its first name.
         uncounted: What computes and thop has no rule for, with the number of calls: types
             of layers, and operations called as functions.
     """
@@ -454,7 +455,7 @@ class Profile:
         for name, layer in self.by_layer.items():
             groups.setdefault(name.partition(".")[0], []).append(layer)
         cells = [
-            (name, f"{sum(p.macs for p in part):,}", f"{sum(p.params for p in part):,}")
+            (name or "itself", f"{sum(p.macs for p in part):,}", f"{sum(p.params for p in part):,}")
             for name, part in groups.items()
         ]
         lines += _aligned([("", "MACs", "parameters"), *cells])
@@ -462,6 +463,9 @@ class Profile:
             told = ", ".join(f"{name} ×{calls}" for name, calls in self.uncounted.items())
             lines.append(f"no rule in thop: {told}")
         return "\n".join(lines)
+
+
+MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")  # these compute nothing
 
 
 class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -481,8 +485,9 @@ class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         of_the_network = any(t.is_meta for t in _tensors((args, kwargs)))  # thop counts on the CPU
-        if of_the_network and self.run.stack and not func.is_view:
-            self._count(func.overloadpacket.__name__.strip("_"))
+        operation = func.overloadpacket.__name__.strip("_")
+        if of_the_network and self.run.stack and not func.is_view and operation not in MOVES:
+            self._count(operation)
         return func(*args, **(kwargs or {}))
 
     def _count(self, operation: str) -> None:
@@ -530,15 +535,19 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     with run.errors_named(), FlopCounterMode(display=False) as flops, uncounted:
         total, _, layers = thop.profile(twin, inputs, verbose=False, ret_layer_info=True)
 
-    macs = {"": total, **_flatten(layers)}
+    macs = {"": total, **_flatten(layers)}  # that of a module with others inside is their sum
+    owner: dict[nn.Parameter, nn.Module] = {}  # the first of those that share it
+    for module in twin.modules():
+        for parameter in module.parameters(recurse=False):
+            owner.setdefault(parameter, module)
     by_layer = {
         name: LayerProfile(
             type(module).__name__,
-            round(macs.get(name, 0) / visits[module]),
-            sum(p.numel() for p in module.parameters(recurse=False)),
+            round(macs[name] / visits[module]) if _is_layer(module) else 0,
+            sum(p.numel() for p in module.parameters(recurse=False) if owner[p] is module),
         )
         for name, module in twin.named_modules()
-        if _is_layer(module)
+        if _is_layer(module) or next(module.parameters(recurse=False), None) is not None
     }
     return Profile(
         model=type(twin).__name__,

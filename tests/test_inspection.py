@@ -1,0 +1,466 @@
+"""Tables and counts against torchsummary, thop and the reports; and nothing is touched."""
+
+import contextlib
+import copy
+import io
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchsummary
+from conftest import randomize_norms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from mnist_zoo import (
+    BasicBlock,
+    InceptionA,
+    ModelSummary,
+    ResidualBlock,
+    compare,
+    get_model,
+    lenet5,
+    list_models,
+    mini_googlenet,
+    mini_resnet,
+    profile,
+    resnet18,
+    summary,
+)
+
+# as the reports state them: multiply-accumulates for one image of that size
+MACS = [
+    ("mini_googlenet", 28, 6_019_200),
+    ("mini_resnet", 28, 2_013_184),
+    ("resnet18", 28, 33_184_000),
+    ("resnet18", 224, 1_744_850_944),
+    ("resnet50", 28, 78_755_072),
+    ("resnet50", 224, 4_053_039_104),
+    ("resnet_cnn", 28, 260_881_408),
+]
+
+
+def theirs(model, size):
+    """What torchsummary itself prints, on real data."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        torchsummary.summary(model, size, device="cpu")
+    return printed.getvalue().rstrip("\n")
+
+
+# --- the figures ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "size", "macs"), MACS)
+def test_macs_are_the_reports(name, size, macs):
+    assert profile(get_model(name), (1, size, size)).macs == macs
+
+
+@pytest.mark.filterwarnings("ignore:distutils:DeprecationWarning")
+def test_profile_counts_what_thop_counts_on_the_network_itself(network):
+    from thop import profile as thop_profile
+
+    size = network.input_size
+    macs, params = profile(network)
+    their_macs, their_params = thop_profile(network, (torch.randn(1, *size),), verbose=False)
+    idle = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    assert macs == their_macs
+    assert params == their_params + idle == sum(p.numel() for p in network.parameters())
+
+
+def test_flops_are_two_a_multiply_accumulate_of_convolutions_and_linear_layers(network):
+    cost = profile(network)
+    macs = sum(layer.macs for layer in cost.by_layer.values() if layer.type in ("Conv2d", "Linear"))
+    assert cost.flops == 2 * macs
+
+
+def test_summary_is_what_torchsummary_prints(network):
+    model = copy.deepcopy(network)
+    if any(not p.requires_grad for p in model.parameters()):
+        pytest.skip("torchsummary does not see layers that do not run")
+    assert str(summary(network, quiet=True)) == theirs(model, network.input_size)
+
+
+@pytest.mark.parametrize("name", ["mini_googlenet", "mini_resnet", "plain18"])
+def test_golden_tables(name, golden):
+    golden(f"{name}_summary", str(summary(get_model(name), quiet=True)))
+
+
+@pytest.mark.parametrize("name", ["lenet5_conv_residual", "lenet5_fc_residual", "resnet50"])
+def test_golden_trees(name, golden):
+    golden(f"{name}_structure", repr(get_model(name)).replace(" bias=True, track", " track"))
+
+
+def test_golden_costs(golden):
+    golden("comparison", str(compare(list_models())))
+    golden("profile", repr(profile(mini_googlenet())))
+
+
+def test_summary_with_conv_biases_has_the_rows_of_the_report():
+    table = summary(resnet18(conv_bias=True), (1, 32, 32), quiet=True)
+    rows = [(row.type, row.output_shape, row.params) for row in table.rows if row.type != "ReLU"]
+    assert rows[:2] == [("Conv2d", (-1, 64, 16, 16), 3_200), ("BatchNorm2d", (-1, 64, 16, 16), 128)]
+    assert ("Conv2d", (-1, 128, 4, 4), 8_320) in rows
+    assert rows[-1] == ("Linear", (-1, 10), 5_130)
+    assert table.total_params == table.trainable_params == 11_180_170
+
+
+def test_one_by_one_convolutions_save_a_tenfold():
+    """The report's argument: 192 → 32 channels by 5×5 on 28×28, straight or through 16 by 1×1."""
+    straight = nn.Conv2d(192, 32, 5, padding=2)
+    narrow = nn.Sequential(nn.Conv2d(192, 16, 1), nn.Conv2d(16, 32, 5, padding=2))
+    size = (192, 28, 28)
+    assert profile(straight, size).macs == 120_422_400
+    assert profile(narrow, size).macs == 12_443_648
+
+
+# --- summary --------------------------------------------------------------------------------
+
+
+def test_summary_prints_unless_quiet(capsys):
+    table = summary(mini_resnet())
+    assert capsys.readouterr().out == f"{table}\n"
+    assert isinstance(summary(mini_resnet(), quiet=True), ModelSummary)
+    assert capsys.readouterr().out == ""
+    assert repr(table) == "<ModelSummary of MiniResNet: 41,514 parameters>"
+
+
+def test_summary_holds_rows_totals_and_sizes():
+    table = summary(mini_resnet(), quiet=True)
+    assert [row.name for row in table.rows[:5]] == [
+        "conv1", "mp", "rblock1.conv1", "rblock1.conv2", "rblock1",
+    ]  # fmt: skip
+    assert sum(row.params for row in table.rows) == table.total_params == 41_514
+    assert table.input_bytes == 28 * 28 * 4
+    assert table.params_bytes == 41_514 * 4
+    outputs = 16 * 24 * 24 + 4 * 16 * 12 * 12 + 32 * 8 * 8 + 4 * 32 * 4 * 4 + 10
+    assert table.forward_backward_bytes == 2 * outputs * 4
+    assert table.total_bytes == table.input_bytes + table.params_bytes + 2 * outputs * 4
+
+
+def test_html_of_a_summary_escapes_and_holds_every_row():
+    html = summary(mini_resnet(), quiet=True)._repr_html_()
+    assert html.count("<tr>") == 1 + 11 + 1
+    assert "<td>rblock1.conv1</td><td>Conv2d</td><td>[-1, 16, 12, 12]</td><td>2,320</td>" in html
+
+
+def test_what_does_not_run_is_told():
+    table = summary(get_model("plain18"), quiet=True)
+    assert table.total_params == 11_175_370
+    assert table.non_trainable_params == 173_824
+    assert len(table.idle) == 9
+    assert "In no row: layer2.0.downsample.0.weight, " in str(table)
+    assert "In no row" not in str(summary(mini_resnet(), quiet=True))
+
+
+# --- any network ----------------------------------------------------------------------------
+
+
+class Odd(nn.Module):
+    """Several inputs, nested outputs, parameters of other names, shared and idle ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3))
+        self.shared = nn.Linear(4, 4)
+        self.again = self.shared
+        self.tied = nn.Linear(4, 4, bias=False)
+        self.tied.weight = self.shared.weight
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.lstm = nn.LSTM(4, 5, batch_first=True)
+        self.idle = nn.Linear(7, 7)
+        self.none = NoTensor()
+
+    def forward(self, a, b):
+        x = self.again(self.shared(a)) + self.tied(b)
+        x, _ = self.attention(x, x, x)
+        y, (h, c) = self.lstm(x)
+        self.none(x)
+        return {"y": y, "states": [h, c], "gain": self.gain}
+
+
+class NoTensor(nn.Module):
+    def forward(self, x):
+        return None
+
+
+ODD_PARAMETERS = 3 + 20 + (48 + 12 + 20) + (80 + 100 + 40) + 56
+
+
+def test_odd_networks_are_summed_up_right():
+    table = summary(Odd(), [(6, 4), (6, 4)], quiet=True)
+    assert table.total_params == ODD_PARAMETERS == sum(p.numel() for p in Odd().parameters())
+    rows = {(row.name, row.type): row for row in table.rows}
+    assert [row.params for row in table.rows if row.name == "shared"] == [20, 0]
+    assert rows["tied", "Linear"].params == 0
+    assert rows["attention", "MultiheadAttention"].params == 48 + 12
+    assert rows["lstm", "LSTM"].output_shape == ((-1, 6, 5), (-1, 2, 5), (-1, 2, 5))
+    assert rows["none", "NoTensor"].output_shape == ()
+    assert table.input_bytes == 2 * 6 * 4 * 4
+    assert table.idle[0] == "gain"
+    assert str(table).count("\n") == 3 + len(table.rows) + 10
+
+
+def test_odd_networks_are_profiled_right():
+    cost = profile(Odd(), [(6, 4), (6, 4)])
+    assert cost.params == ODD_PARAMETERS
+    assert cost.by_layer["shared"].macs == 2 * 6 * 4 * 4  # called twice
+    assert cost.by_layer["tied"].macs == 6 * 4 * 4
+    assert "again" not in cost.by_layer
+    assert cost.by_layer["idle"].macs == 0
+    assert cost.by_layer["attention"].params == 48 + 12
+    assert sum(layer.params for layer in cost.by_layer.values()) == cost.params
+    assert cost.macs == sum(layer.macs for layer in cost.by_layer.values())
+    assert cost.by_layer["attention"].macs == cost.by_layer[""].macs == 0
+    assert cost.by_layer["lstm"].macs == cost.macs - 2 * 96 - 96
+    assert cost.uncounted["add"] == 1
+    assert cost.uncounted["bmm"] == 2
+    assert "clone" not in cost.uncounted
+
+
+def test_uncounted_names_types_and_functions():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.act = nn.GELU()
+            self.flatten = nn.Flatten()
+
+        def forward(self, x):
+            x = self.act(self.act(self.conv(x)))
+            return torch.sigmoid(self.flatten(x)) @ torch.ones(4 * 26 * 26, 2)
+
+    cost = profile(Mixed(), (1, 28, 28))
+    assert cost.uncounted == {"GELU": 2, "sigmoid": 1, "mm": 1}
+    assert "no rule in thop: GELU ×2, sigmoid ×1, mm ×1" in repr(cost)
+    assert cost.flops == 2 * (4 * 26 * 26 * 9 + 4 * 26 * 26 * 2)
+
+
+def test_a_subclass_of_a_layer_with_a_rule_is_uncounted():
+    class MyConv(nn.Conv2d):
+        pass
+
+    cost = profile(nn.Sequential(MyConv(1, 2, 3)), (1, 5, 5))
+    assert (cost.macs, cost.uncounted) == (0, {"MyConv": 1})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions(dtype):
+    table = summary(mini_resnet().to(dtype), quiet=True)
+    assert table.params_bytes == 41_514 * torch.empty(0, dtype=dtype).itemsize
+    assert table.input_bytes == 28 * 28 * torch.empty(0, dtype=dtype).itemsize
+    assert profile(mini_resnet().to(dtype)).macs == 2_013_184
+
+
+def test_networks_on_another_device():
+    assert profile(mini_resnet().to("meta")).macs == 2_013_184
+    assert str(summary(mini_resnet().to("meta"), quiet=True)) == str(
+        summary(mini_resnet(), quiet=True)
+    )
+
+
+def test_integer_inputs_come_as_tensors():
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2))
+    tokens = torch.zeros(1, 5, dtype=torch.long)
+    assert profile(model, tokens).macs == 5 * 4 * 2
+    assert summary(model, tokens, quiet=True).rows[-1].output_shape == (-1, 5, 2)
+    assert profile(Odd(), (torch.zeros(1, 6, 4), torch.zeros(1, 6, 4))).params == ODD_PARAMETERS
+
+
+def test_a_single_layer_is_a_network():
+    assert profile(nn.Linear(3, 4), (3,)).by_layer[""].macs == 12
+    table = summary(nn.Linear(3, 4), (3,), quiet=True)
+    assert [(row.type, row.params) for row in table.rows] == [("Linear", 16)]
+
+
+def test_a_network_without_parameters():
+    assert summary(nn.Flatten(), (1, 2, 3), quiet=True).total_params == 0
+    assert tuple(profile(nn.Flatten(), (1, 2, 3))) == (0, 0)
+
+
+def test_blocks_of_ones_own():
+    blocks = (ResidualBlock(1, 8, stride=2), InceptionA(8), BasicBlock(88, 16))
+    model = nn.Sequential(*blocks, nn.Flatten(), nn.LazyLinear(10))
+    with pytest.raises(ValueError, match=r"must be initialised; 4\.weight waits"):
+        profile(model, (1, 28, 28))
+    model(torch.randn(2, 1, 28, 28))
+    assert profile(model, (1, 28, 28)).params == sum(p.numel() for p in model.parameters())
+
+
+def test_large_pictures_cost_nothing():
+    table = summary(resnet18(in_channels=3), (3, 4320, 7680), quiet=True)
+    assert table.input_bytes == 3 * 4320 * 7680 * 4
+
+
+@pytest.mark.parametrize("count", [summary, profile])
+@pytest.mark.parametrize("wrap", [torch.compile, weight_norm_all := lambda m: weight_normed(m)])
+def test_wrapped_networks(count, wrap):
+    model = wrap(lenet5())
+    count(model, (1, 28, 28))
+
+
+def weight_normed(model):
+    weight_norm(model.conv1)
+    return model
+
+
+# --- nothing is touched ---------------------------------------------------------------------
+
+
+def fingerprint(model):
+    """All that a count must leave as it was."""
+    hooks = [
+        [list(hooks) for key, hooks in sorted(vars(module).items()) if "_hooks" in key]
+        for module in model.modules()
+    ]
+    numpy_state = np.random.get_state()[1].tobytes()
+    return {
+        "state": {k: v.clone() for k, v in model.state_dict().items()},
+        "tensors": [id(t) for t in [*model.parameters(), *model.buffers()]],
+        "modes": [module.training for module in model.modules()],
+        "trained": [p.requires_grad for p in model.parameters()],
+        "gradients": [p.grad for p in model.parameters()],
+        "devices": [p.device for p in model.parameters()],
+        "hooks": hooks,
+        "attributes": [sorted(vars(module)) for module in model.modules()],
+        "random": (torch.get_rng_state().tolist(), random.getstate(), numpy_state),
+    }
+
+
+def assert_untouched(model, before):
+    after = fingerprint(model)
+    state, state_before = after.pop("state"), before.pop("state")
+    assert list(state) == list(state_before)
+    assert all(torch.equal(state[k], state_before[k]) for k in state)
+    assert after == before
+
+
+@pytest.mark.parametrize("count", [lambda m: summary(m, quiet=True), profile])
+def test_networks_stay_as_they_are(network, count):
+    network.train()
+    network.forward_features(torch.randn(2, *network.input_size))
+    next(network.children()).eval()
+    next(network.parameters()).requires_grad_(False)
+    network.register_forward_hook(lambda *_: pytest.fail("a hook of the network ran"))
+    before = fingerprint(network)
+    count(network)
+    assert_untouched(network, before)
+
+
+class Hostile(nn.Module):
+    """Draws, counts, remembers and changes itself in its forward; perhaps raises."""
+
+    def __init__(self, raises, tensors, norm, shared, dtype):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(4, 4), norm(4), nn.Dropout(0.5))
+        self.second = self.first if shared else nn.Linear(4, 4)
+        self.register_buffer("steps", torch.zeros(1))
+        self.register_buffer("total_ops", torch.zeros(1))
+        self.scale = torch.ones(4, dtype=dtype)  # neither parameter nor buffer
+        self.tied = self.first[0].weight
+        self.seen = []
+        self.raises = raises
+        self.tensors = tensors
+        self.to(dtype)
+
+    def forward(self, x):
+        self.seen.append(x)
+        self.steps += 1
+        self.training = not self.training
+        torch.rand(3, device="cpu"), random.random(), np.random.rand()
+        x = self.second(self.first(x * self.scale)) + torch.zeros(4, dtype=x.dtype)
+        x = F.dropout(x, 0.5) + torch.randn_like(x)
+        if self.raises == "error":
+            raise KeyError("hostile")
+        if self.raises == "data" and x.sum() > 0:
+            return None
+        if self.raises == "shape":
+            self.second(torch.zeros(2, 3, dtype=x.dtype))
+        return {0: x, 1: {"a": x, 2: [x, None]}, 2: (x,)}[self.tensors]
+
+
+@settings(deadline=None)
+@given(
+    raises=st.sampled_from([None, "error", "data", "shape"]),
+    tensors=st.integers(0, 2),
+    norm=st.sampled_from([nn.BatchNorm1d, nn.LayerNorm]),
+    shared=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    modes=st.lists(st.booleans(), min_size=6, max_size=6),
+    frozen=st.lists(st.booleans(), min_size=6, max_size=6),
+    count=st.sampled_from([lambda m, s: summary(m, s, quiet=True), profile]),
+)
+def test_hostile_networks_stay_as_they_are(
+    raises, tensors, norm, shared, dtype, modes, frozen, count
+):
+    model = Hostile(raises, tensors, norm, shared, dtype)
+    for module, mode in zip(model.modules(), modes, strict=False):
+        module.training = mode
+    for p, freeze in zip(model.parameters(), frozen, strict=False):
+        p.requires_grad_(not freeze)
+    model.first.register_forward_hook(lambda *_: pytest.fail("a hook of the network ran"))
+    model.first.register_forward_pre_hook(lambda *_: pytest.fail("a hook of the network ran"))
+    before = fingerprint(model)
+    if raises is None:
+        assert count(model, (4,)) is not None
+    else:
+        layer = r"'(first\.0|second)' \(Linear\)" if raises == "shape" else r"'the network itself'"
+        with pytest.raises(RuntimeError, match=f"`model` failed in layer {layer}"):
+            count(model, (4,))
+    assert model.seen == []
+    assert_untouched(model, before)
+
+
+def test_an_error_names_the_layer_and_what_it_was_given():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.ReLU(), nn.Linear(7, 2)))
+    for count in (summary, profile):
+        message = r"`model` failed in layer '1\.1' \(Linear\), given \(\d, 4, 26, 26\): "
+        with pytest.raises(RuntimeError, match=message):
+            count(model, (1, 28, 28))
+    with pytest.raises(RuntimeError, match=r"expected an input of shape \(N, 1, 28, 28\), got"):
+        summary(mini_resnet(), (3, 28, 28))
+
+
+@pytest.mark.parametrize("count", [summary, profile])
+@pytest.mark.parametrize("size", [28, (0, 3), (1.5,), [], "28", [(1, 28), None], ()])
+def test_sizes_that_are_none(count, size):
+    with pytest.raises(ValueError, match=r"` \(=.*\) must be a shape such as \(C, H, W\)"):
+        count(lenet5(), size)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize("count", [summary, profile])
+def test_what_is_no_network(count):
+    with pytest.raises(ValueError, match="must be given: Linear has no `input_size`"):
+        count(nn.Linear(3, 4))
+    with pytest.raises(TypeError, match=r"`model` must be an nn\.Module in Python, not str"):
+        count("resnet18", (1, 28, 28))
+    with pytest.raises(TypeError, match="not RecursiveScriptModule"):
+        count(torch.jit.script(nn.Linear(3, 4)), (3,))
+    model = nn.Linear(3, 4)
+    model.file = open(__file__)  # noqa: SIM115
+    with model.file, pytest.raises(TypeError, match=r"`model` \(Linear\) cannot be copied"):
+        count(model, (3,))
+
+
+# --- comparison -----------------------------------------------------------------------------
+
+
+def test_comparison_as_text_markdown_and_rows():
+    table = compare(["lenet5", mini_resnet()])
+    assert [(row.name, row.params, row.macs) for row in table.rows] == [
+        ("lenet5", 44_426, 281_640),
+        ("MiniResNet", 41_514, 2_013_184),
+    ]
+    assert str(table).splitlines()[2].split() == [
+        "MiniResNet", "41,514", "2,013,184", "4,026,368", "0.16",
+    ]  # fmt: skip
+    assert table.markdown().splitlines()[0] == "| network | parameters | MACs | FLOPs | size (MB) |"
+    assert table.markdown() == table._repr_markdown_()
+    named = compare({"a": resnet18(), "b": randomize_norms(resnet18(conv_bias=True))})
+    assert [row.name for row in named.rows] == ["a", "b"]
+    with pytest.raises(ValueError, match="did you mean 'lenet5'"):
+        compare(["lenet"])
