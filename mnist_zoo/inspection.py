@@ -468,11 +468,11 @@ class Profile:
 MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")  # these compute nothing
 
 
-class _Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Uncounted(TorchDispatchMode):
     """Counts what computes outside the layers for which thop has a rule."""
 
     def __init__(self, run: _Run, rules: Mapping[type, Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.run = run
         self.rules = rules
         self.calls: Counter[str] = Counter()

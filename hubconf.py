@@ -1,0 +1,6 @@
+"""Entry points of torch.hub: ``torch.hub.load(<this repository>, "mini_resnet")``."""
+
+from mnist_zoo.registry import MODELS
+
+dependencies = ["torch", "torchvision"]
+globals().update(MODELS)

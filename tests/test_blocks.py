@@ -1,0 +1,165 @@
+"""The blocks by themselves: shapes, sums computed by hand, and what they refuse."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from conftest import randomize_norms
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mnist_zoo import BasicBlock, Bottleneck, InceptionA, ResidualBlock, SeparableBottleneck
+from mnist_zoo.blocks import no_random_init
+
+BLOCKS = [ResidualBlock, BasicBlock, Bottleneck, SeparableBottleneck]
+channels = st.integers(1, 9)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(BLOCKS), channels, channels, st.integers(1, 3), st.integers(1, 9))
+def test_shapes(block, inside, outside, stride, size):
+    layer = block(inside, outside, stride)
+    out = layer.eval()(torch.randn(2, inside, size, size))
+    side = -(-size // stride)
+    assert out.shape == (2, outside * getattr(layer, "expansion", 1), side, side)
+    assert layer.out_channels == out.shape[1]
+    assert (out >= 0).all()
+
+
+@given(channels, channels, st.tuples(channels, channels), st.tuples(channels, channels, channels))
+def test_shapes_of_inception(inside, first, second, third):
+    layer = InceptionA(inside, branch1x1=first, branch5x5=second, branch3x3=third, branch_pool=2)
+    out = layer(torch.randn(2, inside, 5, 6))
+    assert out.shape == (2, first + second[1] + third[2] + 2, 5, 6) == (2, layer.out_channels, 5, 6)
+
+
+def test_inception_concatenates_its_branches_in_order():
+    layer = InceptionA(3)
+    assert layer.out_channels == 88
+    x = torch.randn(2, 3, 6, 6)
+    out = layer(x)
+    assert torch.equal(out[:, :16], layer.branch1x1(x))
+    assert torch.equal(out[:, 16:40], layer.branch5x5_2(layer.branch5x5_1(x)))
+    assert torch.equal(out[:, 40:64], layer.branch3x3_3(layer.branch3x3_2(layer.branch3x3_1(x))))
+    assert torch.equal(out[:, 64:], layer.branch_pool(F.avg_pool2d(x, 3, 1, 1)))
+
+
+def test_identity_shortcut_of_a_residual_block():
+    layer = ResidualBlock(4)
+    x = torch.randn(2, 4, 5, 5)
+    assert layer.downsample is None
+    assert torch.equal(layer(x), F.relu(layer.conv2(F.relu(layer.conv1(x))) + x))
+
+
+@pytest.mark.parametrize(("outside", "stride"), [(6, 1), (4, 2)])
+def test_projected_shortcut_of_a_residual_block(outside, stride):
+    layer = ResidualBlock(4, outside, stride)
+    x = torch.randn(2, 4, 5, 5)
+    inner = layer.conv2(F.relu(layer.conv1(x)))
+    assert torch.equal(layer(x), F.relu(inner + layer.downsample(x)))
+
+
+@pytest.mark.parametrize(
+    ("ours", "name", "options"),
+    [
+        (BasicBlock, "BasicBlock", {}),
+        (Bottleneck, "Bottleneck", {}),
+        (Bottleneck, "Bottleneck", {"dilation": 2}),
+        (Bottleneck, "Bottleneck", {"groups": 32, "base_width": 4}),
+        (Bottleneck, "Bottleneck", {"base_width": 128}),
+    ],
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_blocks_are_torchvisions(ours, name, options, stride):
+    block = getattr(torchvision.models.resnet, name)
+    downsample = nn.Sequential(
+        nn.Conv2d(64, 64 * block.expansion, 1, stride, bias=False),
+        nn.BatchNorm2d(64 * block.expansion),
+    )
+    shaped = stride != 1 or block.expansion != 1
+    theirs = block(64, 64, stride, downsample if shaped else None, **options)
+    randomize_norms(theirs)
+    layer = ours(64, 64, stride, **options)
+    layer.load_state_dict(theirs.state_dict(), strict=True)
+    assert repr(layer) == repr(theirs)
+    x = torch.randn(2, 64, 7, 7)
+    assert torch.equal(layer(x), theirs(x))
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck, SeparableBottleneck])
+def test_without_residual_the_shortcut_is_there_but_idle(block):
+    layer = block(8, 4, 2, residual=False).eval()
+    assert set(layer.state_dict()) == set(block(8, 4, 2).state_dict())
+    x = torch.randn(1, 8, 6, 6)
+    before = layer(x)
+    nn.init.constant_(layer.downsample[1].bias, 1e3)
+    assert torch.equal(layer(x), before)
+    assert all(p.requires_grad == ("downsample" not in n) for n, p in layer.named_parameters())
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck, SeparableBottleneck])
+def test_conv_biases_on_demand_start_at_zero(block):
+    convs = [m for m in block(8, 4, 2, conv_bias=True).modules() if isinstance(m, nn.Conv2d)]
+    assert all(torch.equal(conv.bias, torch.zeros_like(conv.bias)) for conv in convs)
+    assert all(m.bias is None for m in block(8, 4, 2).modules() if isinstance(m, nn.Conv2d))
+
+
+def test_separable_bottleneck_is_depthwise_then_pointwise():
+    layer = SeparableBottleneck(16, 8)
+    assert layer.conv2.groups == layer.conv2.in_channels == 8
+    assert layer.conv2.weight.shape == (8, 1, 3, 3)
+    assert layer.conv3.kernel_size == (1, 1)
+    x = torch.randn(1, 8, 5, 5)
+    by_channel = [
+        F.conv2d(x[:, c : c + 1], layer.conv2.weight[c : c + 1], padding=1) for c in range(8)
+    ]
+    assert torch.allclose(layer.conv2(x), torch.cat(by_channel, 1), atol=1e-6)
+
+
+def test_blocks_compose_with_gradients_to_every_parameter():
+    model = nn.Sequential(
+        ResidualBlock(1, 8),
+        ResidualBlock(8, 16, stride=2),
+        InceptionA(16),
+        BasicBlock(88, 32, stride=2),
+        Bottleneck(32, 8),
+        SeparableBottleneck(32, 16, stride=2),
+    )
+    model(torch.randn(2, 1, 28, 28)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("value", [0, -2, 1.5])
+def test_impossible_numbers_are_named(block, value):
+    with pytest.raises(ValueError, match=rf"`in\w+` \(={value}\) must be a whole number"):
+        block(value, 4)
+    with pytest.raises(ValueError, match=rf"`stride` \(={value}\) must be a whole number"):
+        block(4, 4, value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "shown"),
+    [("branch1x1", 0, "0"), ("branch5x5", (16, 0), "0"), ("branch3x3", (0, 1, 1), "0")],
+)
+def test_impossible_branches_are_named(option, value, shown):
+    with pytest.raises(ValueError, match=rf"`{option}` \(={shown}\) must be"):
+        InceptionA(4, **{option: value})
+
+
+def test_a_bottleneck_without_width_is_named():
+    with pytest.raises(ValueError, match=r"`base_width` \(=1\) times `planes` \(=8\) must be"):
+        Bottleneck(8, 8, base_width=1)
+
+
+def test_no_random_init_draws_nothing_and_keeps_constants():
+    before = torch.get_rng_state()
+    with no_random_init():
+        layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(3, 4), nn.BatchNorm2d(5))
+        nn.init.xavier_normal_(torch.empty(2, 2)), nn.init.trunc_normal_(torch.empty(2, 2))
+        nn.init.kaiming_normal_(tensor=torch.empty(2, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(layers[2].weight, torch.ones(5))
+    nn.Linear(3, 4)
+    assert not torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,69 @@
+"""Networks by name."""
+
+import pytest
+import torch
+
+import mnist_zoo
+from mnist_zoo import Classifier, get_model, list_models, mini_resnet
+from mnist_zoo.registry import MODELS
+
+
+def test_every_factory_of_the_package_is_registered():
+    factories = {
+        name: getattr(mnist_zoo, name)
+        for name in mnist_zoo.__all__
+        if getattr(getattr(mnist_zoo, name), "__module__", "").startswith("mnist_zoo.models.")
+        and name.islower()
+    }
+    assert factories == MODELS
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("mini*", ["mini_googlenet", "mini_resnet"]),
+        ("plain??", ["plain18", "plain34"]),
+        ("resnet[35]*", ["resnet34", "resnet50", "resnet50_separable"]),
+        ("Mini*", []),
+        ("vgg*", []),
+    ],
+)
+def test_wildcards(pattern, names):
+    assert list_models(pattern) == names
+
+
+def test_without_a_pattern_all_are_listed():
+    assert list_models() == list(MODELS)
+    list_models().clear()
+    assert list_models()
+
+
+def test_models_by_name_take_their_factorys_options():
+    model = get_model("mini_resnet", num_classes=26, in_channels=3, image_size=32)
+    assert isinstance(model, Classifier)
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 26)
+    torch.manual_seed(1)
+    one = get_model("mini_resnet")
+    torch.manual_seed(1)
+    assert torch.equal(one.fc.weight, mini_resnet().fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnet81", "did you mean 'resnet18'"),
+        ("mini-resnet", "did you mean 'mini_resnet'"),
+        ("xyz", r"see list_models\(\)"),
+    ],
+)
+def test_unknown_names_get_a_hint(name, hint):
+    with pytest.raises(ValueError, match=rf"`name` \(='{name}'\) must be .*{hint}"):
+        get_model(name)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_unknown_options_and_positional_arguments_are_refused(name):
+    with pytest.raises(TypeError, match="colour"):
+        get_model(name, colour=True)
+    with pytest.raises(TypeError, match="positional"):
+        MODELS[name]("imagenet")
