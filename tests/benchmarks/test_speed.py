@@ -1,0 +1,84 @@
+"""Importing, building, loading and summing up, against torch, torchvision and torchsummary.
+
+``pytest tests/benchmarks`` on an idle machine; not part of the tests.
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchsummary
+import torchvision
+
+from mnist_zoo import get_model, resnet50, resnet152, summary
+
+FAMILY = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+IMPORTS = """
+from time import perf_counter as now
+start = now(); import torch; middle = now(); import mnist_zoo; end = now()
+print((middle - start) / (end - start))
+"""
+
+
+def test_import_adds_less_than_five_percent(report):
+    shares = []
+    for _ in range(15):
+        command = [sys.executable, "-c", IMPORTS]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        shares.append(float(done.stdout))
+    report(shares, at_least=1 / 1.05)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_build(race, name):
+    peer = getattr(torchvision.models, name)
+    race(lambda: get_model(name, in_channels=3, num_classes=1000), peer, at_least=1.0)
+
+
+def test_load_resnet50(race, tmp_path):
+    file = tmp_path / "resnet50.pth"
+    torch.save(torchvision.models.resnet50().state_dict(), file)
+
+    def theirs():
+        model = torchvision.models.resnet50()
+        model.load_state_dict(torch.load(file, weights_only=True))
+        return model
+
+    race(lambda: resnet50(weights=file, in_channels=3, num_classes=1000), theirs, at_least=3.0)
+
+
+def test_load_resnet50_from_memory(race):
+    state = torchvision.models.resnet50().state_dict()
+
+    def theirs():
+        model = torchvision.models.resnet50()
+        model.load_state_dict(state)
+        return model
+
+    race(lambda: resnet50(weights=state, in_channels=3, num_classes=1000), theirs, at_least=3.0)
+
+
+def test_summary_of_a_large_picture(race):
+    model, size = resnet152(in_channels=3), (3, 1024, 1024)
+
+    def theirs():
+        with contextlib.redirect_stdout(io.StringIO()):
+            torchsummary.summary(model, size, device="cpu")
+
+    ours = lambda: str(summary(model, size, quiet=True))  # noqa: E731
+    race(ours, theirs, at_least=20.0, rounds=3, warmup=0)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_forward(race, name, mode):
+    ours = get_model(name, in_channels=3, num_classes=1000)
+    theirs = getattr(torchvision.models, name)()
+    x = torch.randn(8, 3, 64, 64)
+    getattr(ours, mode)(), getattr(theirs, mode)()
+    race(lambda: ours(x), lambda: theirs(x), at_least=0.97, rounds=31)
