@@ -591,6 +591,7 @@ class ComparisonRow:
     """The cost of one network: see `Profile`; ``size_bytes`` is that of its state dict."""
 
     name: str
+    input_shapes: tuple[Size, ...]
     params: int
     macs: int
     flops: int
@@ -605,10 +606,17 @@ class Comparison:
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
-            ("network", "parameters", "MACs", "FLOPs", "size (MB)"),
+            ("network", "input", "parameters", "MACs", "FLOPs", "size (MB)"),
             *(
-                (r.name, f"{r.params:,}", f"{r.macs:,}", f"{r.flops:,}", f"{r.size_bytes / MB:.2f}")
-                for r in self.rows
+                (
+                    row.name,
+                    ", ".join("×".join(map(str, shape[1:])) for shape in row.input_shapes),
+                    f"{row.params:,}",
+                    f"{row.macs:,}",
+                    f"{row.flops:,}",
+                    f"{row.size_bytes / MB:.2f}",
+                )
+                for row in self.rows
             ),
         ]
 
@@ -618,7 +626,7 @@ class Comparison:
     def markdown(self) -> str:
         """The table in Markdown."""
         head, *body = ["| " + " | ".join(cells) + " |" for cells in self._cells()]
-        return "\n".join([head, "|---|---:|---:|---:|---:|", *body])
+        return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *body])
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
@@ -646,7 +654,8 @@ def compare(
     for name, model in named:
         cost = profile(model, inputs_or_size)
         size = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
-        rows.append(ComparisonRow(name, cost.params, cost.macs, cost.flops, size))
+        row = ComparisonRow(name, cost.input_shapes, cost.params, cost.macs, cost.flops, size)
+        rows.append(row)
     return Comparison(tuple(rows))
 
 

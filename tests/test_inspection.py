@@ -456,9 +456,12 @@ def test_comparison_as_text_markdown_and_rows():
         ("MiniResNet", 41_514, 2_013_184),
     ]
     assert str(table).splitlines()[2].split() == [
-        "MiniResNet", "41,514", "2,013,184", "4,026,368", "0.16",
+        "MiniResNet", "1×28×28", "41,514", "2,013,184", "4,026,368", "0.16",
     ]  # fmt: skip
-    assert table.markdown().splitlines()[0] == "| network | parameters | MACs | FLOPs | size (MB) |"
+    assert (
+        table.markdown().splitlines()[0]
+        == "| network | input | parameters | MACs | FLOPs | size (MB) |"
+    )
     assert table.markdown() == table._repr_markdown_()
     named = compare({"a": resnet18(), "b": randomize_norms(resnet18(conv_bias=True))})
     assert [row.name for row in named.rows] == ["a", "b"]

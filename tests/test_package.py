@@ -1,0 +1,88 @@
+"""The package as a user meets it: its import, its names, its README, its hub entry."""
+
+import doctest
+import re
+import runpy
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnist_zoo
+from mnist_zoo import compare, list_models, mini_resnet, summary
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_import_brings_torch_and_nothing_heavy():
+    modules = run("import sys, mnist_zoo; print(*sys.modules)").split()
+    heavy = ("torchvision", "thop", "torchsummary", "matplotlib", "onnx", "PIL", "safetensors")
+    assert "torch" in modules
+    assert not {module.partition(".")[0] for module in modules} & set(heavy)
+
+
+def test_import_leaves_the_random_state_and_prints_nothing():
+    state = "torch.get_rng_state()"
+    assert run(f"import torch; a = {state}; import mnist_zoo; assert a.equal({state})") == ""
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in mnist_zoo.__all__:
+        assert getattr(mnist_zoo, name).__doc__, name
+    assert sorted(mnist_zoo.__all__) == sorted(set(mnist_zoo.__all__))
+
+
+def test_version_is_the_installed_one_and_in_the_changelog():
+    assert metadata.version("mnist-zoo") == mnist_zoo.__version__
+    assert f"## [{mnist_zoo.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_package_says_it_is_typed():
+    assert (Path(mnist_zoo.__file__).parent / "py.typed").exists()
+
+
+def test_readme_examples_give_what_they_say():
+    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, encoding="utf-8")
+    assert result.attempted > 10
+    assert result.failed == 0
+
+
+def test_readme_tables_are_what_the_library_counts():
+    assert compare(list_models()).markdown() in README
+    assert f"```text\n{summary(mini_resnet(), quiet=True)}\n```" in README
+
+
+def test_readme_names_every_network():
+    named = set(re.findall(r"`(\w+)`", README[README.index("| family |") :]))
+    assert set(list_models()) <= named
+
+
+@pytest.mark.parametrize("name", ["mini_resnet", "resnet18"])
+def test_torch_hub(name):
+    model = torch.hub.load(str(ROOT), name, source="local", num_classes=3).eval()
+    assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
+
+
+def test_torch_hub_has_every_network():
+    assert set(list_models()) <= set(runpy.run_path(str(ROOT / "hubconf.py")))
+
+
+def test_quickstart_runs_offline(tmp_path):
+    pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+    script = ROOT / "examples" / "quickstart.py"
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "resnet18 against torchvision's: difference 0 there, 0 back" in done.stdout
+    accuracy = re.search(r"accuracy on the other 1,000 digits: ([\d.]+)%", done.stdout)
+    assert float(accuracy[1]) > 96
+    assert (tmp_path / "digits.png").stat().st_size > 10_000
