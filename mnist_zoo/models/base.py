@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,9 @@ def check_input(x: Tensor, channels: int, size: int) -> Tensor:
     """
     wrong_size = size > 0 and x.dim() == 4 and (x.size(2) != size or x.size(3) != size)
     if x.dim() != 4 or x.size(1) != channels or wrong_size:
-        expected = "{}, H, W".format(channels)  # noqa: UP032  (TorchScript reads this)
-        if size > 0:
-            expected = "{}, {}, {}".format(channels, size, size)  # noqa: UP032
-        got = str(x.size()).replace("torch.Size", "")
+        expected = f"{channels}, {size}, {size}" if size > 0 else f"{channels}, H, W"
+        got = str(x.size()).replace("torch.Size(", "").replace(")", "")  # TorchScript has a list
+        got = got.replace("[", "(").replace("]", ")")
         raise ValueError(f"expected an input of shape (N, {expected}), got {got}")
     return x
 
@@ -59,7 +58,7 @@ class Classifier(nn.Module, ABC):
 
     __constants__: ClassVar[list[str]] = ["any_size"]  # TorchScript reads it
 
-    head: ClassVar[str] = "fc"
+    classifier_name: ClassVar[str] = "fc"
     """Name of the last linear layer, the one that gives the logits."""
     any_size: ClassVar[bool] = False
     """Whether the network takes pictures of every size, not of `image_size` alone."""
@@ -95,6 +94,10 @@ class Classifier(nn.Module, ABC):
         """Maps pictures (N, C, H, W) to logits (N, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
+    def get_classifier(self) -> nn.Linear:
+        """The last linear layer, the one that gives the logits."""
+        return cast(nn.Linear, self.get_submodule(self.classifier_name))
+
     def reset_classifier(self, num_classes: int) -> None:
         """Replaces the last linear layer by a new, random one of `num_classes` outputs.
 
@@ -104,12 +107,11 @@ class Classifier(nn.Module, ABC):
             ValueError: If `num_classes` is less than 1.
         """
         check_positive(num_classes=num_classes)
-        old = self.get_submodule(self.head)
-        assert isinstance(old, nn.Linear)
+        old = self.get_classifier()
         new = nn.Linear(
             old.in_features, num_classes, device=old.weight.device, dtype=old.weight.dtype
         )
-        setattr(self, self.head, new.train(old.training))
+        setattr(self, self.classifier_name, new.train(old.training))
         self.num_classes = num_classes
 
     def check_input(self, x: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class LeNet5(Classifier):
     # with these TorchScript leaves out the residual module where there is none
     __constants__: ClassVar[list[str]] = [*Classifier.__constants__, "on_maps", "on_numbers"]
 
-    head = "fc3"
+    classifier_name = "fc3"
 
     def __init__(
         self,
