@@ -298,7 +298,7 @@ def test_impossible_options_are_named(options, message):
 
 def test_layers_must_be_four():
     with pytest.raises(ValueError, match=r"`layers` \(=\[2, 2\]\) must be four numbers"):
-        ResNet([2, 2], block=Bottleneck)
+        ResNet(Bottleneck, [2, 2])
 
 
 @pytest.mark.parametrize(("stem", "size"), [("7x7", 1), ("3x3", 4), ("3x3-pool", 2)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..blocks import check_positive, no_random_init
 from ..conversion import Source, from_torchvision
 
-Weights: TypeAlias = Source | Literal["imagenet"] | None
+WeightsLike: TypeAlias = Source | Literal["imagenet"] | None
 """A factory's ``weights``: None (random), ``"imagenet"``, or any source of a conversion."""
 
 
@@ -122,7 +122,9 @@ class Classifier(nn.Module, ABC):
 Network = TypeVar("Network", bound=Classifier)
 
 
-def build(make: Callable[[], Network], weights: Weights, *, imagenet: str | None = None) -> Network:
+def build(
+    make: Callable[[], Network], weights: WeightsLike, *, imagenet: str | None = None
+) -> Network:
     """Makes a network, random or with the given weights, which are then its only initialisation.
 
     Args:

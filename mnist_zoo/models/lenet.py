@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ..blocks import BasicBlock
-from .base import Classifier, Weights, build, size_after_two_convs
+from .base import Classifier, WeightsLike, build, size_after_two_convs
 
 __all__ = ["LeNet5", "lenet5", "lenet5_conv_residual", "lenet5_fc_residual"]
 
@@ -85,7 +85,11 @@ class LeNet5(Classifier):
 
 
 def lenet5(
-    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+    *,
+    weights: WeightsLike = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 28,
 ) -> LeNet5:
     """LeNet-5 with ReLU, without a residual module: the report's baseline, 44,426 parameters.
 
@@ -103,7 +107,11 @@ def lenet5(
 
 
 def lenet5_conv_residual(
-    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+    *,
+    weights: WeightsLike = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 28,
 ) -> LeNet5:
     """LeNet-5 with a residual module before the first linear layer: 49,098 parameters.
 
@@ -113,7 +121,11 @@ def lenet5_conv_residual(
 
 
 def lenet5_fc_residual(
-    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+    *,
+    weights: WeightsLike = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 28,
 ) -> LeNet5:
     """LeNet-5 with a residual module after the first linear layer: 304,106 parameters.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ..blocks import InceptionA, ResidualBlock
-from .base import Classifier, Weights, build, size_after_two_convs
+from .base import Classifier, WeightsLike, build, size_after_two_convs
 
 __all__ = ["MiniGoogLeNet", "MiniResNet", "mini_googlenet", "mini_resnet"]
 
@@ -94,7 +94,11 @@ class MiniResNet(Classifier):
 
 
 def mini_googlenet(
-    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+    *,
+    weights: WeightsLike = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 28,
 ) -> MiniGoogLeNet:
     """A simple GoogLeNet: 97,298 parameters, 6,019,200 MACs.
 
@@ -112,7 +116,11 @@ def mini_googlenet(
 
 
 def mini_resnet(
-    *, weights: Weights = None, in_channels: int = 1, num_classes: int = 10, image_size: int = 28
+    *,
+    weights: WeightsLike = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 28,
 ) -> MiniResNet:
     """A simple ResNet without BatchNorm: 41,514 parameters, 2,013,184 MACs.
 

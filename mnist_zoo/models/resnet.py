@@ -19,7 +19,7 @@ from ..blocks import (
     SeparableBottleneck,
     conv,
 )
-from .base import Classifier, Weights, build
+from .base import Classifier, WeightsLike, build
 
 __all__ = [
     "ResNet",
@@ -76,8 +76,8 @@ class ResNet(Classifier):
     name and bit for bit. It takes pictures of every size.
 
     Args:
-        layers: Number of blocks in each of the four stages.
         block: `BasicBlock`, `Bottleneck`, `SeparableBottleneck`, or a subclass of these.
+        layers: Number of blocks in each of the four stages.
         in_channels: Channels of the input.
         num_classes: Number of logits.
         image_size: Height and width that `input_size` states; no tensor depends on it.
@@ -107,9 +107,9 @@ class ResNet(Classifier):
 
     def __init__(
         self,
+        block: Block,
         layers: Sequence[int],
         *,
-        block: Block,
         in_channels: int = 1,
         num_classes: int = 10,
         image_size: int = 28,
@@ -190,22 +190,22 @@ def _check(layers: Sequence[int], stem: str, dropout: float) -> None:
 
 
 def _resnet(
-    layers: Sequence[int],
     block: Block,
-    weights: Weights,
+    layers: Sequence[int],
+    weights: WeightsLike,
     in_channels: int,
     num_classes: int,
     options: ResNetOptions,
     imagenet: str | None = None,
 ) -> ResNet:
     settings: ResNetOptions = {"block": block, **options}
-    make = partial(ResNet, layers, in_channels=in_channels, num_classes=num_classes, **settings)
-    return build(make, weights, imagenet=imagenet)
+    sizes = {"in_channels": in_channels, "num_classes": num_classes}
+    return build(partial(ResNet, layers=layers, **sizes, **settings), weights, imagenet=imagenet)
 
 
 def resnet18(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -226,12 +226,12 @@ def resnet18(
     Source:
         He et al. 2015, table 1.
     """
-    return _resnet((2, 2, 2, 2), BasicBlock, weights, in_channels, num_classes, options, "resnet18")
+    return _resnet(BasicBlock, (2, 2, 2, 2), weights, in_channels, num_classes, options, "resnet18")
 
 
 def resnet34(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -240,12 +240,12 @@ def resnet34(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, options, "resnet34")
+    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, options, "resnet34")
 
 
 def resnet50(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -254,12 +254,12 @@ def resnet50(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet((3, 4, 6, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet50")
+    return _resnet(Bottleneck, (3, 4, 6, 3), weights, in_channels, num_classes, options, "resnet50")
 
 
 def resnet101(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -269,13 +269,13 @@ def resnet101(
     Arguments, errors and source are those of `resnet18`.
     """
     return _resnet(
-        (3, 4, 23, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet101"
+        Bottleneck, (3, 4, 23, 3), weights, in_channels, num_classes, options, "resnet101"
     )
 
 
 def resnet152(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -285,13 +285,13 @@ def resnet152(
     Arguments, errors and source are those of `resnet18`.
     """
     return _resnet(
-        (3, 8, 36, 3), Bottleneck, weights, in_channels, num_classes, options, "resnet152"
+        Bottleneck, (3, 8, 36, 3), weights, in_channels, num_classes, options, "resnet152"
     )
 
 
 def resnet50_separable(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -300,12 +300,12 @@ def resnet50_separable(
 
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
-    return _resnet((3, 4, 6, 3), SeparableBottleneck, weights, in_channels, num_classes, options)
+    return _resnet(SeparableBottleneck, (3, 4, 6, 3), weights, in_channels, num_classes, options)
 
 
 def resnet_cnn(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -315,12 +315,12 @@ def resnet_cnn(
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
     settings: ResNetOptions = {**_RESNET_CNN, **options}
-    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, settings)
+    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, settings)
 
 
 def resnet_cnn_norm(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -330,12 +330,12 @@ def resnet_cnn_norm(
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
     settings: ResNetOptions = {**_RESNET_CNN, "block_norm": True, **options}
-    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, settings)
+    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, settings)
 
 
 def plain18(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -348,12 +348,12 @@ def plain18(
         He et al. 2015, figure 4 (left).
     """
     settings: ResNetOptions = {**_PLAIN, **options}
-    return _resnet((2, 2, 2, 2), BasicBlock, weights, in_channels, num_classes, settings)
+    return _resnet(BasicBlock, (2, 2, 2, 2), weights, in_channels, num_classes, settings)
 
 
 def plain34(
     *,
-    weights: Weights = None,
+    weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
     **options: Unpack[ResNetOptions],
@@ -363,4 +363,4 @@ def plain34(
     Arguments, errors and source are those of `plain18`.
     """
     settings: ResNetOptions = {**_PLAIN, **options}
-    return _resnet((3, 4, 6, 3), BasicBlock, weights, in_channels, num_classes, settings)
+    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, settings)
