@@ -1,6 +1,6 @@
 """The zoo in a minute, offline: a table, a cost, torchvision parity, a trained network.
 
-Run it with ``python examples/quickstart.py``; it writes ``digits.png`` into this folder.
+Run it with ``python examples/quickstart.py``; it writes ``digits.png`` where you are.
 """
 
 import time

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -91,7 +92,7 @@ def conv(
 def check_positive(**arguments: int) -> None:
     """Raises ValueError for the first argument that is not a whole number of at least 1."""
     for name, value in arguments.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1")
 
 
@@ -347,7 +348,7 @@ class InceptionA(nn.Module):
         branches' last channels: 16 + 24 + 24 + 24 = 88 by default.
 
     Raises:
-        ValueError: If a number of channels is less than 1.
+        ValueError: If a number of channels is less than 1, or a branch has too many or few.
 
     Source:
         The report's simple GoogLeNet, after Szegedy et al. 2015 (Inception v3), figure 5.
@@ -364,10 +365,11 @@ class InceptionA(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(in_channels=in_channels, branch1x1=branch1x1, branch_pool=branch_pool)
-        for width in branch5x5:
-            check_positive(branch5x5=width)
-        for width in branch3x3:
-            check_positive(branch3x3=width)
+        for name, widths, length in (("branch5x5", branch5x5, 2), ("branch3x3", branch3x3, 3)):
+            if len(widths) != length:
+                raise ValueError(f"`{name}` (={widths!r}) must be {length} numbers of channels")
+            for width in widths:
+                check_positive(**{name: width})
         self.out_channels = branch1x1 + branch5x5[-1] + branch3x3[-1] + branch_pool
         self.branch1x1 = nn.Conv2d(in_channels, branch1x1, 1)
         self.branch5x5_1 = nn.Conv2d(in_channels, branch5x5[0], 1)

@@ -3,11 +3,13 @@
 Names are compared, never positions. What happened to every tensor is told in a
 `ConversionReport`. The rules where shapes differ:
 
-- A head of another number of classes cannot be carried over: it is drawn anew or kept.
+- A head of another number of classes cannot be carried over: it is drawn anew or kept. One
+  that sees another number of features does not fit.
 - A stem that saw RGB and is to see grey is summed over its input channels, so that a grey
   picture gives the logits that three equal channels gave.
 - A stem that saw grey and is to see RGB gets 1/4, 1/2 and 1/4 of the grey kernel: near to
-  the weights of luminance, and exact in binary, so that the sum gives it back bit for bit.
+  the weights of luminance, and exact in binary, so that the sum gives it back bit for bit
+  (in float32 and wider).
 - A smaller square kernel takes the centre of a larger one; a larger one is the smaller
   with zeros around it, which at the same stride computes the same.
 """
@@ -130,8 +132,11 @@ def from_torchvision(
 
     Tensors go by name. The prefixes ``module.``, ``_orig_mod.`` and ``model.`` and thop's
     ``total_ops`` and ``total_params`` are dropped; the layout ``net.<group>.<block>`` of the
-    report on ResNet-18 with and without residual connections is read too. The stem (the
-    first convolution) adapts as this module's docstring says.
+    report on ResNet-18 with and without residual connections is read too.
+
+    The stem (the first convolution) adapts: from RGB to grey by the sum over its channels,
+    from grey to RGB by 1/4, 1/2 and 1/4 of it; a smaller kernel takes the centre of a larger
+    one, a larger one gets zeros around the smaller. The report tells so.
 
     Args:
         model: The network; its tensors are filled in place.
@@ -139,7 +144,7 @@ def from_torchvision(
             downloaded, and its hash checked), or a file: safetensors, or a state dict saved
             by ``torch.save``. No pickled code runs.
         head: What becomes of the head (the last linear layer) where the source's has another
-            size: drawn anew, or kept as it is.
+            number of classes: drawn anew, or kept as it is.
         strict: Whether every tensor of the network must be found and every tensor of the
             source used. If not, what fits is copied and the report tells the rest.
 
@@ -154,12 +159,16 @@ def from_torchvision(
     """
     if head not in ("reset", "keep"):
         raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
+    model = unwrapped(model)
     target = {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
+    if any(tensor.is_meta for tensor in target.values()):
+        raise ConversionError("`model` must hold data; it has tensors on device meta")
     given, reports = _rename(_read(source), target)
     stem, last = _stem_and_head(model)
-    resized = any(
-        name.rpartition(".")[0] == last and name in given and given[name].shape != tensor.shape
-        for name, tensor in target.items()
+    weight = f"{last}.weight"
+    resized = weight in given and (
+        given[weight].shape[1:] == target[weight].shape[1:]
+        and given[weight].shape != target[weight].shape
     )
     fate = "drawn anew" if head == "reset" else "kept as it is"
     values: dict[str, Tensor] = {}
@@ -171,9 +180,12 @@ def from_torchvision(
             reports.append(TensorReport(name, "missing", "not in the source", fatal=not counter))
         elif resized and name.rpartition(".")[0] == last:
             reports.append(TensorReport(name, "skipped", f"{_shapes(value, tensor)}; {fate}"))
+        elif why := _unusable(value, tensor):
+            reports.append(TensorReport(name, "skipped", why, fatal=True))
         elif value.shape == tensor.shape:
             values[name] = value
-            reports.append(TensorReport(name, "copied"))
+            note = "" if value.dtype == tensor.dtype else f"{value.dtype} → {tensor.dtype}"
+            reports.append(TensorReport(name, "copied", note))
         elif name == f"{stem}.weight" and (adapted := _adapt_stem(value, tensor)):
             values[name], how = adapted
             reports.append(TensorReport(name, "adapted", f"{_shapes(value, tensor)}; {how}"))
@@ -202,13 +214,15 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
 
     ``torchvision.models.resnet18(num_classes=10).load_state_dict(to_torchvision(resnet18()))``
 
-    Only tensors are carried: a network with another stem, activation, or without residual
-    sums needs the same change in torchvision's to compute the same.
+    Only tensors are carried: a network with another activation or stem stride, or without
+    residual sums, needs the same change in torchvision's to compute the same.
 
     Args:
-        model: A ResNet whose tensors torchvision's has too: without conv bias or block norm.
-        in_channels: Channels of torchvision's stem. A grey stem is spread over three (see
-            this module's docstring), an RGB stem summed into one.
+        model: A ResNet whose tensors torchvision's has too: with BatchNorm, without conv
+            bias, block norm or depthwise convolutions.
+        in_channels: Channels of torchvision's stem. A grey stem is spread over three as 1/4,
+            1/2 and 1/4 of it, an RGB stem summed into one; a 3×3 kernel gets zeros around
+            it, as torchvision's has 7×7.
 
     Returns:
         The tensors by torchvision's names, in its order; they share the model's memory,
@@ -218,8 +232,14 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
         ConversionError: If a tensor has no place in torchvision's ResNet or the stem cannot
             be adapted.
     """
+    model = unwrapped(model)
     state = {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
     strange = [name for name in state if not TORCHVISION_RESNET.fullmatch(name)]
+    strange += [
+        f"depthwise {k}" for k, v in state.items() if "conv2.weight" in k and v.shape[1] == 1
+    ]
+    norms = [name.rpartition(".")[0] for name in state if re.search(r"bn\d\.weight", name)]
+    strange += [f"no {norm}.running_mean" for norm in norms if f"{norm}.running_mean" not in state]
     if strange or "conv1.weight" not in state:
         what = ", ".join(strange[:3]) or "no conv1.weight"
         raise ConversionError(
@@ -227,15 +247,23 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
             f"it has {what}"
         )
     stem = state["conv1.weight"]
-    wanted = stem.new_empty((stem.shape[0], in_channels, *stem.shape[2:]), device="meta")
+    wanted = torch.empty(stem.shape[0], in_channels, 7, 7, device="meta")
     if stem.shape != wanted.shape:
         adapted = _adapt_stem(stem, wanted)
         if adapted is None:
             raise ConversionError(
                 f"`in_channels` (={in_channels}) must be 1, 3 or the stem's {stem.shape[1]}"
             )
-        state["conv1.weight"] = adapted[0]
+        state["conv1.weight"] = adapted[0].to(stem.dtype)
     return state
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside what DataParallel, DistributedDataParallel or torch.compile made."""
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        return unwrapped(model.module)
+    inside = getattr(model, "_orig_mod", None)
+    return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
 TORCHVISION_RESNET = re.compile(
@@ -246,6 +274,19 @@ TORCHVISION_RESNET = re.compile(
 
 def _from_thop(name: str) -> bool:
     return name.rpartition(".")[2] in THOP_BUFFERS
+
+
+def _unusable(value: Tensor, tensor: Tensor) -> str:
+    """Why a value cannot be copied into the tensor whatever its shape; empty if it can."""
+    if value.is_meta:
+        return "holds no data (device meta)"
+    if value.is_quantized or value.layout != torch.strided:
+        return "is quantized or sparse"
+    if not torch.can_cast(value.dtype, tensor.dtype) or (
+        value.is_floating_point() != tensor.is_floating_point()
+    ):
+        return f"{value.dtype} → {tensor.dtype} would lose its meaning"
+    return ""
 
 
 def _shapes(value: Tensor, tensor: Tensor) -> str:
@@ -269,6 +310,7 @@ def _adapt_stem(weight: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
     if out != new_out or odd or height != width or kernel[0] != kernel[1]:
         return None
     steps = []
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))  # half sums are coarse
     if margin:
         weight = F.pad(weight, [margin] * 4)
         steps.append(f"{'zeros around' if margin > 0 else 'centre of'} {height}×{width}")
@@ -288,7 +330,7 @@ def _rename(
 ) -> tuple[dict[str, Tensor], list[TensorReport]]:
     """The source's tensors by the network's names, and what was dropped on the way."""
     names = {name: _strip_prefixes(name, target) for name in state}
-    if any(name.startswith("net.0.0.") for name in names.values()):
+    if "net.0.0.weight" in names.values() and "net.0.0.weight" not in target:
         names = {name: _from_net_layout(short) for name, short in names.items()}
     renamed: dict[str, Tensor] = {}
     dropped = []
@@ -335,7 +377,7 @@ def _read(source: Source) -> Mapping[str, Any]:
     if isinstance(source, Enum) and hasattr(source.value, "url"):
         return _read_torchvision(source)
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source))
+        return _read_file(Path(source).expanduser())
     if isinstance(source, Mapping):
         return _unwrap(source)
     raise TypeError(
@@ -355,7 +397,10 @@ def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read_file(path: Path) -> Mapping[str, Any]:
     """The state dict in a file, read without running any code it may hold."""
     if not path.exists():
-        raise FileNotFoundError(f"no such checkpoint file: '{path}'")
+        raise FileNotFoundError(
+            f"no such checkpoint file: '{path}'; other sources are a network, a state dict, a "
+            "member of a torchvision weights enum, or 'imagenet' for the ResNets' `weights`"
+        )
     if path.is_dir():
         raise ConversionError(f"'{path}' must be a checkpoint file; it is a directory")
     try:
@@ -367,8 +412,9 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         raise ConversionError(
-            f"'{path}' must hold a state dict saved by torch.save, or be a .safetensors file; "
-            f"reading it without running its code failed: {error}"
+            f"'{path}' must hold a state dict, as torch.save(model.state_dict(), …) writes it, or "
+            "be a .safetensors file; reading it without running the code that it may hold failed "
+            f"({type(error).__name__})"
         ) from error
     if not isinstance(state, Mapping):
         raise ConversionError(f"'{path}' must hold a state dict; it holds a {type(state).__name__}")

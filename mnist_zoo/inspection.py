@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import random
 import sys
 import warnings
@@ -20,14 +19,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .conversion import unwrapped
 from .registry import get_model
 
 __all__ = [
@@ -72,14 +73,14 @@ class _DataFreeCopies(TorchFunctionMode):
 
 
 def _to_meta(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("meta").requires_grad_(tensor.requires_grad)
+    return torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
 
 
 def _structural_copy(model: nn.Module) -> nn.Module:
     """The network without data and hooks: its modules, modes, and tensors on device meta."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    model = unwrapped(model)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
             raise ValueError(f"`model` must be initialised; {name} waits for a first forward")
@@ -88,10 +89,17 @@ def _structural_copy(model: nn.Module) -> nn.Module:
     for module in model.modules():
         memo.update({id(getattr(module, key)): OrderedDict() for key in hooks})
     try:
-        with _DataFreeCopies():
-            return copy.deepcopy(model, memo)
+        with _DataFreeCopies(), _random_state_kept():
+            twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TypeError(f"`model` ({type(model).__name__}) cannot be copied: {error}") from error
+    own = set(model.modules())
+    for name, module in twin.named_modules():
+        if module in own:
+            raise TypeError(f"`model` cannot be copied: '{name}' forbids it by its __deepcopy__")
+        for key, child in module.named_children():
+            setattr(module, key, unwrapped(child))
+    return twin
 
 
 @contextlib.contextmanager
@@ -127,7 +135,7 @@ def _meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tup
             inputs.append(torch.empty(batch, *item, dtype=dtype, device="meta"))
         else:
             raise ValueError(
-                f"`{argument}` (={value!r:.80}) must be a shape such as (C, H, W), of whole "
+                f"`{argument}` (={given!r:.80}) must be a shape such as (C, H, W), of whole "
                 "numbers of at least 1, several shapes, or tensors"
             )
     return tuple(inputs)
@@ -147,8 +155,38 @@ class _Call:
 
     module: nn.Module
     inputs: Any
-    is_layer: bool
     told: bool = False
+
+
+class _DataFree(TorchDispatchMode):
+    """Runs a structural copy: what it meets that holds data goes to device meta, too.
+
+    Such are the constants that a network makes as it runs or finds outside itself. Its
+    own tensors are none of these: a forward that reaches them would change the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        tensors = (*model.parameters(), *model.buffers())
+        self.own = {tensor.untyped_storage()._cdata for tensor in tensors}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        tensors = _tensors((args, kwargs))
+        if any(t.untyped_storage()._cdata in self.own for t in tensors):
+            raise RuntimeError("the forward reaches the network itself, past its copy")
+        data_free = [t.is_meta for t in tensors]
+        if any(data_free) and not all(data_free):
+            args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
+        if any(data_free) and func is torch.ops.aten.native_batch_norm.default:
+            statistics = args[0].new_empty(args[0].shape[1])  # torch's own rule takes far longer
+            return torch.empty_like(args[0]), statistics, statistics
+        return func(*args, **(kwargs or {}))
 
 
 class _Run:
@@ -160,24 +198,21 @@ class _Run:
     """
 
     def __init__(
-        self, twin: nn.Module, on_return: Callable[[nn.Module, Any], None] | None = None
+        self,
+        model: nn.Module,
+        twin: nn.Module,
+        on_return: Callable[[nn.Module, Any], None] | None = None,
     ) -> None:
         self.names = {module: name for name, module in twin.named_modules()}
         self.stack: list[_Call] = []
         self.on_return = on_return
+        self.data_free = _DataFree(model)
         for module in self.names:
             module.register_forward_pre_hook(self._enter)
             module.register_forward_hook(self._leave)
-        forward = twin.forward
-
-        def forward_on_meta(*inputs: Any) -> Any:
-            with torch.device("meta"):  # also what the network creates as it runs
-                return forward(*inputs)
-
-        twin.forward = forward_on_meta
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
-        self.stack.append(_Call(module, inputs, _is_layer(module)))
+        self.stack.append(_Call(module, inputs))
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         while self.stack.pop().module is not module:
@@ -186,21 +221,22 @@ class _Run:
             self.on_return(module, output)
 
     @contextlib.contextmanager
-    def errors_named(self) -> Iterator[None]:
-        """Raises an error of the network again, with the layer in which it happened."""
+    def guarded(self) -> Iterator[None]:
+        """Runs without data and trace, and raises an error again with its layer's name."""
         try:
-            with torch.no_grad(), _random_state_kept():
+            with torch.no_grad(), torch.device("cpu"), _random_state_kept(), self.data_free:
                 yield
         except Exception as error:
-            if not self.stack:
-                raise
-            call = self.stack[-1]
-            name = self.names[call.module] or "the network itself"
-            given = [tuple(t.shape) for t in _tensors(call.inputs)]
-            raise RuntimeError(
-                f"`model` failed in layer '{name}' ({type(call.module).__name__}), "
-                f"given {', '.join(map(str, given)) or 'no tensor'}: {error}"
-            ) from error
+            raise RuntimeError(f"`model` failed{self._where()}: {error}") from error
+
+    def _where(self) -> str:
+        if not self.stack:
+            return ""
+        call = self.stack[-1]
+        name = self.names[call.module]
+        kind = type(call.module).__name__ if next(call.module.children(), None) else call.module
+        given = ", ".join(str(tuple(t.shape)) for t in _tensors(call.inputs)) or "no tensor"
+        return f" in layer '{name}', {kind}, given {given}" if name else f" in {kind} itself"
 
 
 # --- summary -------------------------------------------------------------------------------
@@ -236,8 +272,8 @@ class ModelSummary:
         input_bytes: Size of one input.
         forward_backward_bytes: Size of all outputs and their gradients for one input.
         params_bytes: Size of the parameters.
-        idle: Names of the parameters that no row has: those of modules that were not
-            called, and the network's own.
+        unlisted: Names of the parameters that no row has: the network's own, and those of
+            modules that did not run or whose parent used them without calling them.
     """
 
     model: str
@@ -247,7 +283,7 @@ class ModelSummary:
     input_bytes: int
     forward_backward_bytes: int
     params_bytes: int
-    idle: tuple[str, ...]
+    unlisted: tuple[str, ...]
 
     @property
     def non_trainable_params(self) -> int:
@@ -274,9 +310,9 @@ class ModelSummary:
             f"Estimated Total Size (MB): {self.total_bytes / MB:0.2f}",
             rule,
         ]
-        if self.idle:
-            more = f" and {len(self.idle) - 4} more" if len(self.idle) > 4 else ""
-            lines.append(f"In no row: {', '.join(self.idle[:4])}{more}")
+        if self.unlisted:
+            more = f" and {len(self.unlisted) - 4} more" if len(self.unlisted) > 4 else ""
+            lines.append(f"In no row: {', '.join(self.unlisted[:4])}{more}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -294,13 +330,15 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
     """Prints torchsummary's table of a network and returns it.
 
     The network is not touched: it is a data-free copy of it that runs, in the modes the
-    network is in.
+    network is in, so hooks of the network do not run, and its forward must not depend on
+    the values of the input.
 
     Args:
         model: Any network.
         input_size: The shape of one input without the batch, such as (C, H, W); a list of
-            shapes for several inputs; or a batch of each input as tensors, whose form is
-            used. By default the network's own `input_size`.
+            shapes for several inputs; or a batch of each input as tensors, whose form and
+            type are used (integer inputs come so). By default the network's own
+            `input_size`.
         quiet: Whether not to print.
 
     Returns:
@@ -333,11 +371,8 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
         params = sum(p.numel() for p in own)
         rows.append(SummaryRow(run.names[module], type(module).__name__, shape, params))
 
-    for module in twin.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()  # the same shapes without the statistics, which take half the time
-    run = _Run(twin, add_row)
-    with run.errors_named():
+    run = _Run(model, twin, add_row)
+    with run.guarded():
         twin(*inputs)
 
     parameters = list(twin.parameters())
@@ -349,7 +384,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
         input_bytes=sum(map(_bytes_of_one, inputs)),
         forward_backward_bytes=2 * output_bytes,  # the outputs and their gradients
         params_bytes=sum(p.nbytes for p in parameters),
-        idle=tuple(name for name, p in twin.named_parameters() if p not in seen),
+        unlisted=tuple(name for name, p in twin.named_parameters() if p not in seen),
     )
     if not quiet:
         print(table)
@@ -382,13 +417,12 @@ def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
             for call in self.calls:
                 call(x)
 
-    with (
-        contextlib.redirect_stdout(io.StringIO()) as printed,
-        _random_state_kept(),
-        torch.device("cpu"),
-    ):
-        print_table(Replay(), (1,), device="cpu")
-    return printed.getvalue().splitlines()[: 3 + len(rows)]
+    lines: list[str] = []
+    names = {**print_table.__globals__, "print": lines.append}
+    with torch.device("cpu"):
+        # an input of size 0 draws no random number
+        FunctionType(print_table.__code__, names)(Replay(), (0,), -1, "cpu")
+    return lines[: 3 + len(rows)]
 
 
 def _replayed(row: SummaryRow) -> nn.Module:
@@ -407,7 +441,7 @@ def _replayed(row: SummaryRow) -> nn.Module:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """The cost of one layer: a module without modules inside, or with parameters of its own.
+    """The cost of one layer by itself, without the modules inside it.
 
     Attributes:
         type: The name of its class.
@@ -431,8 +465,9 @@ class Profile:
         params: Number of parameters, each once.
         flops: Floating-point operations of its convolutions and matrix products, as
             `torch.utils.flop_counter` counts them: two a multiply-accumulate.
-        by_layer: The cost of every layer, by name, and of every other module that owns
-            parameters; a shared one stands under its first name.
+        by_layer: The cost of every layer, by name: of modules without others inside, with a
+            rule in thop, or with parameters of their own. A shared one stands under its
+            first name. The repr adds them up by the network's children.
         uncounted: What computes and thop has no rule for, with the number of calls: types
             of layers, and operations called as functions.
     """
@@ -495,9 +530,9 @@ class _Uncounted(TorchDispatchMode):
 
     def _count(self, operation: str) -> None:
         call = self.run.stack[-1]
-        if any(type(outer.module) in self.rules for outer in self.run.stack if outer.is_layer):
+        if any(_has_rule(outer.module, self.rules) for outer in self.run.stack):
             return
-        if not call.is_layer:
+        if next(call.module.children(), None) is not None:
             self.calls[operation] += 1
         elif not call.told:
             call.told = True
@@ -507,13 +542,15 @@ class _Uncounted(TorchDispatchMode):
 def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     """Counts multiply-accumulates by thop, FLOPs by torch, and parameters, each once.
 
-    The network is not touched: it is a data-free copy of it that runs, in eval mode.
+    The network is not touched: it is a data-free copy of it that runs, in eval mode; see
+    `summary`. Where FLOPs are more than twice the MACs, thop has missed something, which
+    `Profile.uncounted` names.
 
     Args:
         model: Any network.
         inputs_or_size: What it is fed: the shape of one input without the batch, such as
-            (C, H, W), or a list of shapes, with a batch of 1; or tensors, whose form is
-            used. By default the network's own `input_size`.
+            (C, H, W), or a list of shapes, with a batch of 1; or tensors, whose form
+            and type are used. By default the network's own `input_size`.
 
     Returns:
         The cost, which unpacks as ``macs, params``.
@@ -533,12 +570,13 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     inputs = _meta_inputs(twin, "inputs_or_size", inputs_or_size, batch=1)
     visits: Counter[nn.Module] = Counter()  # thop hooks a shared module once a visit
     twin.apply(lambda module: visits.update([module]))
-    run = _Run(twin)
-    uncounted = _Uncounted(run, thop.register_hooks)
-    with run.errors_named(), FlopCounterMode(display=False) as flops, uncounted:
+    run = _Run(model, twin)
+    rules = thop.register_hooks
+    uncounted = _Uncounted(run, rules)
+    with run.guarded(), FlopCounterMode(display=False) as flops, uncounted:
         total, _, layers = thop.profile(twin, inputs, verbose=False, ret_layer_info=True)
 
-    macs = {"": total, **_flatten(layers)}  # that of a module with others inside is their sum
+    macs = {"": total, **_flatten(layers)}
     owner: dict[nn.Parameter, nn.Module] = {}  # the first of those that share it
     for module in twin.modules():
         for parameter in module.parameters(recurse=False):
@@ -546,11 +584,11 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     by_layer = {
         name: LayerProfile(
             type(module).__name__,
-            round(macs[name] / visits[module]) if _is_layer(module) else 0,
+            round(macs.get(name, 0) / visits[module]) if _has_rule(module, rules) else 0,
             sum(p.numel() for p in module.parameters(recurse=False) if owner[p] is module),
         )
         for name, module in twin.named_modules()
-        if _is_layer(module) or next(module.parameters(recurse=False), None) is not None
+        if _has_rule(module, rules) or module in owner.values() or not list(module.children())
     }
     return Profile(
         model=type(twin).__name__,
@@ -570,8 +608,9 @@ def _import_thop() -> Any:
         return import_module("thop.profile")
 
 
-def _is_layer(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
+def _has_rule(module: nn.Module, rules: Mapping[type, Any]) -> bool:
+    """Whether thop counts the module as a whole."""
+    return type(module) in rules and not isinstance(module, nn.Sequential)
 
 
 def _flatten(layers: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -597,6 +636,11 @@ class ComparisonRow:
     flops: int
     size_bytes: int
 
+    @property
+    def macs_incomplete(self) -> bool:
+        """Whether torch counts more products than thop, which lacks a rule for some."""
+        return self.flops > 2 * self.macs
+
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
@@ -612,7 +656,7 @@ class Comparison:
                     row.name,
                     ", ".join("×".join(map(str, shape[1:])) for shape in row.input_shapes),
                     f"{row.params:,}",
-                    f"{row.macs:,}",
+                    f"{row.macs:,}{'*' * row.macs_incomplete}",
                     f"{row.flops:,}",
                     f"{row.size_bytes / MB:.2f}",
                 )
@@ -620,25 +664,30 @@ class Comparison:
             ),
         ]
 
+    def _footnote(self) -> list[str]:
+        incomplete = any(row.macs_incomplete for row in self.rows)
+        return ["", "* without products that thop has no rule for"] * incomplete
+
     def __repr__(self) -> str:
-        return "\n".join(_aligned(self._cells()))
+        return "\n".join([*_aligned(self._cells()), *self._footnote()])
 
     def markdown(self) -> str:
         """The table in Markdown."""
         head, *body = ["| " + " | ".join(cells) + " |" for cells in self._cells()]
-        return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *body])
+        return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *body, *self._footnote()])
 
     def _repr_markdown_(self) -> str:
         return self.markdown()
 
 
 def compare(
-    models: Sequence[nn.Module | str] | Mapping[str, nn.Module], inputs_or_size: Inputs = None
+    models: Sequence[nn.Module | str] | Mapping[str, nn.Module | str],
+    inputs_or_size: Inputs = None,
 ) -> Comparison:
     """Profiles several networks and puts them side by side.
 
     Args:
-        models: Networks, or names of `list_models`; or networks by the names to show.
+        models: Networks, or names of `list_models`; or either by the name to show.
         inputs_or_size: What each is fed, as in `profile`; by default its own `input_size`.
 
     Returns:
@@ -646,21 +695,27 @@ def compare(
 
     Raises:
         ValueError: If a name is unknown, or as `profile` does.
-        TypeError: As `profile` does.
-        RuntimeError: As `profile` does.
+        TypeError: If `models` is a single network or name, or as `profile` does.
+        RuntimeError: As `profile` does, with the network's name.
     """
-    named = models.items() if isinstance(models, Mapping) else map(_named, models)
+    if isinstance(models, (str, nn.Module)):
+        raise TypeError(f"`models` (={models!r:.80}) must be several networks or names")
+    pairs = models.items() if isinstance(models, Mapping) else ((_name(m), m) for m in models)
     rows = []
-    for name, model in named:
-        cost = profile(model, inputs_or_size)
+    for name, item in pairs:
+        model = get_model(item) if isinstance(item, str) else item
+        try:
+            cost = profile(model, inputs_or_size)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
         size = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
         row = ComparisonRow(name, cost.input_shapes, cost.params, cost.macs, cost.flops, size)
         rows.append(row)
     return Comparison(tuple(rows))
 
 
-def _named(item: nn.Module | str) -> tuple[str, nn.Module]:
-    return (item, get_model(item)) if isinstance(item, str) else (type(item).__name__, item)
+def _name(item: nn.Module | str) -> str:
+    return item if isinstance(item, str) else type(item).__name__
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -57,7 +57,7 @@ def get_model(name: str, **options: Any) -> Classifier:
         ValueError: If there is no such network; the message suggests the nearest names.
     """
     if name not in MODELS:
-        near = get_close_matches(name, MODELS, n=3)
+        near = get_close_matches(str(name), MODELS, n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see list_models()"
         raise ValueError(f"`name` (={name!r}) must be the name of a network; {hint}")
     return MODELS[name](**options)

@@ -141,7 +141,13 @@ def test_impossible_numbers_are_named(block, value):
 
 @pytest.mark.parametrize(
     ("option", "value", "shown"),
-    [("branch1x1", 0, "0"), ("branch5x5", (16, 0), "0"), ("branch3x3", (0, 1, 1), "0")],
+    [
+        ("branch1x1", 0, "0"),
+        ("branch5x5", (16, 0), "0"),
+        ("branch3x3", (0, 1, 1), "0"),
+        ("branch5x5", (16, 24, 99), r"\(16, 24, 99\)"),
+        ("branch3x3", (16, 24), r"\(16, 24\)"),
+    ],
 )
 def test_impossible_branches_are_named(option, value, shown):
     with pytest.raises(ValueError, match=rf"`{option}` \(={shown}\) must be"):

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import io
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -151,7 +153,7 @@ def test_what_does_not_run_is_told():
     table = summary(get_model("plain18"), quiet=True)
     assert table.total_params == 11_175_370
     assert table.non_trainable_params == 173_824
-    assert len(table.idle) == 9
+    assert len(table.unlisted) == 9
     assert "In no row: layer2.0.downsample.0.weight, " in str(table)
     assert "In no row" not in str(summary(mini_resnet(), quiet=True))
 
@@ -200,7 +202,7 @@ def test_odd_networks_are_summed_up_right():
     assert rows["lstm", "LSTM"].output_shape == ((-1, 6, 5), (-1, 2, 5), (-1, 2, 5))
     assert rows["none", "NoTensor"].output_shape == ()
     assert table.input_bytes == 2 * 6 * 4 * 4
-    assert table.idle[0] == "gain"
+    assert table.unlisted[0] == "gain"
     assert str(table).count("\n") == 3 + len(table.rows) + 10
 
 
@@ -407,17 +409,100 @@ def test_hostile_networks_stay_as_they_are(
     if raises is None:
         assert count(model, (4,)) is not None
     else:
-        layer = r"'(first\.0|second)' \(Linear\)" if raises == "shape" else r"'the network itself'"
-        with pytest.raises(RuntimeError, match=f"`model` failed in layer {layer}"):
+        place = r"layer '(first\.0|second)', Linear" if raises == "shape" else "Hostile itself"
+        with pytest.raises(RuntimeError, match=f"`model` failed in {place}"):
             count(model, (4,))
     assert model.seen == []
     assert_untouched(model, before)
 
 
+def closure_over(layer):
+    model = nn.Sequential(layer)
+    model.forward = lambda x: layer(x).softmax(1)
+    return model
+
+
+class Teacher(nn.Module):
+    """Refuses to be copied, as frozen teachers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def __deepcopy__(self, memo):
+        torch.rand(3)
+        return self
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+@pytest.mark.parametrize("count", [lambda m, s: summary(m, s, quiet=True), profile])
+def test_networks_that_cannot_be_copied_stay_as_they_are(count):
+    for model, error, message in [
+        (nn.Sequential(Teacher()), TypeError, "cannot be copied: '0' forbids it"),
+        (
+            closure_over(nn.BatchNorm1d(4)),
+            RuntimeError,
+            "reaches the network itself, past its copy",
+        ),
+    ]:
+        before = fingerprint(model)
+        with pytest.raises(error, match=message):
+            count(model, (4,))
+        assert_untouched(model, before)
+
+
+MEAN = torch.full((4,), 0.1)
+
+
+class Constants(nn.Module):
+    """Uses constants from outside itself, and their values."""
+
+    def forward(self, x):
+        for i in torch.arange(2):
+            x = x + int(i) * MEAN
+        return x @ torch.from_numpy(np.eye(4, 3, dtype="float32"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_constants_and_default_devices(device):
+    with torch.device(device):
+        assert summary(Constants(), (4,), quiet=True).rows[0].output_shape == (-1, 3)
+        assert profile(Constants(), (4,)).flops == 2 * 4 * 3
+        assert profile(lenet5()).macs == 281_640
+        assert str(summary(lenet5(), quiet=True)).startswith("-----")
+
+
+def test_compiled_layers_are_counted_as_what_they_are():
+    model = nn.Sequential(torch.compile(lenet5(), backend="eager"))
+    assert profile(model, (1, 28, 28)).macs == 281_640
+    assert summary(model, (1, 28, 28), quiet=True).total_params == 44_426
+    assert profile(nn.DataParallel(lenet5())).macs == 281_640
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao:DeprecationWarning")
+def test_layers_with_a_rule_and_modules_inside():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(26, 2))
+    model[0].observer = nn.Identity()
+    model[1].lora = nn.Linear(26, 2)
+    cost = profile(model, (1, 28, 28))
+    assert cost.macs == 4 * 26 * 26 * 9 + 4 * 26 * 26 * 2
+    assert cost.params == 40 + 54 + 54
+
+
+def test_tables_from_several_threads_are_right_and_standard_output_stays():
+    stdout, table = sys.stdout, summary(mini_resnet(), quiet=True)
+    with ThreadPoolExecutor(4) as pool:
+        texts = set(pool.map(str, [table] * 40))
+    assert texts == {str(table)}
+    assert sys.stdout is stdout
+
+
 def test_an_error_names_the_layer_and_what_it_was_given():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.ReLU(), nn.Linear(7, 2)))
     for count in (summary, profile):
-        message = r"`model` failed in layer '1\.1' \(Linear\), given \(\d, 4, 26, 26\): "
+        message = r"`model` failed in layer '1\.1', Linear\(.*\), given \(\d, 4, 26, 26\): "
         with pytest.raises(RuntimeError, match=message):
             count(model, (1, 28, 28))
     with pytest.raises(RuntimeError, match=r"expected an input of shape \(N, 1, 28, 28\), got"):
@@ -465,5 +550,18 @@ def test_comparison_as_text_markdown_and_rows():
     assert table.markdown() == table._repr_markdown_()
     named = compare({"a": resnet18(), "b": randomize_norms(resnet18(conv_bias=True))})
     assert [row.name for row in named.rows] == ["a", "b"]
+    assert compare({"a": "lenet5"}).rows[0].params == 44_426
     with pytest.raises(ValueError, match="did you mean 'lenet5'"):
         compare(["lenet"])
+    with pytest.raises(TypeError, match=r"`models` \(='lenet5'\) must be several"):
+        compare("lenet5")
+    with pytest.raises(RuntimeError, match="a: `model` failed"):
+        compare({"a": lenet5()}, (3, 28, 28))
+
+
+def test_comparison_marks_what_thop_misses():
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    table = compare({"attention": attention, "linear": nn.Linear(8, 8)}, (4, 8))
+    assert [row.macs_incomplete for row in table.rows] == [True, False]
+    assert f"{table.rows[0].macs:,}*" in str(table)
+    assert str(table).endswith("* without products that thop has no rule for")

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import re
+import warnings
 
 import pytest
 import torch
@@ -113,12 +114,10 @@ def test_head_follows_features(network, pictures):
     assert torch.equal(network(pictures), classifier(before))
 
 
-def test_state_dict_round_trip(network, pictures):
-    other = type(network).__new__(type(network))
-    other = copy.deepcopy(network)
-    for p in other.parameters():
-        nn.init.zeros_(p)
-    other.load_state_dict(network.state_dict())
+def test_state_dict_round_trip(request, network, pictures):
+    other = get_model(request.node.callspec.params["network"]).eval()
+    assert not torch.equal(other(pictures), network(pictures))
+    other.load_state_dict(network.state_dict(), strict=True)
     assert torch.equal(other(pictures), network(pictures))
 
 
@@ -170,11 +169,22 @@ def test_export_with_dynamic_batch(network, pictures):
     for n in (1, 2, 7):
         x = torch.randn(n, *network.input_size)
         assert close(exported(x), network(x))
-    wrong = torch.randn(1, 5, *network.input_size[1:])
-    with pytest.raises(AssertionError, match=r"x\.size\(\)\[1\] == 1"):
-        exported(wrong)
-    with pytest.raises(RuntimeError, match="equal to 1, but got 5"):
-        program.module(check_guards=False)(wrong)
+    # PyTorch's own guards name what was expected; without them it names what came, too
+    exported_by_name = program.module(check_guards=False)
+    size = network.image_size
+    for wrong, guard, message in [
+        (torch.randn(1, 5, size, size), r"size\(\)\[1\] == 1", "equal to 1, but got 5"),
+        (torch.randn(1, 1, size, 29), rf"size\(\)\[3\] == {size}", f"equal to {size}, but got 29"),
+        (
+            torch.randn(1, size, size),
+            "Guard failed",
+            r"dimensions .*expected .* got torch.Size\(\[1, ",
+        ),
+    ]:
+        with pytest.raises(AssertionError, match=guard):
+            exported(wrong)
+        with pytest.raises(RuntimeError, match=message):
+            exported_by_name(wrong)
 
 
 def test_compile_captures_one_graph(network, pictures):
@@ -267,6 +277,9 @@ def test_reset_classifier_keeps_device_dtype_and_mode(network):
     with pytest.raises(ValueError, match=r"`num_classes` \(=0\) must be"):
         network.reset_classifier(0)
     assert network.num_classes == 3
+    setattr(network, network.classifier_name, nn.Identity())
+    with pytest.raises(TypeError, match=r"`fc3?` must be an nn\.Linear; it is a Identity"):
+        network.reset_classifier(4)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -289,6 +302,11 @@ def test_too_small_pictures_are_named():
         ({"stem": "5x5"}, r"`stem` \(='5x5'\) must be one of '7x7', '3x3', '3x3-pool'"),
         ({"dropout": 1.0}, r"`dropout` \(=1.0\) must be at least 0 and below 1"),
         ({"dropout": -0.1}, r"`dropout` \(=-0.1\) must be"),
+        ({"block": nn.Linear}, r"`block` \(=<class .*Linear'>\) must be BasicBlock"),
+        ({"block": "basic"}, r"`block` \(='basic'\) must be"),
+        ({"act_layer": "relu"}, r"`act_layer` \(='relu'\) must be a class or function"),
+        ({"act_layer": nn.ReLU()}, r"`act_layer` \(=ReLU\(\)\) must be"),
+        ({"norm_layer": None}, r"`norm_layer` \(=None\) must be"),
     ],
 )
 def test_impossible_options_are_named(options, message):
@@ -337,10 +355,11 @@ def test_residual_off_is_the_same_network_without_the_sum():
 
 
 def test_weights_must_exist():
-    with pytest.raises(ValueError, match=r"`weights` \(='imagenet'\).*this network has"):
+    with pytest.raises(ValueError, match=r"`weights` \(='imagenet'\) is for torchvision's ResNets"):
         mini_resnet(weights="imagenet")
-    with pytest.raises(FileNotFoundError, match=r"no such checkpoint file: 'nowhere\.pth'"):
-        mini_resnet(weights="nowhere.pth")
+    for name in ("nowhere.pth", "DEFAULT"):
+        with pytest.raises(FileNotFoundError, match=f"no such checkpoint file: '{name}'; other"):
+            mini_resnet(weights=name)
 
 
 def test_weights_from_a_file(tmp_path):
@@ -350,6 +369,15 @@ def test_weights_from_a_file(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
     )
+
+
+def test_weights_that_had_to_be_adapted_are_told():
+    state = resnet18(num_classes=26).state_dict()
+    with pytest.warns(UserWarning, match=r"adapted to ResNet: .*\n.* fc\.weight .*drawn anew"):
+        resnet18(weights=state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resnet18(weights={**state, "total_ops": torch.zeros(1)}, num_classes=26)
 
 
 def test_given_weights_cost_no_random_numbers(tmp_path):

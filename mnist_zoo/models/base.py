@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeAlias, TypeVar, cast
+from enum import Enum
+from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +97,16 @@ class Classifier(nn.Module, ABC):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Linear:
-        """The last linear layer, the one that gives the logits."""
-        return cast(nn.Linear, self.get_submodule(self.classifier_name))
+        """The last linear layer, the one that gives the logits.
+
+        Raises:
+            TypeError: If something else was put in its place.
+        """
+        classifier = self.get_submodule(self.classifier_name)
+        if not isinstance(classifier, nn.Linear):
+            kind = type(classifier).__name__
+            raise TypeError(f"`{self.classifier_name}` must be an nn.Linear; it is a {kind}")
+        return classifier
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replaces the last linear layer by a new, random one of `num_classes` outputs.
@@ -105,6 +115,7 @@ class Classifier(nn.Module, ABC):
 
         Raises:
             ValueError: If `num_classes` is less than 1.
+            TypeError: If the last layer is no linear layer any more.
         """
         check_positive(num_classes=num_classes)
         old = self.get_classifier()
@@ -141,11 +152,14 @@ def build(
         return make()
     if weights == "imagenet":
         if imagenet is None:
-            raise ValueError("`weights` (='imagenet') must name weights that this network has")
+            raise ValueError("`weights` (='imagenet') is for torchvision's ResNets alone")
         from torchvision.models import get_model_weights
 
         weights = get_model_weights(imagenet)["DEFAULT"]
     with no_random_init():
         model = make()
-    from_torchvision(model, weights)
+    report = from_torchvision(model, weights)
+    changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
+    if changed and not isinstance(weights, Enum):
+        warnings.warn(f"`weights` were adapted to {type(model).__name__}: {report}", stacklevel=3)
     return model

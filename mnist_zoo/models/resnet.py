@@ -96,8 +96,8 @@ class ResNet(Classifier):
         (N, in_channels, H, W) → (N, num_classes).
 
     Raises:
-        ValueError: If a number is out of range, `stem` is none of these, or there are not
-            four stages.
+        ValueError: If a number is out of range, `stem`, `block` or a layer is none of these,
+            or there are not four stages.
 
     Source:
         He et al. 2015, table 1; the stem ``"3x3"`` is that of its section 4.2.
@@ -122,7 +122,10 @@ class ResNet(Classifier):
         act_layer: ActLayer = ReLU,
     ) -> None:
         super().__init__(in_channels, num_classes, image_size)
-        _check(layers, stem, dropout)
+        _check(block, layers, stem, dropout)
+        for name, maker in (("norm_layer", norm_layer), ("act_layer", act_layer)):
+            if not callable(maker) or isinstance(maker, nn.Module):
+                raise ValueError(f"`{name}` (={maker!r}) must be a class or function that makes it")
         kernel_size, stride, pool = STEMS[stem]
         self.conv1 = conv(in_channels, 64, kernel_size, stride, bias=conv_bias)
         self.bn1 = norm_layer(64)
@@ -180,7 +183,9 @@ def _stage(
     return nn.Sequential(*modules)
 
 
-def _check(layers: Sequence[int], stem: str, dropout: float) -> None:
+def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> None:
+    if not (isinstance(block, type) and issubclass(block, (BasicBlock, Bottleneck))):
+        raise ValueError(f"`block` (={block!r}) must be BasicBlock, Bottleneck or a subclass")
     if len(layers) != 4 or min(layers) < 1:
         raise ValueError(f"`layers` (={layers!r}) must be four numbers of at least 1")
     if stem not in STEMS:
