@@ -160,53 +160,35 @@ def from_torchvision(
     if head not in ("reset", "keep"):
         raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
     model = unwrapped(model)
-    target = {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
+    target = _state_of(model)
     if any(tensor.is_meta for tensor in target.values()):
         raise ConversionError("`model` must hold data; it has tensors on device meta")
     given, reports = _rename(_read(source), target)
     stem, last = _stem_and_head(model)
-    weight = f"{last}.weight"
-    resized = weight in given and (
-        given[weight].shape[1:] == target[weight].shape[1:]
-        and given[weight].shape != target[weight].shape
-    )
+    resized = _other_classes(given.get(f"{last}.weight"), target.get(f"{last}.weight"))
     fate = "drawn anew" if head == "reset" else "kept as it is"
     values: dict[str, Tensor] = {}
-
     for name, tensor in target.items():
         value = given.pop(name, None)
-        if value is None:
-            counter = name.endswith("num_batches_tracked")  # old checkpoints lack it
-            reports.append(TensorReport(name, "missing", "not in the source", fatal=not counter))
-        elif resized and name.rpartition(".")[0] == last:
+        if value is not None and resized and name.rpartition(".")[0] == last:
             reports.append(TensorReport(name, "skipped", f"{_shapes(value, tensor)}; {fate}"))
-        elif why := _unusable(value, tensor):
-            reports.append(TensorReport(name, "skipped", why, fatal=True))
-        elif value.shape == tensor.shape:
-            values[name] = value
-            note = "" if value.dtype == tensor.dtype else f"{value.dtype} → {tensor.dtype}"
-            reports.append(TensorReport(name, "copied", note))
-        elif name == f"{stem}.weight" and (adapted := _adapt_stem(value, tensor)):
-            values[name], how = adapted
-            reports.append(TensorReport(name, "adapted", f"{_shapes(value, tensor)}; {how}"))
-        else:
-            note = f"{_shapes(value, tensor)}; the shapes must be equal"
-            reports.append(TensorReport(name, "skipped", note, fatal=True))
+            continue
+        report, fitted = _fit(name, value, tensor, adaptable=name == f"{stem}.weight")
+        reports.append(report)
+        if fitted is not None:
+            values[name] = fitted
     for name in given:
         reports.append(TensorReport(name, "skipped", "no such tensor in the network", fatal=True))
 
-    report = ConversionReport(tuple(reports))
-    fatal = [f"  {t.name}: {t.note}" for t in report.tensors if t.fatal]
-    if strict and fatal:
-        more = [f"  and {len(fatal) - 8} more, all in this error's `report`"] * (len(fatal) > 8)
-        message = "\n".join([f"`source` must fit {type(model).__name__}:", *fatal[:8], *more])
-        raise ConversionError(message, report)
+    told = ConversionReport(tuple(reports))
+    if strict:
+        _refuse_misfits(told, model)
     with torch.no_grad():
         for name, value in values.items():
             target[name].copy_(value)
         if resized and head == "reset":
             cast(nn.Linear, model.get_submodule(cast(str, last))).reset_parameters()
-    return report
+    return told
 
 
 def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tensor]:
@@ -232,19 +214,11 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
         ConversionError: If a tensor has no place in torchvision's ResNet or the stem cannot
             be adapted.
     """
-    model = unwrapped(model)
-    state = {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
-    strange = [name for name in state if not TORCHVISION_RESNET.fullmatch(name)]
-    strange += [
-        f"depthwise {k}" for k, v in state.items() if "conv2.weight" in k and v.shape[1] == 1
-    ]
-    norms = [name.rpartition(".")[0] for name in state if re.search(r"bn\d\.weight", name)]
-    strange += [f"no {norm}.running_mean" for norm in norms if f"{norm}.running_mean" not in state]
-    if strange or "conv1.weight" not in state:
-        what = ", ".join(strange[:3]) or "no conv1.weight"
+    state = _state_of(unwrapped(model))
+    if strange := _strange_to_torchvision(state):
         raise ConversionError(
             f"`model` ({type(model).__name__}) must have the tensors of a torchvision ResNet; "
-            f"it has {what}"
+            f"it has {', '.join(strange[:3])}"
         )
     stem = state["conv1.weight"]
     wanted = torch.empty(stem.shape[0], in_channels, 7, 7, device="meta")
@@ -256,6 +230,18 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
             )
         state["conv1.weight"] = adapted[0].to(stem.dtype)
     return state
+
+
+def _strange_to_torchvision(state: Mapping[str, Tensor]) -> list[str]:
+    """What a state dict has that those of torchvision's ResNets have not, or lacks."""
+    strange = [name for name in state if not TORCHVISION_RESNET.fullmatch(name)]
+    for name, tensor in state.items():
+        mean = name.replace("weight", "running_mean")
+        if name.endswith("conv2.weight") and tensor.shape[1] == 1:
+            strange.append(f"depthwise {name}")
+        if re.search(r"bn\d\.weight", name) and mean not in state:
+            strange.append(f"no {mean}")
+    return strange if "conv1.weight" in state else [*strange, "no conv1.weight"]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -274,6 +260,43 @@ TORCHVISION_RESNET = re.compile(
 
 def _from_thop(name: str) -> bool:
     return name.rpartition(".")[2] in THOP_BUFFERS
+
+
+def _state_of(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
+
+
+def _fit(
+    name: str, value: Tensor | None, tensor: Tensor, *, adaptable: bool
+) -> tuple[TensorReport, Tensor | None]:
+    """What becomes of one tensor of the network, and the value it gets, if any."""
+    if value is None:
+        counter = name.endswith("num_batches_tracked")  # old checkpoints lack it
+        return TensorReport(name, "missing", "not in the source", fatal=not counter), None
+    if why := _unusable(value, tensor):
+        return TensorReport(name, "skipped", why, fatal=True), None
+    if value.shape == tensor.shape:
+        note = "" if value.dtype == tensor.dtype else f"{value.dtype} → {tensor.dtype}"
+        return TensorReport(name, "copied", note), value
+    shapes = _shapes(value, tensor)
+    if adaptable and (adapted := _adapt_stem(value, tensor)):
+        return TensorReport(name, "adapted", f"{shapes}; {adapted[1]}"), adapted[0]
+    return TensorReport(name, "skipped", f"{shapes}; the shapes must be equal", fatal=True), None
+
+
+def _refuse_misfits(report: ConversionReport, model: nn.Module) -> None:
+    fatal = [f"  {tensor.name}: {tensor.note}" for tensor in report.tensors if tensor.fatal]
+    if fatal:
+        more = [f"  and {len(fatal) - 8} more, all in this error's `report`"] * (len(fatal) > 8)
+        message = "\n".join([f"`source` must fit {type(model).__name__}:", *fatal[:8], *more])
+        raise ConversionError(message, report)
+
+
+def _other_classes(value: Tensor | None, weight: Tensor | None) -> bool:
+    """Whether two heads' weights see the same features and give other numbers of logits."""
+    if value is None or weight is None:
+        return False
+    return value.shape != weight.shape and value.shape[1:] == weight.shape[1:]
 
 
 def _unusable(value: Tensor, tensor: Tensor) -> str:
