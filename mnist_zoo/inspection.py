@@ -54,7 +54,7 @@ MB = 1024**2
 
 
 class _DataFreeCopies(TorchFunctionMode):
-    """Inside it, `copy.deepcopy` copies a tensor's shape, type and device-free place only."""
+    """Inside it, `copy.deepcopy` copies of a tensor the shape and type, not the data."""
 
     def __torch_function__(
         self,
@@ -234,7 +234,7 @@ class _Run:
             return ""
         call = self.stack[-1]
         name = self.names[call.module]
-        kind = type(call.module).__name__ if next(call.module.children(), None) else call.module
+        kind = call.module if _is_layer(call.module) else type(call.module).__name__
         given = ", ".join(str(tuple(t.shape)) for t in _tensors(call.inputs)) or "no tensor"
         return f" in layer '{name}', {kind}, given {given}" if name else f" in {kind} itself"
 
@@ -532,7 +532,7 @@ class _Uncounted(TorchDispatchMode):
         call = self.run.stack[-1]
         if any(_has_rule(outer.module, self.rules) for outer in self.run.stack):
             return
-        if next(call.module.children(), None) is not None:
+        if not _is_layer(call.module):
             self.calls[operation] += 1
         elif not call.told:
             call.told = True
@@ -577,19 +577,16 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
         total, _, layers = thop.profile(twin, inputs, verbose=False, ret_layer_info=True)
 
     macs = {"": total, **_flatten(layers)}
-    owner: dict[nn.Parameter, nn.Module] = {}  # the first of those that share it
-    for module in twin.modules():
-        for parameter in module.parameters(recurse=False):
-            owner.setdefault(parameter, module)
-    by_layer = {
-        name: LayerProfile(
-            type(module).__name__,
-            round(macs.get(name, 0) / visits[module]) if _has_rule(module, rules) else 0,
-            sum(p.numel() for p in module.parameters(recurse=False) if owner[p] is module),
-        )
-        for name, module in twin.named_modules()
-        if _has_rule(module, rules) or module in owner.values() or not list(module.children())
-    }
+    by_layer: dict[str, LayerProfile] = {}
+    seen: set[nn.Parameter] = set()
+    for name, module in twin.named_modules():
+        own = set(module.parameters(recurse=False)) - seen
+        seen.update(own)
+        ruled = _has_rule(module, rules)
+        if ruled or own or _is_layer(module):
+            count = round(macs.get(name, 0) / visits[module]) if ruled else 0
+            params = sum(p.numel() for p in own)
+            by_layer[name] = LayerProfile(type(module).__name__, count, params)
     return Profile(
         model=type(twin).__name__,
         input_shapes=tuple(tuple(t.shape) for t in inputs),
@@ -606,6 +603,10 @@ def _import_thop() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return import_module("thop.profile")
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
 
 
 def _has_rule(module: nn.Module, rules: Mapping[type, Any]) -> bool:

@@ -373,8 +373,11 @@ def test_weights_from_a_file(tmp_path):
 
 def test_weights_that_had_to_be_adapted_are_told():
     state = resnet18(num_classes=26).state_dict()
-    with pytest.warns(UserWarning, match=r"adapted to ResNet: .*\n.* fc\.weight .*drawn anew"):
+    with pytest.warns(
+        UserWarning, match=r"adapted to ResNet: .*\n.* fc\.weight .*drawn anew"
+    ) as told:
         resnet18(weights=state)
+    assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resnet18(weights={**state, "total_ops": torch.zeros(1)}, num_classes=26)

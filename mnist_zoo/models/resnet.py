@@ -194,18 +194,16 @@ def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> No
         raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
 
 
-def _resnet(
+def _maker(
     block: Block,
     layers: Sequence[int],
-    weights: WeightsLike,
     in_channels: int,
     num_classes: int,
     options: ResNetOptions,
-    imagenet: str | None = None,
-) -> ResNet:
+) -> Callable[[], ResNet]:
     settings: ResNetOptions = {"block": block, **options}
     sizes = {"in_channels": in_channels, "num_classes": num_classes}
-    return build(partial(ResNet, layers=layers, **sizes, **settings), weights, imagenet=imagenet)
+    return partial(ResNet, layers=layers, **sizes, **settings)
 
 
 def resnet18(
@@ -231,7 +229,8 @@ def resnet18(
     Source:
         He et al. 2015, table 1.
     """
-    return _resnet(BasicBlock, (2, 2, 2, 2), weights, in_channels, num_classes, options, "resnet18")
+    make = _maker(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, options)
+    return build(make, weights, imagenet="resnet18")
 
 
 def resnet34(
@@ -245,7 +244,8 @@ def resnet34(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, options, "resnet34")
+    make = _maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, options)
+    return build(make, weights, imagenet="resnet34")
 
 
 def resnet50(
@@ -259,7 +259,8 @@ def resnet50(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet(Bottleneck, (3, 4, 6, 3), weights, in_channels, num_classes, options, "resnet50")
+    make = _maker(Bottleneck, (3, 4, 6, 3), in_channels, num_classes, options)
+    return build(make, weights, imagenet="resnet50")
 
 
 def resnet101(
@@ -273,9 +274,8 @@ def resnet101(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet(
-        Bottleneck, (3, 4, 23, 3), weights, in_channels, num_classes, options, "resnet101"
-    )
+    make = _maker(Bottleneck, (3, 4, 23, 3), in_channels, num_classes, options)
+    return build(make, weights, imagenet="resnet101")
 
 
 def resnet152(
@@ -289,9 +289,8 @@ def resnet152(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    return _resnet(
-        Bottleneck, (3, 8, 36, 3), weights, in_channels, num_classes, options, "resnet152"
-    )
+    make = _maker(Bottleneck, (3, 8, 36, 3), in_channels, num_classes, options)
+    return build(make, weights, imagenet="resnet152")
 
 
 def resnet50_separable(
@@ -305,7 +304,9 @@ def resnet50_separable(
 
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
-    return _resnet(SeparableBottleneck, (3, 4, 6, 3), weights, in_channels, num_classes, options)
+    return build(
+        _maker(SeparableBottleneck, (3, 4, 6, 3), in_channels, num_classes, options), weights
+    )
 
 
 def resnet_cnn(
@@ -320,7 +321,7 @@ def resnet_cnn(
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
     settings: ResNetOptions = {**_RESNET_CNN, **options}
-    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, settings)
+    return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
 
 
 def resnet_cnn_norm(
@@ -335,7 +336,7 @@ def resnet_cnn_norm(
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
     settings: ResNetOptions = {**_RESNET_CNN, "block_norm": True, **options}
-    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, settings)
+    return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
 
 
 def plain18(
@@ -353,7 +354,7 @@ def plain18(
         He et al. 2015, figure 4 (left).
     """
     settings: ResNetOptions = {**_PLAIN, **options}
-    return _resnet(BasicBlock, (2, 2, 2, 2), weights, in_channels, num_classes, settings)
+    return build(_maker(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, settings), weights)
 
 
 def plain34(
@@ -368,4 +369,4 @@ def plain34(
     Arguments, errors and source are those of `plain18`.
     """
     settings: ResNetOptions = {**_PLAIN, **options}
-    return _resnet(BasicBlock, (3, 4, 6, 3), weights, in_channels, num_classes, settings)
+    return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
