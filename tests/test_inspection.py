@@ -223,6 +223,13 @@ def test_odd_networks_are_profiled_right():
     assert "clone" not in cost.uncounted
 
 
+@pytest.mark.parametrize("shared", [nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU())])
+def test_what_two_modules_share_counts_once_a_call(shared):
+    cost = profile(nn.Sequential(nn.Sequential(shared), nn.Sequential(shared)), (4,))
+    assert (cost.macs, cost.params) == (2 * 16, 20)
+    assert cost.flops == 2 * cost.macs
+
+
 def test_uncounted_names_types_and_functions():
     class Mixed(nn.Module):
         def __init__(self):
