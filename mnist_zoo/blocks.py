@@ -155,7 +155,7 @@ def _downsample(
     projection = nn.Sequential(
         conv(in_channels, out_channels, 1, stride, bias=conv_bias), norm_layer(out_channels)
     )
-    return projection.requires_grad_(residual)
+    return projection.requires_grad_(bool(residual))
 
 
 class BasicBlock(nn.Module):
@@ -274,6 +274,8 @@ class Bottleneck(nn.Module):
             base_width=base_width,
             dilation=dilation,
         )
+        if self.depthwise and groups != 1:
+            raise ValueError(f"`groups` (={groups}) must be 1: one group a channel it is already")
         width = planes * base_width // 64 * groups
         if width == 0:
             raise ValueError(
@@ -320,7 +322,7 @@ class SeparableBottleneck(Bottleneck):
 
     The 1×1 convolution prepares the channels; the depthwise 3×3 and the 1×1
     convolution after it (pointwise) are a depthwise-separable convolution.
-    Arguments, shapes and errors are those of `Bottleneck`.
+    Arguments, shapes and errors are those of `Bottleneck`; `groups` must be 1.
 
     Source:
         The separable bottleneck that the ResNet-50 report describes; Howard et al. 2017
@@ -366,7 +368,7 @@ class InceptionA(nn.Module):
         super().__init__()
         check_positive(in_channels=in_channels, branch1x1=branch1x1, branch_pool=branch_pool)
         for name, widths, length in (("branch5x5", branch5x5, 2), ("branch3x3", branch3x3, 3)):
-            if len(widths) != length:
+            if not isinstance(widths, (tuple, list)) or len(widths) != length:
                 raise ValueError(f"`{name}` (={widths!r}) must be {length} numbers of channels")
             for width in widths:
                 check_positive(**{name: width})

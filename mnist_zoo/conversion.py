@@ -31,6 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .blocks import check_positive
+
 __all__ = [
     "ConversionError",
     "ConversionReport",
@@ -213,7 +215,9 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
     Raises:
         ConversionError: If a tensor has no place in torchvision's ResNet or the stem cannot
             be adapted.
+        ValueError: If `in_channels` is less than 1.
     """
+    check_positive(in_channels=in_channels)
     state = _state_of(unwrapped(model))
     if strange := _strange_to_torchvision(state):
         raise ConversionError(
@@ -263,7 +267,9 @@ def _from_thop(name: str) -> bool:
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v for k, v in model.state_dict().items() if not _from_thop(k)}
+    """The state dict without the counters that thop may have left."""
+    parameters = dict(model.named_parameters())
+    return {k: v for k, v in model.state_dict().items() if k in parameters or not _from_thop(k)}
 
 
 def _fit(
@@ -352,13 +358,14 @@ def _rename(
     state: Mapping[str, Any], target: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[TensorReport]]:
     """The source's tensors by the network's names, and what was dropped on the way."""
+    state = {str(name): value for name, value in state.items()}
     names = {name: _strip_prefixes(name, target) for name in state}
     if "net.0.0.weight" in names.values() and "net.0.0.weight" not in target:
         names = {name: _from_net_layout(short) for name, short in names.items()}
     renamed: dict[str, Tensor] = {}
     dropped = []
     for name, short in names.items():
-        if _from_thop(name):
+        if _from_thop(name) and short not in target:
             dropped.append(TensorReport(name, "skipped", "a counter left by thop"))
         elif not isinstance(state[name], Tensor):
             dropped.append(TensorReport(name, "skipped", "not a tensor", fatal=True))
@@ -437,7 +444,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
         raise ConversionError(
             f"'{path}' must hold a state dict, as torch.save(model.state_dict(), …) writes it, or "
             "be a .safetensors file; reading it without running the code that it may hold failed "
-            f"({type(error).__name__})"
+            f"({type(error).__name__}). Of a TorchScript file pass torch.jit.load(path); of a "
+            "whole saved network, if you trust it, the network"
         ) from error
     if not isinstance(state, Mapping):
         raise ConversionError(f"'{path}' must hold a state dict; it holds a {type(state).__name__}")
@@ -453,6 +461,8 @@ def _read_torchvision(member: Any) -> Mapping[str, Any]:
         return _read_file(path)
     try:
         state: Mapping[str, Any] = member.get_state_dict(check_hash=True, weights_only=True)
+    except RuntimeError as error:  # torch.hub's word for another hash
+        raise ConversionError(f"{url} must hold what its name says: {error}") from error
     except OSError as error:
         raise FileNotFoundError(
             f"cannot download {url} ({error}); fetch it on another machine and put it at '{path}'"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
+from numbers import Integral
 from types import FunctionType
 from typing import Any, TypeAlias
 
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from .conversion import unwrapped
 from .registry import get_model
@@ -84,6 +85,11 @@ def _structural_copy(model: nn.Module) -> nn.Module:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
             raise ValueError(f"`model` must be initialised; {name} waits for a first forward")
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"`model` must have dense tensors; {name} is {tensor.layout}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(f"`model` must be in Python; '{name}' is a {type(module).__name__}")
     hooks = [key for key in vars(nn.Module()) if "_hooks" in key]
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -117,6 +123,20 @@ def _random_state_kept() -> Iterator[None]:
                 numpy.random.set_state(numpy_state)
 
 
+@contextlib.contextmanager
+def _switches_kept(model: nn.Module) -> Iterator[None]:
+    """Restores training modes and `requires_grad`, which a closure could reach past the copy."""
+    modes = [(module, module.training) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, required in trained:
+            parameter.requires_grad = required
+
+
 def _meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tuple[Tensor, ...]:
     """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
     given = getattr(model, "input_size", None) if value is None else value
@@ -142,8 +162,9 @@ def _meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tup
 
 
 def _is_size(item: Any) -> bool:
-    sizes = isinstance(item, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in item)
-    return sizes and len(item) > 0
+    if not isinstance(item, (tuple, list)) or not item:
+        return False
+    return all(isinstance(n, Integral) and int(n) > 0 for n in item)
 
 
 # --- running it ----------------------------------------------------------------------------
@@ -180,13 +201,37 @@ class _DataFree(TorchDispatchMode):
         tensors = _tensors((args, kwargs))
         if any(t.untyped_storage()._cdata in self.own for t in tensors):
             raise RuntimeError("the forward reaches the network itself, past its copy")
-        data_free = [t.is_meta for t in tensors]
-        if any(data_free) and not all(data_free):
-            args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
-        if any(data_free) and func is torch.ops.aten.native_batch_norm.default:
+        args, kwargs = _all_on_meta(args, kwargs or {})
+        if not any(t.is_meta for t in tensors):
+            return func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and "device" in kwargs:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        if func is torch.ops.aten.native_batch_norm.default:
             statistics = args[0].new_empty(args[0].shape[1])  # torch's own rule takes far longer
             return torch.empty_like(args[0]), statistics, statistics
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
+
+
+class _MixedArguments(TorchFunctionMode):
+    """Does as `_DataFree` for calls that compare devices before they are dispatched."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        args, kwargs = _all_on_meta(args, kwargs or {})
+        return func(*args, **kwargs)
+
+
+def _all_on_meta(args: Any, kwargs: Any) -> Any:
+    """The arguments of a call, all on device meta if one of them is."""
+    on_meta = {tensor.is_meta for tensor in _tensors((args, kwargs))}
+    if len(on_meta) < 2:
+        return args, kwargs
+    return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
 
 
 class _Run:
@@ -201,30 +246,38 @@ class _Run:
         self,
         model: nn.Module,
         twin: nn.Module,
-        on_return: Callable[[nn.Module, Any], None] | None = None,
+        on_return: Callable[[nn.Module, Any, Any], None],
     ) -> None:
+        self.model = model
         self.names = {module: name for name, module in twin.named_modules()}
         self.stack: list[_Call] = []
         self.on_return = on_return
         self.data_free = _DataFree(model)
         for module in self.names:
-            module.register_forward_pre_hook(self._enter)
-            module.register_forward_hook(self._leave)
+            module.register_forward_pre_hook(self._enter, with_kwargs=True)
+            module.register_forward_hook(self._leave, with_kwargs=True)
 
-    def _enter(self, module: nn.Module, inputs: Any) -> None:
-        self.stack.append(_Call(module, inputs))
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.stack.append(_Call(module, (*args, *kwargs.values())))
 
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        while self.stack.pop().module is not module:
-            pass  # calls whose error the network caught itself
-        if self.on_return is not None:
-            self.on_return(module, output)
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        call = self.stack.pop()
+        while call.module is not module:  # calls whose error the network caught itself
+            call = self.stack.pop()
+        self.on_return(module, call.inputs, output)
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
         """Runs without data and trace, and raises an error again with its layer's name."""
         try:
-            with torch.no_grad(), torch.device("cpu"), _random_state_kept(), self.data_free:
+            with (
+                _switches_kept(self.model),
+                _random_state_kept(),
+                torch.no_grad(),
+                torch.device("cpu"),
+                _MixedArguments(),
+                self.data_free,
+            ):
                 yield
         except Exception as error:
             raise RuntimeError(f"`model` failed{self._where()}: {error}") from error
@@ -266,7 +319,8 @@ class ModelSummary:
 
     Attributes:
         model: Name of the network's class.
-        rows: The calls of its modules in order, without the network itself.
+        rows: The calls of its modules in order, without Sequential, ModuleList and the network
+            itself; a network that calls no module is a row.
         total_params: Number of its parameters, each once, whether or not a row has them.
         trainable_params: Number of those that require a gradient.
         input_bytes: Size of one input.
@@ -358,7 +412,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
     seen: set[nn.Parameter] = set()
     output_bytes = 0
 
-    def add_row(module: nn.Module, output: Any) -> None:
+    def add_row(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal output_bytes
         if isinstance(module, (nn.Sequential, nn.ModuleList)) or (module is twin and rows):
             return
@@ -392,7 +446,14 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, Mapping):
+        tree = tree.values()
+    elif not isinstance(tree, (tuple, list)):
+        return []
+    return [tensor for item in tree for tensor in _tensors(item)]
 
 
 def _bytes_of_one(batch: Tensor) -> int:
@@ -565,32 +626,34 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    thop = _import_thop()
-    twin = _structural_copy(model)
+    rules = _thop_rules()
+    twin = _structural_copy(model).eval()
     inputs = _meta_inputs(twin, "inputs_or_size", inputs_or_size, batch=1)
-    visits: Counter[nn.Module] = Counter()  # thop hooks a shared module once a visit
-    twin.apply(lambda module: visits.update([module]))
-    run = _Run(model, twin)
-    rules = thop.register_hooks
+    macs: Counter[nn.Module] = Counter()
+
+    def count(module: nn.Module, inputs: Any, output: Any) -> None:
+        if _has_rule(module, rules):
+            counted = _Counted(module)
+            rules[type(module)](counted, inputs, output)
+            macs[module] += int(counted.total_ops)
+
+    run = _Run(model, twin, count)
     uncounted = _Uncounted(run, rules)
     with run.guarded(), FlopCounterMode(display=False) as flops, uncounted:
-        total, _, layers = thop.profile(twin, inputs, verbose=False, ret_layer_info=True)
+        twin(*inputs)
 
-    macs = {"": total, **_flatten(layers)}
     by_layer: dict[str, LayerProfile] = {}
     seen: set[nn.Parameter] = set()
     for name, module in twin.named_modules():
         own = set(module.parameters(recurse=False)) - seen
         seen.update(own)
-        ruled = _has_rule(module, rules)
-        if ruled or own or _is_layer(module):
-            count = round(macs.get(name, 0) / visits[module]) if ruled else 0
+        if own or _has_rule(module, rules) or _is_layer(module):
             params = sum(p.numel() for p in own)
-            by_layer[name] = LayerProfile(type(module).__name__, count, params)
+            by_layer[name] = LayerProfile(type(module).__name__, macs[module], params)
     return Profile(
         model=type(twin).__name__,
         input_shapes=tuple(tuple(t.shape) for t in inputs),
-        macs=sum(layer.macs for layer in by_layer.values()),
+        macs=macs.total(),
         params=sum(p.numel() for p in twin.parameters()),
         flops=flops.get_total_flops(),
         by_layer=by_layer,
@@ -598,11 +661,22 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     )
 
 
-def _import_thop() -> Any:
-    """thop's module of rules, imported without its warning about distutils."""
+class _Counted:
+    """A layer as a rule of thop wants it, the counter not among the layer's own names."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.total_ops = torch.zeros(1, dtype=torch.float64)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+
+def _thop_rules() -> dict[type, Callable[..., None]]:
+    """thop's rule for every type of layer, imported without its warning about distutils."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return import_module("thop.profile")
+        return dict(import_module("thop.profile").register_hooks)
 
 
 def _is_layer(module: nn.Module) -> bool:
@@ -614,21 +688,12 @@ def _has_rule(module: nn.Module, rules: Mapping[type, Any]) -> bool:
     return type(module) in rules and not isinstance(module, nn.Sequential)
 
 
-def _flatten(layers: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The counts in thop's nested table, by the module's whole name."""
-    flat: dict[str, float] = {}
-    for name, (macs, _, inside) in layers.items():
-        flat[prefix + name] = macs
-        flat.update(_flatten(inside, f"{prefix}{name}."))
-    return flat
-
-
 # --- comparison ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """The cost of one network: see `Profile`; ``size_bytes`` is that of its state dict."""
+    """The cost of one network: see `Profile`; ``size_bytes`` is of parameters and buffers."""
 
     name: str
     input_shapes: tuple[Size, ...]
@@ -692,7 +757,7 @@ def compare(
         inputs_or_size: What each is fed, as in `profile`; by default its own `input_size`.
 
     Returns:
-        A table of parameters, MACs, FLOPs, and the size of the state dict.
+        A table of parameters, MACs, FLOPs, and the size of parameters and buffers.
 
     Raises:
         ValueError: If a name is unknown, or as `profile` does.
@@ -701,22 +766,30 @@ def compare(
     """
     if isinstance(models, (str, nn.Module)):
         raise TypeError(f"`models` (={models!r:.80}) must be several networks or names")
-    pairs = models.items() if isinstance(models, Mapping) else ((_name(m), m) for m in models)
+    if not isinstance(models, Mapping):
+        models = _named(models)
     rows = []
-    for name, item in pairs:
-        model = get_model(item) if isinstance(item, str) else item
+    for name, item in models.items():
+        with torch.device("meta"):  # no data and no random numbers for a network that goes again
+            model = get_model(item) if isinstance(item, str) else item
         try:
             cost = profile(model, inputs_or_size)
         except (RuntimeError, TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
-        size = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, Tensor))
+        size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         row = ComparisonRow(name, cost.input_shapes, cost.params, cost.macs, cost.flops, size)
         rows.append(row)
     return Comparison(tuple(rows))
 
 
-def _name(item: nn.Module | str) -> str:
-    return item if isinstance(item, str) else type(item).__name__
+def _named(models: Sequence[nn.Module | str]) -> dict[str, nn.Module | str]:
+    """The networks by name or class, a number behind those that recur."""
+    named: dict[str, nn.Module | str] = {}
+    for item in models:
+        name = item if isinstance(item, str) else type(item).__name__
+        recurring = sum(name == known.partition(" (")[0] for known in named)
+        named[f"{name} ({recurring + 1})" if recurring else name] = item
+    return named
 
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -147,6 +147,7 @@ def test_impossible_numbers_are_named(block, value):
         ("branch3x3", (0, 1, 1), "0"),
         ("branch5x5", (16, 24, 99), r"\(16, 24, 99\)"),
         ("branch3x3", (16, 24), r"\(16, 24\)"),
+        ("branch5x5", 16, "16"),
     ],
 )
 def test_impossible_branches_are_named(option, value, shown):
@@ -157,6 +158,11 @@ def test_impossible_branches_are_named(option, value, shown):
 def test_a_bottleneck_without_width_is_named():
     with pytest.raises(ValueError, match=r"`base_width` \(=1\) times `planes` \(=8\) must be"):
         Bottleneck(8, 8, base_width=1)
+
+
+def test_a_separable_bottleneck_takes_no_groups():
+    with pytest.raises(ValueError, match=r"`groups` \(=4\) must be 1"):
+        SeparableBottleneck(64, 16, groups=4)
 
 
 def test_no_random_init_draws_nothing_and_keeps_constants():

@@ -404,6 +404,13 @@ def test_two_tensors_for_one_place_are_refused():
         from_torchvision(lenet5(), state)
 
 
+def test_parameters_of_thops_names_are_parameters():
+    ours, source = nn.Linear(2, 2), nn.Linear(2, 2)
+    ours.total_ops, source.total_ops = (nn.Parameter(torch.rand(4)) for _ in range(2))
+    assert "total_ops" in from_torchvision(ours, source).copied
+    assert torch.equal(ours.total_ops, source.total_ops)
+
+
 def test_old_checkpoints_without_batch_counters_fit():
     state = resnet18().state_dict()
     old = {k: v for k, v in state.items() if "num_batches_tracked" not in k}
@@ -526,6 +533,8 @@ def test_stems_without_a_rule_are_refused(channels):
         from_torchvision(resnet18(in_channels=channels), torchvision_model("resnet18"))
     with pytest.raises(ConversionError, match=rf"`in_channels` \(={channels}\) must be 1, 3 or"):
         to_torchvision(resnet18(), in_channels=channels)
+    with pytest.raises(ValueError, match=rf"`in_channels` \(=-{channels}\) must be a whole number"):
+        to_torchvision(resnet18(), in_channels=-channels)
 
 
 @pytest.mark.parametrize(
@@ -548,8 +557,10 @@ def test_wrong_arguments_are_named():
         from_torchvision(lenet5(), 42)
     with pytest.raises(ValueError, match=r"`head` \(='drop'\) must be 'reset' or 'keep'"):
         from_torchvision(lenet5(), lenet5(), head="drop")
-    with pytest.raises(ConversionError, match=r"fc1\.bias: not in the source"):
+    with pytest.raises(ConversionError, match=r"epoch: not a tensor"):
         from_torchvision(lenet5(), {"epoch": 3})
+    with pytest.raises(ConversionError, match=r"0: no such tensor"):
+        from_torchvision(lenet5(), {**lenet5().state_dict(), 0: torch.zeros(1)})
 
 
 # --- files ----------------------------------------------------------------------------------
@@ -596,8 +607,9 @@ def test_files_that_hold_anything_else_are_refused(tmp_path):
         write(path)
         ours = lenet5()
         before = copy.deepcopy(ours.state_dict())
-        with pytest.raises(ConversionError, match=f"{name}' must "):
+        with pytest.raises(ConversionError, match=f"{name}' must ") as error:
             from_torchvision(ours, path)
+        assert "torch.jit.load(path)" in str(error.value) or name in ("list.pth", "folder.pth")
         assert same_state(ours.state_dict(), before)
     assert not mischief.folder.exists()
     pickle.loads(pickle.dumps(mischief))
@@ -657,6 +669,15 @@ def test_weights_in_the_cache_are_checked_and_used(hub, monkeypatch):
     path.write_bytes(path.read_bytes() + b"x")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(ConversionError, match=rf"{digest[:8]}\.pth' must .*{digest[:8]}….*{found}"):
+        resnet18(weights=member)
+
+
+def test_a_download_of_another_hash_is_refused(hub, tmp_path):
+    (tmp_path / "resnet18-deadbeef.pth").write_bytes(b"not what it says")
+    url = (tmp_path / "resnet18-deadbeef.pth").as_uri()
+    members = {"IMAGENET1K_V1": Weights(url=url, transforms=None, meta={})}
+    member = WeightsEnum("ResNet18_Weights", members).IMAGENET1K_V1
+    with pytest.raises(ConversionError, match=rf"{url} must hold what its name says: .*deadbeef"):
         resnet18(weights=member)
 
 

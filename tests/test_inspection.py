@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import random
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ import torchsummary
 from conftest import randomize_norms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_conversion import Net
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -91,6 +93,7 @@ def test_golden_tables(name, golden):
     golden(f"{name}_summary", str(summary(get_model(name), quiet=True)))
 
 
+# the reports' trees, but for class names, the empty `shortcut` and the adaptive average pool
 @pytest.mark.parametrize("name", ["lenet5_conv_residual", "lenet5_fc_residual", "resnet50"])
 def test_golden_trees(name, golden):
     golden(f"{name}_structure", repr(get_model(name)).replace(" bias=True, track", " track"))
@@ -103,10 +106,17 @@ def test_golden_costs(golden):
 
 def test_summary_with_conv_biases_has_the_rows_of_the_report():
     table = summary(resnet18(conv_bias=True), (1, 32, 32), quiet=True)
-    rows = [(row.type, row.output_shape, row.params) for row in table.rows if row.type != "ReLU"]
-    assert rows[:2] == [("Conv2d", (-1, 64, 16, 16), 3_200), ("BatchNorm2d", (-1, 64, 16, 16), 128)]
-    assert ("Conv2d", (-1, 128, 4, 4), 8_320) in rows
-    assert rows[-1] == ("Linear", (-1, 10), 5_130)
+    layers = ("Conv2d", "BatchNorm2d", "MaxPool2d", "AdaptiveAvgPool2d", "Linear")
+    ours = [(r.type, list(r.output_shape), r.params) for r in table.rows if r.type in layers]
+    printed = theirs(Net(in_channels=1, bias=True), (1, 32, 32))
+    rows = re.findall(r"(\w+)-\d+ +\[([-\d, ]+)\] +([\d,]+)", printed)
+    reported = [
+        (kind, [int(n) for n in shape.split(",")], int(params.replace(",", "")))
+        for kind, shape, params in rows
+        if kind in layers
+    ]
+    assert ours == reported
+    assert len(ours) == 43
     assert table.total_params == table.trainable_params == 11_180_170
 
 
@@ -304,16 +314,17 @@ def test_large_pictures_cost_nothing():
     assert table.input_bytes == 3 * 4320 * 7680 * 4
 
 
-@pytest.mark.parametrize("count", [summary, profile])
-@pytest.mark.parametrize("wrap", [torch.compile, weight_norm_all := lambda m: weight_normed(m)])
-def test_wrapped_networks(count, wrap):
-    model = wrap(lenet5())
-    count(model, (1, 28, 28))
-
-
-def weight_normed(model):
-    weight_norm(model.conv1)
-    return model
+def test_wrapped_and_weight_normed_networks():
+    normed = lenet5()
+    weight_norm(normed.conv1)
+    for model, params, macs in [
+        (torch.compile(lenet5()), 44_426, 281_640),
+        (normed, 44_432, 195_240),
+    ]:
+        cost = profile(model, (1, 28, 28))
+        assert (cost.params, cost.macs, cost.flops) == (params, macs, 2 * 281_640)
+        assert summary(model, (1, 28, 28), quiet=True).total_params == params
+    assert cost.uncounted["convolution"] == 1
 
 
 # --- nothing is touched ---------------------------------------------------------------------
@@ -460,6 +471,16 @@ def test_networks_that_cannot_be_copied_stay_as_they_are(count):
         assert_untouched(model, before)
 
 
+@pytest.mark.parametrize("count", [lambda m, s: summary(m, s, quiet=True), profile])
+def test_switches_thrown_through_a_closure_are_thrown_back(count):
+    layer = nn.Linear(4, 4)
+    model = nn.Sequential(layer)
+    model.forward = lambda x: (layer.eval(), layer.requires_grad_(False), x)[-1]
+    before = fingerprint(model)
+    count(model, (4,))
+    assert_untouched(model, before)
+
+
 MEAN = torch.full((4,), 0.1)
 
 
@@ -470,6 +491,51 @@ class Constants(nn.Module):
         for i in torch.arange(2):
             x = x + int(i) * MEAN
         return x @ torch.from_numpy(np.eye(4, 3, dtype="float32"))
+
+
+class OwnState(nn.Module):
+    """Makes its first hidden state by itself, moves its input, and calls a layer by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(28, 8, batch_first=True)
+        self.fc = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = x.to("cpu").cpu().squeeze(1)
+        h = torch.zeros(1, len(x), 8)
+        x, _ = self.lstm(x, (h, h))
+        return self.fc(input=x[:, -1])
+
+
+@pytest.mark.filterwarnings("ignore:distutils:DeprecationWarning")
+def test_networks_that_make_their_own_state_and_move_their_input():
+    from thop import profile as thop_profile
+
+    lstm = nn.Sequential(nn.LSTM(28, 8, batch_first=True))
+    macs, _ = thop_profile(lstm, (torch.randn(1, 28, 28),), verbose=False)
+    assert profile(OwnState(), (1, 28, 28)).macs == macs + 8 * 2
+    assert summary(OwnState(), (1, 28, 28), quiet=True).rows[-1].output_shape == (-1, 2)
+
+
+class Named(nn.Module):
+    """Uses thop's names for things of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.fc.total_params = 20
+        self.total_ops = nn.Parameter(torch.ones(4))
+        self.register_buffer("total_params", torch.ones(3, 4))
+
+    def forward(self, x):
+        return self.fc(x * self.total_ops) @ self.total_params.T
+
+
+def test_thops_names_are_free_for_others():
+    cost = profile(Named(), (4,))
+    assert (cost.macs, cost.params, cost.flops) == (16, 24, 2 * (16 + 12))
+    assert summary(Named(), (4,), quiet=True).total_params == 24
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -532,6 +598,12 @@ def test_what_is_no_network(count):
         count("resnet18", (1, 28, 28))
     with pytest.raises(TypeError, match="not RecursiveScriptModule"):
         count(torch.jit.script(nn.Linear(3, 4)), (3,))
+    with pytest.raises(TypeError, match="must be in Python; '0' is a RecursiveScriptModule"):
+        count(nn.Sequential(torch.jit.script(nn.Linear(3, 4))), (3,))
+    sparse = nn.Linear(3, 4)
+    sparse.register_buffer("mask", torch.eye(3).to_sparse())
+    with pytest.raises(TypeError, match=r"must have dense tensors; mask is torch\.sparse"):
+        count(sparse, (3,))
     model = nn.Linear(3, 4)
     model.file = open(__file__)  # noqa: SIM115
     with model.file, pytest.raises(TypeError, match=r"`model` \(Linear\) cannot be copied"):
@@ -564,6 +636,16 @@ def test_comparison_as_text_markdown_and_rows():
         compare("lenet5")
     with pytest.raises(RuntimeError, match="a: `model` failed"):
         compare({"a": lenet5()}, (3, 28, 28))
+
+
+def test_comparison_draws_no_random_numbers_and_tells_networks_apart():
+    before = torch.get_rng_state()
+    compare(["lenet5", "resnet18"])
+    assert torch.equal(before, torch.get_rng_state())
+    shared = nn.Linear(100, 100)
+    table = compare([nn.Sequential(shared, shared), nn.Sequential(shared)], (100,))
+    assert [row.name for row in table.rows] == ["Sequential", "Sequential (2)"]
+    assert [row.size_bytes for row in table.rows] == [10_100 * 4] * 2
 
 
 def test_comparison_marks_what_thop_misses():

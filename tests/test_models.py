@@ -5,6 +5,7 @@ import io
 import pickle
 import re
 import warnings
+from functools import partial
 from inspect import signature
 
 import pytest
@@ -176,12 +177,13 @@ def test_export_with_dynamic_batch(network, pictures):
     )
     exported_by_name = program.module(**unguarded)
     size = network.image_size
-    for wrong, message in [
-        (torch.randn(1, 5, size, size), "equal to 1, but got 5"),
-        (torch.randn(1, 1, size, 29), f"equal to {size}, but got 29"),
-        (torch.randn(1, size, size), r"dimensions .*expected .* got torch.Size\(\[1, "),
+    for wrong, guard, message in [
+        (torch.randn(1, 5, size, size), "1", "equal to 1, but got 5"),
+        (torch.randn(1, 1, size, 29), f"{size}", f"equal to {size}, but got 29"),
+        (torch.randn(1, size, size), "1", r"dimensions .*expected .* got torch.Size\(\[1, "),
     ]:
-        with pytest.raises((AssertionError, RuntimeError)):
+        expected = rf"Guard failed: .* == {guard}$|equal to {guard},|number of dimensions"
+        with pytest.raises((AssertionError, RuntimeError), match=expected):
             exported(wrong)
         with pytest.raises(RuntimeError, match=message):
             exported_by_name(wrong)
@@ -307,6 +309,8 @@ def test_too_small_pictures_are_named():
         ({"act_layer": "relu"}, r"`act_layer` \(='relu'\) must be a class or function"),
         ({"act_layer": nn.ReLU()}, r"`act_layer` \(=ReLU\(\)\) must be"),
         ({"norm_layer": None}, r"`norm_layer` \(=None\) must be"),
+        ({"dropout": "a"}, r"`dropout` \(='a'\) must be"),
+        ({"stem": [7]}, r"`stem` \(=\[7\]\) must be"),
     ],
 )
 def test_impossible_options_are_named(options, message):
@@ -315,8 +319,12 @@ def test_impossible_options_are_named(options, message):
 
 
 def test_layers_must_be_four():
-    with pytest.raises(ValueError, match=r"`layers` \(=\[2, 2\]\) must be four numbers"):
-        ResNet(Bottleneck, [2, 2])
+    for layers in ([2, 2], 2):
+        with pytest.raises(ValueError, match=r"`layers` \(=.*\) must be four numbers"):
+            ResNet(Bottleneck, layers)
+    for depth in (0, 2.0):
+        with pytest.raises(ValueError, match=rf"`layers` \(={depth}\) must be a whole number"):
+            ResNet(Bottleneck, [2, 2, 2, depth])
 
 
 @pytest.mark.parametrize(("stem", "size"), [("7x7", 1), ("3x3", 4), ("3x3-pool", 2)])
@@ -373,11 +381,10 @@ def test_weights_from_a_file(tmp_path):
 
 def test_weights_that_had_to_be_adapted_are_told():
     state = resnet18(num_classes=26).state_dict()
-    with pytest.warns(
-        UserWarning, match=r"adapted to ResNet: .*\n.* fc\.weight .*drawn anew"
-    ) as told:
-        resnet18(weights=state)
-    assert told[0].filename == __file__
+    for factory in (resnet18, partial(get_model, "resnet18")):
+        with pytest.warns(UserWarning, match=r"to ResNet: .*\n.* fc\.weight .*drawn anew") as told:
+            factory(weights=state)
+        assert told[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resnet18(weights={**state, "total_ops": torch.zeros(1)}, num_classes=26)

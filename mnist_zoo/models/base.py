@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -130,6 +131,15 @@ class Classifier(nn.Module, ABC):
         return check_input(x, self.in_channels, 0 if self.any_size else self.image_size)
 
 
+def _levels_to_the_user() -> int:
+    """How many frames above the caller the first one outside this package is."""
+    package, level = __name__.partition(".")[0], 1
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 Network = TypeVar("Network", bound=Classifier)
 
 
@@ -161,5 +171,6 @@ def build(
     report = from_torchvision(model, weights)
     changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
     if changed and not isinstance(weights, Enum):
-        warnings.warn(f"`weights` were adapted to {type(model).__name__}: {report}", stacklevel=3)
+        told = f"`weights` were adapted to {type(model).__name__}: {report}"
+        warnings.warn(told, stacklevel=_levels_to_the_user())
     return model

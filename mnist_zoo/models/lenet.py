@@ -27,7 +27,8 @@ class LeNet5(Classifier):
             the 120 numbers after it, taken as feature maps of one pixel; None, nowhere.
 
     Shape:
-        (N, in_channels, image_size, image_size) → (N, num_classes).
+        (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
+        (N, 16, 4, 4) at 28.
 
     Raises:
         ValueError: If a number is too small or `residual` is none of these.

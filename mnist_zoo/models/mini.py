@@ -22,7 +22,8 @@ class MiniGoogLeNet(Classifier):
         image_size: Height and width of the input, at least 16.
 
     Shape:
-        (N, in_channels, image_size, image_size) → (N, num_classes).
+        (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
+        (N, 88, 4, 4) at 28.
 
     Raises:
         ValueError: If a number is too small.
@@ -62,7 +63,8 @@ class MiniResNet(Classifier):
         image_size: Height and width of the input, at least 16.
 
     Shape:
-        (N, in_channels, image_size, image_size) → (N, num_classes).
+        (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
+        (N, 32, 4, 4) at 28.
 
     Raises:
         ValueError: If a number is too small.

@@ -17,6 +17,7 @@ from ..blocks import (
     NormLayer,
     ReLU,
     SeparableBottleneck,
+    check_positive,
     conv,
 )
 from .base import Classifier, WeightsLike, build
@@ -93,7 +94,8 @@ class ResNet(Classifier):
         act_layer: Makes the activation, of the stem and of the blocks.
 
     Shape:
-        (N, in_channels, H, W) → (N, num_classes).
+        (N, in_channels, H, W) → (N, num_classes); `forward_features` gives
+        (N, 512·expansion, ⌈H/32⌉, ⌈W/32⌉), with other stems 2 or 4 times as high and wide.
 
     Raises:
         ValueError: If a number is out of range, `stem`, `block` or a layer is none of these,
@@ -186,11 +188,13 @@ def _stage(
 def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> None:
     if not (isinstance(block, type) and issubclass(block, (BasicBlock, Bottleneck))):
         raise ValueError(f"`block` (={block!r}) must be BasicBlock, Bottleneck or a subclass")
-    if len(layers) != 4 or min(layers) < 1:
+    if not isinstance(layers, (tuple, list)) or len(layers) != 4:
         raise ValueError(f"`layers` (={layers!r}) must be four numbers of at least 1")
-    if stem not in STEMS:
+    for depth in layers:
+        check_positive(layers=depth)
+    if not isinstance(stem, str) or stem not in STEMS:
         raise ValueError(f"`stem` (={stem!r}) must be one of {', '.join(map(repr, STEMS))}")
-    if not 0 <= dropout < 1:
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
 
 
@@ -319,6 +323,9 @@ def resnet_cnn(
     """The 34-layer ResNet with a 3×3 stem, LeakyReLU and dropout 0.3: 21,280,970 parameters.
 
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+
+    Source:
+        The report on ResNet_CNN; He et al. 2015, table 1.
     """
     settings: ResNetOptions = {**_RESNET_CNN, **options}
     return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
@@ -333,7 +340,7 @@ def resnet_cnn_norm(
 ) -> ResNet:
     """`resnet_cnn` with a BatchNorm after each stage's later blocks: 21,286,602 parameters.
 
-    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    Arguments, errors and source are those of `resnet_cnn`.
     """
     settings: ResNetOptions = {**_RESNET_CNN, "block_norm": True, **options}
     return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
