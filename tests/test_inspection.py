@@ -493,6 +493,23 @@ class Constants(nn.Module):
         return x @ torch.from_numpy(np.eye(4, 3, dtype="float32"))
 
 
+class Auxiliary(nn.Module):
+    """Has a head that runs in training alone, as GoogLeNet has."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return (x, self.aux(x)) if self.training else x
+
+
+def test_summary_runs_in_the_networks_mode_and_profile_in_eval():
+    assert [row.name for row in summary(Auxiliary(), (4,), quiet=True).rows] == ["aux"]
+    assert summary(Auxiliary().eval(), (4,), quiet=True).rows[0].type == "Auxiliary"
+    assert profile(Auxiliary(), (4,)).macs == 0
+
+
 class OwnState(nn.Module):
     """Makes its first hidden state by itself, moves its input, and calls a layer by keyword."""
 
