@@ -1,0 +1,380 @@
+"""How each network is trained: one recipe a published result, and better ones of our own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+
+from .blocks import check_positive, no_random_init
+from .data import LOADERS, Augmentation, Dataset
+from .preprocessing import Preprocessing
+from .registry import MODELS
+
+__all__ = ["Recipe", "get_recipe", "list_recipes"]
+
+Optimizer: TypeAlias = Literal["sgd", "adam", "adamw"]
+Schedule: TypeAlias = Literal["constant", "onecycle", "cosine", "step", "exponential"]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a network is trained, as data.
+
+    Attributes:
+        network: Name of the network, one of `list_models`.
+        options: Options of its factory.
+        source: Data set, one of `load_mnist`'s.
+        sizes: Training, validation and test pictures, drawn at random with `seed`: the first two
+            from the training set, the third from the test set. None trains on the whole training
+            set, and keeps nothing for validation.
+        preprocessing: Size and normalisation of the pictures.
+        augmentation: How training pictures are moved and bent.
+        optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
+        lr: Learning rate; the highest one where there is a schedule.
+        momentum: Of SGD.
+        nesterov: Nesterov's form of it.
+        betas: Of Adam and AdamW: decay of the mean and of the mean square of the gradients.
+        weight_decay: As the optimiser means it: L2 for SGD and Adam, decoupled for AdamW.
+        schedule: The learning rate over the steps: ``"constant"``; ``"onecycle"``, up over the
+            `warmup` part of the steps and down by a cosine (Smith and Topin 2018), with the
+            momentum as it is; ``"cosine"`` down to 0; ``"step"``, times `gamma` every
+            `step_epochs`; ``"exponential"``, times `gamma` every epoch, in equal steps.
+        warmup: Part of the steps in which ``"onecycle"`` rises, from `lr` / 25.
+        gamma: Factor of ``"step"`` and ``"exponential"``.
+        step_epochs: Epochs between two changes of ``"step"``.
+        batch_size: Pictures a step, over all processes. A last batch of one is left out.
+        epochs: Passes over the training pictures.
+        label_smoothing: Part of each target spread evenly over the classes.
+        clip_grad_norm: Largest norm of all gradients together; None for any.
+        ema_decay: Decay a step of an exponential moving average of the weights, which is then
+            evaluated and returned; None for the weights themselves.
+        eval_every: Steps between two evaluations, beside the one at the end of each epoch; None
+            for that one alone.
+        select: ``"last"``: the weights after the last step; ``"best"``: those with the highest
+            validation accuracy, the earlier of two equals.
+        patience: Evaluations without a higher validation accuracy after which training stops;
+            None for never.
+        seed: Of initial weights, order, augmentation and dropout.
+        precision: ``"bfloat16"`` runs forward under autocast.
+        channels_last: Whether the network and its input are kept in channels-last memory order.
+        compile: Whether the network runs through `torch.compile`.
+        reference: Where the recipe comes from, and what of it the source leaves open.
+
+    Raises:
+        ValueError: If a value is impossible; the message gives the rule.
+    """
+
+    network: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source: Dataset = "mnist"
+    sizes: tuple[int, int, int] | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    optimizer: Optimizer = "sgd"
+    lr: float
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    warmup: float = 0.3
+    gamma: float = 0.1
+    step_epochs: int = 1
+    batch_size: int = 64
+    epochs: int
+    label_smoothing: float = 0.0
+    clip_grad_norm: float | None = None
+    ema_decay: float | None = None
+    eval_every: int | None = None
+    select: Literal["last", "best"] = "last"
+    patience: int | None = None
+    seed: int = 0
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _check_choice(
+            network=(self.network, tuple(MODELS)),
+            source=(self.source, tuple(LOADERS)),
+            optimizer=(self.optimizer, get_args(Optimizer)),
+            schedule=(self.schedule, get_args(Schedule)),
+            precision=(self.precision, get_args(Precision)),
+            select=(self.select, ("last", "best")),
+        )
+        check_positive(batch_size=self.batch_size, epochs=self.epochs, step_epochs=self.step_epochs)
+        for name in ("eval_every", "patience"):
+            if getattr(self, name) is not None:
+                check_positive(**{name: getattr(self, name)})
+        _check_range(lr=self.lr, gamma=self.gamma, open_below=True)
+        _check_range(weight_decay=self.weight_decay)
+        if self.clip_grad_norm is not None:
+            _check_range(clip_grad_norm=self.clip_grad_norm, open_below=True)
+        _check_range(momentum=self.momentum, label_smoothing=self.label_smoothing, below=1)
+        _check_range(beta1=self.betas[0], beta2=self.betas[1], below=1)
+        _check_range(warmup=self.warmup, ema_decay=self.ema_decay or 0.5, open_below=True, below=1)
+        if self.nesterov and not self.momentum:
+            raise ValueError("`nesterov` (=True) needs `momentum` (=0.0) to be more than 0")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"`momentum` (={self.momentum!r}) is SGD's; Adam's are `betas`")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"`seed` (={self.seed!r}) must be at least 0 and below 2**63")
+        if self.options:
+            object.__setattr__(self, "options", dict(self.options))
+            _check_options(self.network, self.options)
+        if self.sizes is not None:
+            if len(self.sizes) != 3:
+                raise ValueError(
+                    f"`sizes` (={self.sizes!r}) must be three: train, validation, test"
+                )
+            check_positive(sizes=min(self.sizes))
+
+    def replace(self, **changes: Any) -> Recipe:
+        """The same recipe with some values changed: ``recipe.replace(epochs=3)``.
+
+        Raises:
+            ValueError: If a value is impossible.
+            TypeError: If a recipe has no such field.
+        """
+        _check_names(type(self), changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain numbers, strings, lists and dictionaries."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_dict` gave; what is missing has its default.
+
+        Raises:
+            ValueError: If a value is impossible.
+            TypeError: If a field is unknown, or one without a default is missing.
+        """
+        _check_names(cls, values)
+        parts: dict[str, Any] = {**values}
+        for name, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):
+            if isinstance(parts.get(name), Mapping):
+                _check_names(kind, parts[name])
+                parts[name] = kind(**parts[name])
+        for name in ("sizes", "betas"):
+            if isinstance(parts.get(name), list):
+                parts[name] = tuple(parts[name])
+        return cls(**parts)
+
+    def to_json(self) -> str:
+        """The recipe as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe that `to_json` gave.
+
+        Raises:
+            ValueError: If the text is not JSON, or a value is impossible.
+            TypeError: If a field is unknown or missing.
+        """
+        return cls.from_dict(json.loads(text))
+
+    def to_toml(self) -> str:
+        """The recipe as TOML, which has no None: what is None is left out."""
+        import tomli_w
+
+        values = {name: value for name, value in self.to_dict().items() if value is not None}
+        return tomli_w.dumps(values)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Recipe:
+        """The recipe that `to_toml` gave.
+
+        Raises:
+            ValueError: If the text is not TOML, or a value is impossible.
+            TypeError: If a field is unknown or missing.
+        """
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+
+        return cls.from_dict(tomllib.loads(text))
+
+
+def _check_choice(**arguments: tuple[object, tuple[str, ...]]) -> None:
+    for name, (value, choices) in arguments.items():
+        if value not in choices:
+            near = get_close_matches(str(value), choices, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(choices)}{hint}")
+
+
+def _check_range(*, open_below: bool = False, below: float = math.inf, **arguments: float) -> None:
+    """Each argument must be a number from 0 (itself allowed or not) to `below`, without it."""
+    for name, value in arguments.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value < below or (open_below and value == 0):
+            limits = "more than 0" if open_below else "at least 0"
+            raise ValueError(f"`{name}` (={value!r}) must be a number, {limits} and below {below}")
+
+
+def _check_options(network: str, options: Mapping[str, Any]) -> None:
+    """The options must be plain values, and the network's factory must take them."""
+    try:
+        json.dumps(dict(options))
+        with torch.device("meta"), no_random_init():
+            MODELS[network](**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`options` (={dict(options)!r}) do not suit {network}: {error}"
+        ) from error
+
+
+def _check_names(kind: type, values: Mapping[str, Any]) -> None:
+    known = [entry.name for entry in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise TypeError(f"a {kind.__name__} has no field {name!r}; {hint}")
+
+
+# S1: LeNet with a residual module in two places.
+_LENET = Recipe(
+    network="lenet5",
+    optimizer="sgd",
+    lr=0.001,
+    momentum=0.9,
+    batch_size=64,
+    epochs=10,
+    reference="The report of the LeNet with a residual module. It leaves the momentum open (0.9 "
+    "fits its first epochs), and the normalisation (MNIST's mean and deviation here).",
+)
+
+# A simple GoogLeNet and a simple ResNet.
+_MINI = Recipe(
+    network="mini_googlenet",
+    optimizer="sgd",
+    lr=0.01,
+    momentum=0.5,
+    batch_size=64,
+    epochs=5,
+    preprocessing=Preprocessing(mean=0.1370, std=0.3081),
+    reference="The report of the simple GoogLeNet and ResNet, with its mean of 0.1370.",
+)
+
+_RESNET_CNN = Recipe(
+    network="resnet_cnn",
+    optimizer="adam",
+    lr=0.001,
+    batch_size=64,
+    epochs=10,
+    seed=1,
+    reference="The report of the 34-layer ResNet with dropout, at its final learning rate; it "
+    "also trains for 30 epochs. It leaves the normalisation open (MNIST's here).",
+)
+
+_PLAIN18 = Recipe(
+    network="plain18",
+    sizes=(2000, 200, 200),
+    preprocessing=Preprocessing(mean=1.0, std=1.0, image_size=32),
+    optimizer="sgd",
+    lr=0.005,
+    batch_size=64,
+    epochs=5,
+    eval_every=15,
+    select="best",
+    seed=100,
+    reference="The report of ResNet-18 with and without residual connections, without. It leaves "
+    "the number of epochs open (5 here) and how the digits are drawn (stratified here).",
+)
+
+RECIPES: dict[str, Recipe] = {
+    "lenet5_report": _LENET,
+    "lenet5_conv_residual_report": _LENET.replace(network="lenet5_conv_residual"),
+    "lenet5_fc_residual_report": _LENET.replace(network="lenet5_fc_residual"),
+    "mini_googlenet_report": _MINI,
+    "mini_resnet_report": _MINI.replace(network="mini_resnet"),
+    "resnet50_report": Recipe(
+        network="resnet50",
+        optimizer="adam",
+        lr=0.001,
+        batch_size=64,
+        epochs=15,
+        reference="The report of ResNet-18 and ResNet-50. It gives the 15 epochs, and leaves the "
+        "rest open: Adam at 0.001, batches of 64 and MNIST's normalisation are chosen here.",
+    ),
+    "resnet_cnn_report": _RESNET_CNN,
+    "resnet_cnn_norm_report": _RESNET_CNN.replace(network="resnet_cnn_norm"),
+    "plain18_report": _PLAIN18,
+    "resnet18_report": _PLAIN18.replace(
+        network="resnet18",
+        lr=0.01,
+        batch_size=128,
+        reference="The report of ResNet-18 with and without residual connections, with. It leaves "
+        "the number of epochs open (5 here) and how the digits are drawn (stratified here).",
+    ),
+    "resnet50_fast": Recipe(
+        network="resnet50",
+        augmentation=Augmentation(rotation=10, shift=2, scale=0.1),
+        optimizer="adam",
+        lr=0.002,
+        schedule="onecycle",
+        batch_size=128,
+        epochs=4,
+        reference="Ours: the report's figure in 4 epochs instead of 15.",
+    ),
+    "resnet_cnn_fast": Recipe(
+        network="resnet_cnn",
+        augmentation=Augmentation(rotation=10, shift=2, scale=0.1),
+        optimizer="adam",
+        lr=0.002,
+        schedule="onecycle",
+        batch_size=128,
+        epochs=3,
+        precision="bfloat16",
+        channels_last=True,
+        reference="Ours: the report's figure in 3 epochs instead of 10.",
+    ),
+}
+
+
+def list_recipes(pattern: str | None = None) -> list[str]:
+    """The names of the recipes.
+
+    Args:
+        pattern: Shell wildcards that a name must match, such as ``"*_report"``; None for all.
+
+    Returns:
+        The names, which `get_recipe` takes; empty where none matches. Those that end in
+        ``_report`` are the published experiments as reported.
+    """
+    return [name for name in RECIPES if pattern is None or fnmatchcase(name, pattern)]
+
+
+def get_recipe(name: str, **changes: Any) -> Recipe:
+    """The recipe of that name: ``get_recipe("mini_resnet_report", epochs=3)``.
+
+    Args:
+        name: One of `list_recipes`.
+        **changes: Fields to change, as by `Recipe.replace`.
+
+    Raises:
+        ValueError: If there is no such recipe, or a value is impossible.
+        TypeError: If a recipe has no such field.
+    """
+    if name not in RECIPES:
+        near = get_close_matches(str(name), RECIPES, n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see list_recipes()"
+        raise ValueError(f"`name` (={name!r}) must be the name of a recipe; {hint}")
+    return RECIPES[name].replace(**changes)
