@@ -400,7 +400,8 @@ def sampling_grid(
     right, down = draw(2 * augmentation.shift / width), draw(2 * augmentation.shift / height)
     # A grid holds the inverse: from a place in the new picture to its place in the old one.
     cos, sin, tan = angle.cos() / size, angle.sin() / size, lean.tan()
-    theta = torch.stack((cos, sin + cos * tan, -right, -sin, cos - sin * tan, -down), 1)
+    a, b, c, d = cos, sin + cos * tan, -sin, cos - sin * tan
+    theta = torch.stack((a, b, -a * right - b * down, c, d, -c * right - d * down), 1)
     shape = [count, 1, height, width]
     grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)
     if augmentation.elastic:

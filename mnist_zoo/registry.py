@@ -18,6 +18,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
         models.lenet5,
         models.lenet5_conv_residual,
         models.lenet5_fc_residual,
+        models.mini_convnet,
         models.mini_googlenet,
         models.mini_resnet,
         models.plain18,

@@ -262,6 +262,24 @@ class _Team:
                 dist.broadcast(tensor, 0)
 
 
+def _join(backend: str) -> None:
+    """Joins the process group that torchrun describes in the environment."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend)
+        return
+    # torchrun's own store outlives a restart, and so do the addresses of the workers that died:
+    # each attempt keeps its addresses under its own prefix.
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore(f"attempt_{attempt}", store),  # type: ignore[attr-defined]
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
+
+
 @contextmanager
 def _team(device: torch.device) -> Iterator[_Team]:
     """Joins the processes that torchrun started, unless the caller has, and leaves them after."""
@@ -271,7 +289,7 @@ def _team(device: torch.device) -> Iterator[_Team]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if joins:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _join("nccl" if device.type == "cuda" else "gloo")
     try:
         if dist.is_initialized():
             yield _Team(device, dist.get_rank(), dist.get_world_size())
@@ -919,8 +937,9 @@ class _Checkpoints:
         path = self.folder / f"checkpoint-{self.run.history.step:09d}.pt"
         try:
             _write_atomically(path, {"format": FORMAT, **self.run.state()})
-        except OSError as error:
-            raise TrainingError(f"{path}: cannot be written: {error}; {self.kept()}") from error
+        except (OSError, RuntimeError) as error:  # torch hides the system's error behind its own
+            reason = error.__context__ or error
+            raise TrainingError(f"{path}: cannot be written: {reason}; {self.kept()}") from error
         for old in [file for file in self.files() if file <= path][:-2]:
             old.unlink(missing_ok=True)
 

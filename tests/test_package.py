@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import mnist_zoo
-from mnist_zoo import compare, list_models, mini_resnet, summary
+from mnist_zoo import compare, get_model, list_models, mini_resnet, profile, summary
+from mnist_zoo.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -59,6 +60,20 @@ def test_readme_examples_give_what_they_say():
 def test_readme_tables_are_what_the_library_counts():
     assert compare(list_models()).markdown() in README
     assert f"```text\n{summary(mini_resnet(), quiet=True)}\n```" in README
+
+
+def test_docstrings_state_what_the_library_counts():
+    stated = {name: MODELS[name].__doc__ for name in list_models()}
+    found = {
+        name: re.search(r"([\d,]+) parameters(?:, ([\d,]+) MACs)?", text)
+        for name, text in stated.items()
+    }
+    assert sum(match is not None for match in found.values()) >= 10
+    for name, match in found.items():
+        if match:
+            macs, params = profile(get_model(name))
+            assert match[1] == f"{params:,}"
+            assert match[2] in (None, f"{macs:,}")
 
 
 def test_readme_names_every_network():

@@ -2,7 +2,14 @@
 
 from .base import Classifier
 from .lenet import LeNet5, lenet5, lenet5_conv_residual, lenet5_fc_residual
-from .mini import MiniGoogLeNet, MiniResNet, mini_googlenet, mini_resnet
+from .mini import (
+    MiniConvNet,
+    MiniGoogLeNet,
+    MiniResNet,
+    mini_convnet,
+    mini_googlenet,
+    mini_resnet,
+)
 from .resnet import (
     ResNet,
     ResNetOptions,
@@ -21,6 +28,7 @@ from .resnet import (
 __all__ = [
     "Classifier",
     "LeNet5",
+    "MiniConvNet",
     "MiniGoogLeNet",
     "MiniResNet",
     "ResNet",
@@ -28,6 +36,7 @@ __all__ = [
     "lenet5",
     "lenet5_conv_residual",
     "lenet5_fc_residual",
+    "mini_convnet",
     "mini_googlenet",
     "mini_resnet",
     "plain18",

@@ -1,4 +1,4 @@
-"""Two networks of a minute: a simple GoogLeNet and a simple ResNet."""
+"""Three small networks: a simple GoogLeNet, a simple ResNet, and one made for speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from typing_extensions import override
 from ..blocks import InceptionA, ResidualBlock
 from .base import Classifier, WeightsLike, build, size_after_two_convs
 
-__all__ = ["MiniGoogLeNet", "MiniResNet", "mini_googlenet", "mini_resnet"]
+__all__ = [
+    "MiniConvNet",
+    "MiniGoogLeNet",
+    "MiniResNet",
+    "mini_convnet",
+    "mini_googlenet",
+    "mini_resnet",
+]
 
 
 class MiniGoogLeNet(Classifier):
@@ -86,13 +93,65 @@ class MiniResNet(Classifier):
     @override
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.check_input(x)
-        x = self.rblock1(self.mp(F.relu(self.conv1(x))))
-        return self.rblock2(self.mp(F.relu(self.conv2(x))))
+        # The report has ReLU before pooling: the same values and gradients, at four times the cost.
+        x = self.rblock1(F.relu(self.mp(self.conv1(x))))
+        return self.rblock2(F.relu(self.mp(self.conv2(x))))
 
     @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         x = torch.flatten(features, 1)
         return x if pre_logits else self.fc(x)
+
+
+class MiniConvNet(Classifier):
+    """Two rounds of 3×3 convolution, pooling, BatchNorm and ReLU, and two linear layers.
+
+    What is dear on a processor, many pixels of few channels, is left out: every 2×2 pixels become
+    channels first, the first convolution has no padding, and pooling comes before BatchNorm.
+
+    Args:
+        in_channels: Channels of the input.
+        num_classes: Number of logits.
+        image_size: Height and width of the input, even and at least 12.
+
+    Shape:
+        (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
+        (N, 48, 3, 3) at 28.
+
+    Raises:
+        ValueError: If a number is too small, or `image_size` odd.
+
+    Source:
+        Ours, for the recipe ``ninety_nine``.
+    """
+
+    classifier_name = "fc2"
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+        size = (image_size // 2 - 2) // 4
+        if image_size % 2 or size < 1:
+            raise ValueError(f"`image_size` (={image_size!r}) must be even and at least 12")
+        self.unshuffle = nn.PixelUnshuffle(2)
+        self.conv1 = nn.Conv2d(4 * in_channels, 16, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(16, 48, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(48)
+        self.mp = nn.MaxPool2d(2)
+        self.fc1 = nn.Linear(48 * size**2, 64, bias=False)
+        self.bn3 = nn.BatchNorm1d(64)
+        self.fc2 = nn.Linear(64, num_classes)
+
+    @override
+    def forward_features(self, x: Tensor) -> Tensor:
+        x = self.unshuffle(self.check_input(x))
+        x = F.relu(self.bn1(self.mp(self.conv1(x))))
+        return F.relu(self.bn2(self.mp(self.conv2(x))))
+
+    @override
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        x = F.relu(self.bn3(self.fc1(torch.flatten(features, 1))))
+        return x if pre_logits else self.fc2(x)
 
 
 def mini_googlenet(
@@ -129,3 +188,18 @@ def mini_resnet(
     Arguments and errors are those of `mini_googlenet`.
     """
     return build(lambda: MiniResNet(in_channels, num_classes, image_size), weights)
+
+
+def mini_convnet(
+    *,
+    weights: WeightsLike = None,
+    in_channels: int = 1,
+    num_classes: int = 10,
+    image_size: int = 28,
+) -> MiniConvNet:
+    """A small network for fast training: 36,042 parameters, 364,352 MACs.
+
+    Its `image_size` is even and at least 12; otherwise arguments and errors are those of
+    `mini_googlenet`.
+    """
+    return build(lambda: MiniConvNet(in_channels, num_classes, image_size), weights)

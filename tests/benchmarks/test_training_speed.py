@@ -1,0 +1,87 @@
+"""Training against the reports' own loop, and against forward, backward and step alone."""
+
+import os
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+
+from mnist_zoo import Preprocessing, fit, get_model, get_recipe, load_mnist
+
+FULL = os.environ.get("MNIST_ZOO_DATA")
+pytestmark = pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
+
+
+def reports_loop(name, count):
+    """One epoch as the reports write it: ToTensor and Normalize a picture, batches of 64."""
+    to_input = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.1370,), (0.3081,))]
+    )
+    dataset = Subset(datasets.MNIST(FULL, train=True, transform=to_input), range(count))
+    loader = DataLoader(dataset, batch_size=64, shuffle=True)
+    model = get_model(name).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5)
+
+    def run():
+        for inputs, target in loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), target)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "bar"), [("mini_resnet", 1.8), ("mini_googlenet", 1.3)])
+def test_fit_against_the_reports_loop(race, name, bar):
+    count = 9600
+    recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:count]
+    theirs = reports_loop(name, count)
+    race(lambda: fit(recipe, digits, progress=False), theirs, at_least=bar, rounds=5)
+
+
+@pytest.mark.parametrize("name", ["mini_resnet", "mini_googlenet"])
+def test_the_loop_against_its_steps_alone(race, name):
+    recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:9600]
+    inputs = recipe.preprocessing(digits.images)
+    batches = list(zip(inputs.split(64), digits.labels.split(64), strict=True))
+    model = get_model(name).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5, fused=True)
+
+    def steps():
+        for x, y in batches:
+            loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.95, rounds=9)
+
+
+def test_ninety_nine_against_an_epoch_of_the_reports_loop(race):
+    recipe, digits = get_recipe("ninety_nine"), load_mnist()
+    theirs = reports_loop("mini_resnet", len(digits))
+    race(lambda: fit(recipe, digits, progress=False), theirs, at_least=10, rounds=3)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"channels_last": True},
+        {"precision": "bfloat16"},
+        {"channels_last": True, "precision": "bfloat16"},
+    ],
+    ids=lambda switches: "+".join(map(str, switches)),
+)
+@pytest.mark.parametrize("name", ["mini_resnet", "mini_convnet", "resnet18"])
+def test_what_the_switches_do(race, name, switches):
+    """No bar: what a switch does depends on the network and the processor."""
+    digits = load_mnist()[: 1024 if name == "resnet18" else 9600]
+    recipe = get_recipe("mini_resnet_report", network=name, epochs=1, batch_size=128)
+    assert recipe.preprocessing == Preprocessing(mean=0.1370)
+    switched = recipe.replace(**switches)
+    ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (switched, recipe))
+    race(ours, theirs, at_least=0, rounds=3)

@@ -1,0 +1,156 @@
+"""Recipes: what the reports say, round trips, and refusals."""
+
+import math
+
+import pytest
+import torch
+
+from mnist_zoo import (
+    Augmentation,
+    Preprocessing,
+    Recipe,
+    get_model,
+    get_recipe,
+    list_models,
+    list_recipes,
+)
+from mnist_zoo.training import _Run, _Team, load_data
+
+LENET5 = {"optimizer": "sgd", "lr": 0.001, "momentum": 0.9, "batch_size": 64, "epochs": 10}
+MINI = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.5, "batch_size": 64, "epochs": 5}
+RESNET_CNN = {"optimizer": "adam", "lr": 0.001, "batch_size": 64, "epochs": 10, "seed": 1}
+SMALL = {"optimizer": "sgd", "sizes": (2000, 200, 200), "eval_every": 15, "select": "best"}
+REPORTED = {
+    "lenet5_report": LENET5,
+    "lenet5_conv_residual_report": LENET5,
+    "lenet5_fc_residual_report": LENET5,
+    "mini_googlenet_report": MINI,
+    "mini_resnet_report": MINI,
+    "resnet50_report": {"epochs": 15},
+    "resnet_cnn_report": RESNET_CNN,
+    "resnet_cnn_norm_report": RESNET_CNN,
+    "plain18_report": {**SMALL, "lr": 0.005, "batch_size": 64, "seed": 100},
+    "resnet18_report": {**SMALL, "lr": 0.01, "batch_size": 128, "seed": 100},
+}
+
+
+@pytest.fixture(params=list_recipes())
+def recipe(request) -> Recipe:
+    """Every recipe."""
+    return get_recipe(request.param)
+
+
+def test_reports_recipes_are_as_reported():
+    assert sorted(REPORTED) == sorted(list_recipes("*_report"))
+    for name, values in REPORTED.items():
+        recipe = get_recipe(name)
+        assert recipe.network == name.removesuffix("_report")
+        assert {key: getattr(recipe, key) for key in values} == values
+        assert not recipe.augmentation
+        assert recipe.schedule == "constant"
+    mini = get_recipe("mini_resnet_report").preprocessing
+    assert (mini.mean, mini.std) == (0.1370, 0.3081)
+    assert get_recipe("plain18_report").preprocessing == Preprocessing(1.0, 1.0, 32)
+
+
+def test_round_trips_are_the_identity(recipe):
+    changed = recipe.replace(sizes=(9, 2, 3), betas=(0.8, 0.9), clip_grad_norm=1.5, ema_decay=0.9)
+    for each in (recipe, changed):
+        assert Recipe.from_dict(each.to_dict()) == each
+        assert Recipe.from_json(each.to_json()) == each
+        assert Recipe.from_toml(each.to_toml()) == each
+
+
+def test_every_recipe_makes_a_step(recipe):
+    train = load_data(get_recipe("lenet5_report", source="sample"))[0]
+    recipe = recipe.replace(batch_size=min(recipe.batch_size, 8), source="sample", compile=False)
+    model = get_model(recipe.network, **recipe.options)
+    run = _Run(model, recipe, train, None, _Team(torch.device("cpu")))
+    images, labels, weight = run.batch(0)
+    with run.autocast():
+        loss = weight * torch.nn.functional.cross_entropy(run.forward(images), labels)
+    loss.backward()
+    run.optimizer.step()
+    assert recipe.reference
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_getting_a_recipe_changes_nothing_in_the_next():
+    with pytest.raises(AttributeError):
+        get_recipe("mini_resnet_report").lr = 1.0
+    assert get_recipe("mini_resnet_report", epochs=3).epochs == 3
+    assert get_recipe("mini_resnet_report").epochs == 5
+
+
+def test_names_are_listed_and_wrong_ones_refused():
+    assert list_recipes("lenet5*") == [n for n in list_recipes() if n.startswith("lenet5")]
+    assert list_recipes("nothing") == []
+    with pytest.raises(ValueError, match=r"`name` \(='mini_resnet'\).*'mini_resnet_report'"):
+        get_recipe("mini_resnet")
+    assert {get_recipe(name).network for name in list_recipes()} <= set(list_models())
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"network": "resnet19"}, r"`network` \(='resnet19'\) must be one of .* 'resnet1\d'"),
+        ({"source": "cifar"}, "`source`"),
+        ({"optimizer": "sdg"}, r"`optimizer` \(='sdg'\) must be one of sgd, adam, adamw; .*'sgd'"),
+        ({"schedule": "linear"}, "`schedule`"),
+        ({"precision": "float16"}, "`precision`"),
+        ({"select": "first"}, "`select`"),
+        ({"epochs": 0}, r"`epochs` \(=0\) must be a whole number of at least 1"),
+        ({"epochs": 1.5}, "`epochs`"),
+        ({"batch_size": -1}, "`batch_size`"),
+        ({"step_epochs": 0}, "`step_epochs`"),
+        ({"eval_every": 0}, "`eval_every`"),
+        ({"patience": 0}, "`patience`"),
+        ({"lr": 0}, r"`lr` \(=0\) must be a number, more than 0 and below inf"),
+        ({"lr": math.nan}, "`lr`"),
+        ({"lr": "0.1"}, r"`lr` \(='0.1'\) must be a number"),
+        ({"gamma": 0}, "`gamma`"),
+        ({"weight_decay": -1e-4}, "`weight_decay`"),
+        ({"clip_grad_norm": 0.0}, "`clip_grad_norm`"),
+        ({"momentum": 1.0}, r"`momentum` \(=1.0\) must be a number, at least 0 and below 1"),
+        ({"label_smoothing": 1}, "`label_smoothing`"),
+        ({"betas": (0.9, 1.0)}, "`beta2`"),
+        ({"betas": (-0.1, 0.9)}, "`beta1`"),
+        ({"warmup": 1.0}, "`warmup`"),
+        ({"ema_decay": 1.0}, "`ema_decay`"),
+        ({"ema_decay": 0.0}, "`ema_decay`"),
+        ({"nesterov": True, "momentum": 0.0}, "`nesterov`"),
+        ({"optimizer": "adam"}, r"`momentum` \(=0.5\) is SGD's"),
+        ({"seed": -1}, "`seed`"),
+        ({"sizes": (1, 2)}, r"`sizes` \(=\(1, 2\)\) must be three"),
+        ({"sizes": (100, 0, 100)}, "`sizes`"),
+        ({"options": {"depth": 3}}, r"`options` \(={'depth': 3}\) do not suit mini_resnet"),
+        ({"options": {"image_size": 3}}, "`options`.*`image_size`"),
+    ],
+)
+def test_impossible_values_are_refused_at_construction(changes, rule):
+    recipe = get_recipe("mini_resnet_report")
+    with pytest.raises(ValueError, match=rule):
+        recipe.replace(**changes)
+    assert recipe == get_recipe("mini_resnet_report")
+
+
+def test_unknown_fields_are_refused_with_the_nearest():
+    recipe = get_recipe("mini_resnet_report")
+    with pytest.raises(TypeError, match=r"a Recipe has no field 'epoch'; did you mean 'epochs'"):
+        recipe.replace(epoch=3)
+    with pytest.raises(TypeError, match="Augmentation has no field 'rotate'"):
+        Recipe.from_dict({**recipe.to_dict(), "augmentation": {"rotate": 3}})
+    with pytest.raises(ValueError, match="Expecting"):
+        Recipe.from_json("{")
+
+
+def test_a_recipe_of_ones_own():
+    recipe = Recipe(
+        network="resnet18",
+        options={"stem": "3x3"},
+        lr=0.1,
+        epochs=2,
+        augmentation=Augmentation(rotation=5),
+    )
+    assert Recipe.from_toml(recipe.to_toml()).options == {"stem": "3x3"}
+    assert recipe.batch_size == 64
