@@ -57,6 +57,8 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
         *parents, last = field.split(".")
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise SystemExit(f"{change!r}: {parent!r} has no parts")
         target[last] = value
     return Recipe.from_dict(values)
 
@@ -67,7 +69,10 @@ def main() -> None:
     if arguments.recipe is None:
         print("recipes:", *list_recipes(), sep="\n  ")
         return
-    recipe = changed(read_recipe(arguments.recipe), arguments.changes)
+    try:
+        recipe = changed(read_recipe(arguments.recipe), arguments.changes)
+    except (OSError, TypeError, ValueError) as error:
+        raise SystemExit(f"{arguments.recipe}: {error}") from error
     out = arguments.out or Path("runs") / Path(arguments.recipe).stem
     train, validation, test = load_data(recipe, arguments.data)
     history = fit(

@@ -272,6 +272,7 @@ _MINI = Recipe(
     batch_size=64,
     epochs=5,
     preprocessing=Preprocessing(mean=0.1370, std=0.3081),
+    channels_last=True,
     reference="The report of the simple GoogLeNet and ResNet, with its mean of 0.1370.",
 )
 

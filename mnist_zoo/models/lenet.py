@@ -15,6 +15,14 @@ from .base import Classifier, WeightsLike, build, size_after_two_convs
 __all__ = ["LeNet5", "lenet5", "lenet5_conv_residual", "lenet5_fc_residual"]
 
 
+def _module(channels: int) -> BasicBlock:
+    """The residual module, its weights drawn as PyTorch does: with He's the report is not met."""
+    module = BasicBlock(channels, channels)
+    module.conv1.reset_parameters()
+    module.conv2.reset_parameters()
+    return module
+
+
 class LeNet5(Classifier):
     """Two 5×5 convolutions with ReLU and pooling, three linear layers, perhaps a residual module.
 
@@ -60,10 +68,10 @@ class LeNet5(Classifier):
         self.pool = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(6, 16, 5)
         if self.on_maps:
-            self.resnet_block = BasicBlock(16, 16)
+            self.resnet_block = _module(16)
         self.fc1 = nn.Linear(flat, 120)
         if self.on_numbers:
-            self.resnet_block = BasicBlock(120, 120)
+            self.resnet_block = _module(120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, num_classes)
 

@@ -8,10 +8,29 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from mnist_zoo import Preprocessing, fit, get_model, get_recipe, load_mnist
+from mnist_zoo import (
+    MiniGoogLeNet,
+    MiniResNet,
+    Preprocessing,
+    fit,
+    get_model,
+    get_recipe,
+    load_mnist,
+)
 
 FULL = os.environ.get("MNIST_ZOO_DATA")
 pytestmark = pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
+
+
+class ReportsResNet(MiniResNet):
+    """The network as its report writes it, with ReLU before pooling."""
+
+    def forward_features(self, x):
+        x = self.rblock1(self.mp(F.relu(self.conv1(x))))
+        return self.rblock2(self.mp(F.relu(self.conv2(x))))
+
+
+REPORTS = {"mini_resnet": ReportsResNet, "mini_googlenet": MiniGoogLeNet}
 
 
 def reports_loop(name, count):
@@ -21,7 +40,7 @@ def reports_loop(name, count):
     )
     dataset = Subset(datasets.MNIST(FULL, train=True, transform=to_input), range(count))
     loader = DataLoader(dataset, batch_size=64, shuffle=True)
-    model = get_model(name).train()
+    model = REPORTS[name]().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5)
 
     def run():
@@ -48,7 +67,7 @@ def test_the_loop_against_its_steps_alone(race, name):
     recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:9600]
     inputs = recipe.preprocessing(digits.images)
     batches = list(zip(inputs.split(64), digits.labels.split(64), strict=True))
-    model = get_model(name).train()
+    model = get_model(name).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5, fused=True)
 
     def steps():
@@ -81,6 +100,7 @@ def test_what_the_switches_do(race, name, switches):
     """No bar: what a switch does depends on the network and the processor."""
     digits = load_mnist()[: 1024 if name == "resnet18" else 9600]
     recipe = get_recipe("mini_resnet_report", network=name, epochs=1, batch_size=128)
+    recipe = recipe.replace(channels_last=False)
     assert recipe.preprocessing == Preprocessing(mean=0.1370)
     switched = recipe.replace(**switches)
     ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (switched, recipe))

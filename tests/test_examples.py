@@ -1,0 +1,107 @@
+"""The examples that train: their command line, and the page of results that one writes."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnist_zoo import Recipe, evaluate, fit, get_recipe, list_recipes, load_data
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+FULL = os.environ.get("MNIST_ZOO_DATA")
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+train, reproduce = load("train"), load("reproduce")
+RESULTS = reproduce.results()
+RUNS = [
+    pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
+    for name, runs in RESULTS.items()
+    for run in runs
+]
+
+
+# --- train.py --------------------------------------------------------------------------------
+
+
+def test_without_a_recipe_it_lists_them(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    train.main()
+    assert capsys.readouterr().out.split()[1:] == list_recipes()
+
+
+def test_changes_reach_the_recipe(tmp_path):
+    recipe = get_recipe("lenet5_report")
+    changes = ["epochs=3", "source=sample", "augmentation.rotation=10", "sizes=[5,6,7]"]
+    changes += ["ema_decay=0.9", 'options={"residual":"conv"}', "nesterov=true"]
+    expected = recipe.to_dict() | {"epochs": 3, "source": "sample", "sizes": [5, 6, 7]}
+    expected |= {"ema_decay": 0.9, "options": {"residual": "conv"}, "nesterov": True}
+    expected["augmentation"]["rotation"] = 10
+    assert train.changed(recipe, changes) == Recipe.from_dict(expected)
+    for name, text in (("r.toml", recipe.to_toml()), ("r.json", recipe.to_json())):
+        (tmp_path / name).write_text(text)
+        assert train.read_recipe(str(tmp_path / name)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lenet5"], "must be the name of a recipe; did you mean"),
+        (["lenet5_report", "epoch=3"], "a Recipe has no field 'epoch'; did you mean 'epochs'"),
+        (["lenet5_report", "lr=fast"], "`lr` (='fast') must be a number"),
+        (["lenet5_report", "lr"], "'lr' must have the form field=value"),
+        (["lenet5_report", "lr.x=1"], "'lr' has no parts"),
+        (["missing.toml"], "No such file"),
+    ],
+)
+def test_wrong_arguments_are_told_in_a_line(monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with pytest.raises(SystemExit) as error:
+        train.main()
+    assert message in str(error.value)
+
+
+# --- reproduce.py ----------------------------------------------------------------------------
+
+
+def test_the_page_is_what_the_results_say():
+    assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
+
+
+def test_experiments_are_listed():
+    command = [sys.executable, EXAMPLES / "reproduce.py", "--list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(reproduce.EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("name", "run"), RUNS)
+def test_each_result_is_of_its_recipe_and_adds_up(name, run):
+    (row,) = [row for row in reproduce.EXPERIMENTS[name].rows if row.label == run["label"]]
+    recipe = Recipe.from_dict(run["recipe"])
+    assert recipe.replace(reference="") == row.recipe.replace(seed=run["seed"], reference="")
+    assert len(run["curve"]) == recipe.epochs
+    last = run["curve"][-1]["accuracy"]
+    if recipe.sizes is None:  # the test set was what the curve is of
+        assert run["test"]["total"] == 10_000
+        assert last == pytest.approx(run["test"]["correct"] / 10_000, abs=2e-4)
+
+
+@pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
+def test_a_result_comes_out_again():
+    """The cheapest run of all; to the digit here, and nearly so on another processor."""
+    recorded = RESULTS["ninety_nine"][0]
+    recipe = Recipe.from_dict(recorded["recipe"])
+    digits, _, test = load_data(recipe)
+    history = fit(recipe, digits, progress=False)
+    correct = evaluate(history.model, test, recipe.preprocessing).correct
+    assert abs(correct - recorded["test"]["correct"]) <= 25
