@@ -36,9 +36,9 @@ def parse_arguments() -> argparse.Namespace:
 def read_recipe(name: str) -> Recipe:
     """A recipe by its name, or from its file."""
     if name.endswith(".json"):
-        return Recipe.from_json(Path(name).read_text())
+        return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
     if name.endswith(".toml"):
-        return Recipe.from_toml(Path(name).read_text())
+        return Recipe.from_toml(Path(name).read_text(encoding="utf-8"))
     return get_recipe(name)
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     history = fit(
         recipe,
         train,
-        validation or test,
+        validation or (None if recipe.chooses else test),
         folder=out,
         checkpoint_every=arguments.checkpoint_every,
         tensorboard=out if arguments.tensorboard else None,

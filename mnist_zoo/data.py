@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import math
 import os
+import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,15 +226,12 @@ def _find(split: str, folders: Sequence[Path]) -> list[tuple[Path, str]] | None:
     """The first folder's two files and what their checksums must be."""
     for folder in folders:
         for place in (folder, folder / "MNIST" / "raw", folder / "raw"):
-            found = [
-                (path, checksum)
-                for name, checksum in MNIST_FILES[split]
-                for path in (place / name, place / f"{name}.gz")
-                if path.is_file()
-            ]
-            files = {path.name.removesuffix(".gz"): (path, checksum) for path, checksum in found}
-            if len(files) == 2:
-                return list(files.values())
+            found = []
+            for name, checksum in MNIST_FILES[split]:
+                choices = (place / name, place / f"{name}.gz")
+                found += [(path, checksum) for path in choices if path.is_file()][:1]
+            if len(found) == 2:
+                return found
     return None
 
 
@@ -240,7 +239,7 @@ def _read_idx(path: Path, checksum: str, ndim: int) -> Tensor:
     """Reads a file of unsigned bytes in MNIST's IDX format: magic number, sizes, values."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     start = 4 + 4 * ndim
     if content[:4] != bytes([0, 0, 8, ndim]):
@@ -259,8 +258,22 @@ def _download(dataset: str, folder: Path, **options: Any) -> Any:
     """torchvision's data set of that name, downloaded into the folder where it is not there."""
     from torchvision import datasets
 
+    make = getattr(datasets, dataset)
     try:
-        return getattr(datasets, dataset)(folder, download=True, **options)
+        try:
+            return make(folder, download=False, **options)
+        except RuntimeError as error:
+            if "not found" not in str(error):
+                raise
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside it first, and then into its place: other processes see whole files or none.
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            downloaded = make(temporary, download=True, **options)
+            raw = folder / dataset / "raw"
+            raw.mkdir(parents=True, exist_ok=True)
+            for file in Path(downloaded.raw_folder).iterdir():
+                file.replace(raw / file.name)
+        return make(folder, download=False, **options)
     except Exception as error:  # torchvision's and the network's, of many types
         reason = str(error) or type(error).__name__
         raise DataError(
@@ -400,7 +413,8 @@ def sampling_grid(
     right, down = draw(2 * augmentation.shift / width), draw(2 * augmentation.shift / height)
     # A grid holds the inverse: from a place in the new picture to its place in the old one.
     cos, sin, tan = angle.cos() / size, angle.sin() / size, lean.tan()
-    a, b, c, d = cos, sin + cos * tan, -sin, cos - sin * tan
+    flat = height / width  # coordinates go from -1 to 1 on either axis, whatever its length
+    a, b, c, d = cos, (sin + cos * tan) * flat, -sin / flat, cos - sin * tan
     theta = torch.stack((a, b, -a * right - b * down, c, d, -c * right - d * down), 1)
     shape = [count, 1, height, width]
     grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)

@@ -113,10 +113,22 @@ class Recipe:
             precision=(self.precision, get_args(Precision)),
             select=(self.select, ("last", "best")),
         )
+        for name in ("nesterov", "channels_last", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` (={getattr(self, name)!r}) must be True or False")
+        for name, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"`{name}` (={getattr(self, name)!r}) must be a {kind.__name__}")
         check_positive(batch_size=self.batch_size, epochs=self.epochs, step_epochs=self.step_epochs)
         for name in ("eval_every", "patience"):
             if getattr(self, name) is not None:
                 check_positive(**{name: getattr(self, name)})
+        for name, count in (("betas", 2), ("sizes", 3)):
+            values = getattr(self, name)
+            if values is not None and not (isinstance(values, tuple) and len(values) == count):
+                raise ValueError(f"`{name}` (={values!r}) must be a tuple of {count}")
+        for size in self.sizes or ():
+            check_positive(sizes=size)
         _check_range(lr=self.lr, gamma=self.gamma, open_below=True)
         _check_range(weight_decay=self.weight_decay)
         if self.clip_grad_norm is not None:
@@ -130,17 +142,19 @@ class Recipe:
             raise ValueError("`nesterov` (=True) needs `momentum` (=0.0) to be more than 0")
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"`momentum` (={self.momentum!r}) is SGD's; Adam's are `betas`")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"`seed` (={self.seed!r}) must be at least 0 and below 2**63")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise ValueError(f"`seed` (={self.seed!r}) must be a whole number from 0 to 2**63 - 1")
+        object.__setattr__(self, "options", dict(self.options))
         if self.options:
-            object.__setattr__(self, "options", dict(self.options))
             _check_options(self.network, self.options)
-        if self.sizes is not None:
-            if len(self.sizes) != 3:
-                raise ValueError(
-                    f"`sizes` (={self.sizes!r}) must be three: train, validation, test"
-                )
-            check_positive(sizes=min(self.sizes))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether validation accuracy decides anything: which weights are kept, or when to stop.
+
+        Where it does, the test set must not stand in for validation pictures.
+        """
+        return self.select == "best" or self.patience is not None
 
     def replace(self, **changes: Any) -> Recipe:
         """The same recipe with some values changed: ``recipe.replace(epochs=3)``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import itertools
@@ -111,7 +112,7 @@ class Metrics:
         if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
             shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
             raise ValueError(f"`logits` and `labels` must be (N, classes) and (N,), got {shapes}")
-        logits, labels = logits.detach().double().cpu(), labels.cpu()
+        logits, labels = logits.detach().cpu().double(), labels.cpu()
         classes = logits.shape[1]
         if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise ValueError(f"`labels` must be at least 0 and below {classes}")
@@ -269,6 +270,11 @@ def _join(backend: str) -> None:
         return
     # torchrun's own store outlives a restart, and so do the addresses of the workers that died:
     # each attempt keeps its addresses under its own prefix.
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "on several machines set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts: "
+            "otherwise its workers may wait for each other forever after a restart"
+        )
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
     store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
@@ -412,12 +418,12 @@ class History:
 
     def save(self, path: str | Path) -> None:
         """Writes everything but the network as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict()))
+        Path(path).write_text(json.dumps(self.to_dict()), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> History:
         """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text()))
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 # --- Training --------------------------------------------------------------------------------
@@ -462,9 +468,10 @@ def fit(
 ) -> History:
     """Trains a network.
 
-    Same recipe, data, machine and number of threads: the same weights to the bit, whether the
-    run was killed and resumed or not. All that is random in a step follows from the recipe's
-    seed and the step's number; torch's own random state is left as it was.
+    Same recipe, data, processor and number of threads: the same weights to the bit, whether the
+    run was killed and resumed or not (a GPU may round differently each time). All that is random
+    in a step follows from the recipe's seed and the step's number; torch's own random state is
+    left as it was.
 
     Under ``torchrun`` the processes share every batch (DistributedDataParallel); networks without
     BatchNorm and dropout follow the losses of one process to float tolerance. BatchNorm takes its
@@ -499,12 +506,15 @@ def fit(
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
     if train is None:
-        train, chosen, test = load_data(recipe)
-        curves_only = recipe.select == "last" and recipe.patience is None
-        validation = validation or chosen or (test if curves_only else None)
+        train, kept, test = load_data(recipe)
+        validation = validation or kept or (None if recipe.chooses else test)
+    classes = model.num_classes if isinstance(model, Classifier) else None
+    if classes is not None and int(train.labels.max()) >= classes:
+        highest = int(train.labels.max())
+        raise ValueError(f"`train` has a class {highest}; the network has {classes}, from 0")
     if len(train) < 2:
         raise ValueError(f"`train` (={train!r}) must hold at least 2 pictures")
-    if validation is None and (recipe.select == "best" or recipe.patience is not None):
+    if validation is None and recipe.chooses:
         raise ValueError("`validation` (=None) is what `select` and `patience` of the recipe need")
     chosen_device = _choose_device(device, what)
     cuda = [chosen_device] if chosen_device.type == "cuda" else []
@@ -540,13 +550,14 @@ def _train(
     for step in range(history.step, run.total_steps):
         if history.stopped:
             return
-        images, labels, weight = run.batch(step)
+        images, labels, weights = run.batch(step)
         lr = float(run.schedule.get_last_lr()[0])
         with run.autocast():
             logits = run.forward(images).float()
-            loss = weight * F.cross_entropy(
-                logits, labels, reduction="sum", label_smoothing=recipe.label_smoothing
+            losses = F.cross_entropy(
+                logits, labels, reduction="none", label_smoothing=recipe.label_smoothing
             )
+            loss = losses @ weights
         run.optimizer.zero_grad()
         loss.backward()
         if recipe.clip_grad_norm is not None:
@@ -555,24 +566,27 @@ def _train(
         run.schedule.step()
         if run.ema is not None:
             run.ema.update_parameters(run.model)
-        log.add(loss, logits, labels, weight, lr)
+        log.add(loss, logits, labels, weights, lr)
 
         done = step + 1
         epoch_ends = done % history.steps_per_epoch == 0
         evaluates = epoch_ends or (recipe.eval_every and done % recipe.eval_every == 0)
         saves = done % (checkpoint_every or history.steps_per_epoch) == 0
         last = done == run.total_steps
-        if evaluates or saves or last or hook or done % LOG_EVERY == 0:
+        if evaluates or saves or hook or done % LOG_EVERY == 0:
             log.flush()
-        if evaluates or last:
+        if evaluates:
             with log.paused():
                 run.evaluate()
             log.evaluated(epoch_ends)
         if hook:
-            run.stop_if(hook(history) if run.team.rank == 0 else None)
-        if store and (saves or last or history.stopped):
             with log.paused():
-                store.save()
+                run.stop_if(hook(history) if run.team.rank == 0 else None)
+        if saves or last or history.stopped:
+            with log.paused():
+                run.check_finite()
+                if store:
+                    store.save()
 
 
 def _model_and_recipe(
@@ -628,6 +642,9 @@ class _Run:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
             self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.best: dict[str, Tensor] | None = None
+        self.data = [
+            0 if digits is None else _fingerprint(digits) for digits in (train, validation)
+        ]
         self.generator = torch.Generator(team.device)
         self.order: tuple[int, Tensor] = (-1, torch.empty(0))
         self.forward = self._wrapped()
@@ -650,10 +667,10 @@ class _Run:
             return nullcontext()
         return torch.autocast(self.team.device.type, torch.bfloat16)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor, float]:
-        """This process's pictures and labels of a step, and what each loss weighs.
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """This process's pictures and labels of a step, and what the loss of each weighs.
 
-        The weight makes the average that DistributedDataParallel takes over the processes the
+        The weights make the average that DistributedDataParallel takes over the processes the
         mean over the whole batch. Augmentation is drawn for the whole batch, so that it does not
         depend on the number of processes.
         """
@@ -664,9 +681,10 @@ class _Run:
             order = torch.randperm(len(self.train), generator=generator).to(team.device)
             self.order = (epoch, order)
         rows = self.order[1][position * recipe.batch_size : (position + 1) * recipe.batch_size]
-        weight, share = team.size / len(rows), team.share
-        if team.rank >= len(rows):  # nothing left for this process: it takes part, weighing nothing
-            weight, share = 0.0, slice(0, 1)
+        share = torch.arange(len(rows), device=team.device)[team.share]
+        weights = torch.full((len(share),), team.size / len(rows), device=team.device)
+        if len(share) < 2:  # BatchNorm cannot train on one: two more take part, weighing nothing
+            share, weights = F.pad(share, (0, 2)), F.pad(weights, (0, 2))
         _seed_dropout(_random_seed(recipe.seed, "step", step, team.rank), team.device)
         images = self.train.images[rows[share]].float().div_(255)
         if recipe.augmentation:
@@ -676,7 +694,7 @@ class _Run:
         images = recipe.preprocessing(images)
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, self.train.labels[rows[share]], weight
+        return images, self.train.labels[rows[share]], weights
 
     @property
     def result(self) -> nn.Module:
@@ -695,33 +713,46 @@ class _Run:
             step=history.step,
             epoch=history.step / history.steps_per_epoch,
             loss=F.cross_entropy(logits, labels).item(),
-            accuracy=(logits.argmax(1) == labels).double().mean().item(),
+            accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
         )
         history.evaluations.append(evaluation)
-        if recipe.select == "best" and history.best is evaluation:
+        best = history.best
+        if recipe.select == "best" and best is evaluation:
             self.best = {k: v.clone() for k, v in self.result.state_dict().items()}
-        best_at = max(i for i, e in enumerate(history.evaluations) if e is history.best)
-        if recipe.patience and len(history.evaluations) - 1 - best_at >= recipe.patience:
+        since = sum(best is not None and e.step > best.step for e in history.evaluations)
+        if recipe.patience is not None and since >= recipe.patience:
             history.stopped = f"no higher accuracy in {recipe.patience} evaluations"
 
     def stop_if(self, wanted: object) -> None:
         """Stops every process if the first one wants it."""
         flag = self.team.sum(torch.tensor(int(bool(wanted))))
-        if flag.item():
+        if flag.item() and not self.history.stopped:
             self.history.stopped = STOPPED_BY_HOOK
+
+    def check_finite(self) -> None:
+        """A step may spoil the weights although its loss was finite.
+
+        Raises:
+            _NotFiniteError: If a weight is infinite or no number.
+        """
+        weights = [p for p in self.model.state_dict().values() if p.is_floating_point()]
+        if not torch.stack([weight.isfinite().all() for weight in weights]).all():
+            raise _NotFiniteError(f"weights are not finite after step {self.history.step}")
 
     def finish(self) -> History:
         """Puts the chosen weights into the network."""
+        self.team.follow_first([*self.model.buffers(), *self.result.buffers()])
         chosen = self.best if self.best is not None else self.result.state_dict()
         self.model.load_state_dict(chosen)
         self.model.eval()
+        self.optimizer.zero_grad()
         return self.history
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
         return {
             "recipe": self.recipe.to_dict(),
-            "data": _fingerprint(self.train),
+            "data": self.data,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -741,27 +772,36 @@ class _Run:
         other = [f"{k} is {theirs[k]!r}, not {ours[k]!r}" for k in ours if theirs[k] != ours[k]]
         if other:
             raise ValueError(f"it is of another recipe: {', '.join(other)}")
-        if state["data"] != _fingerprint(self.train):
-            raise ValueError("it is of other training pictures")
-        shapes = {k: v.shape for k, v in self.model.state_dict().items()}
-        if {k: v.shape for k, v in state["model"].items()} != shapes:
+        if state["data"] != self.data:
+            raise ValueError("it is of other training or validation pictures")
+        if _kinds(state["model"]) != _kinds(self.model.state_dict()):
             raise ValueError("it is of another network")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
+        before = copy.deepcopy(self.model.state_dict())
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
+        except Exception:
+            self.model.load_state_dict(before)
+            raise
         self.best = state["best"]
         vars(self.history).update(vars(History.from_dict(state["history"])) | {"model": self.model})
         if self.history.stopped == STOPPED_BY_HOOK:
             self.history.stopped = ""  # it may not ask again
 
 
+def _kinds(state: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+
+
 def _seed_dropout(seed: int, device: torch.device) -> None:
     """Seeds torch's own generators; torch.manual_seed would do every device's, and slowly."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -790,8 +830,11 @@ def _schedule(
 ) -> lr_scheduler.LRScheduler:
     steps = recipe.epochs * steps_per_epoch
     if recipe.schedule == "onecycle":
+        if steps < 3:
+            raise ValueError(f"`schedule` (='onecycle') needs at least 3 steps; there are {steps}")
+        warmup = max(recipe.warmup, 2 / steps)  # torch divides by the steps of each phase
         return lr_scheduler.OneCycleLR(
-            optimizer, recipe.lr, steps, pct_start=recipe.warmup, cycle_momentum=False
+            optimizer, recipe.lr, steps, pct_start=warmup, cycle_momentum=False
         )
     if recipe.schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -825,13 +868,14 @@ class _Log:
                 dynamic_ncols=True,
             )
         if tensorboard is not None and first:
-            self.writer = _summary_writer(tensorboard)
+            self.writer = _summary_writer(tensorboard, run.history.step + 1)
         self.since = time.perf_counter()
 
     def __enter__(self) -> _Log:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.tick()
         for sink in (self.bar, self.writer):
             if sink is not None:
                 sink.close()
@@ -839,15 +883,21 @@ class _Log:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Does not count what happens inside as training time."""
-        self.run.history.seconds += time.perf_counter() - self.since
+        self.tick()
         try:
             yield
         finally:
             self.since = time.perf_counter()
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, weight: float, lr: float) -> None:
+    def tick(self) -> None:
+        """Adds the time since the last look to the history's."""
+        now = time.perf_counter()
+        self.run.history.seconds += now - self.since
+        self.since = now
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, weights: Tensor, lr: float) -> None:
         """Notes a step, without waiting for the device."""
-        correct = weight * (logits.detach().argmax(1) == labels).sum()
+        correct = (logits.detach().argmax(1) == labels).to(weights.dtype) @ weights
         self.pending.append((loss.detach(), correct, lr))
 
     def flush(self) -> None:
@@ -878,6 +928,7 @@ class _Log:
             pictures = history.step * len(run.train) // history.steps_per_epoch
             self.bar.update(pictures - self.bar.n)
         self.pending.clear()
+        self.tick()
 
     def evaluated(self, epoch_ends: bool) -> None:
         """Shows an evaluation."""
@@ -895,13 +946,13 @@ class _Log:
             self.bar.write(f"{line}; {history.seconds:.1f} s")
 
 
-def _summary_writer(folder: str | Path) -> Any:
+def _summary_writer(folder: str | Path, first_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         message = "`tensorboard` needs the package tensorboard: pip install tensorboard"
         raise ModuleNotFoundError(message, name="tensorboard") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 # --- Checkpoints -----------------------------------------------------------------------------
@@ -916,6 +967,13 @@ class _Checkpoints:
         self.folder, self.run = folder, run
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
+        step = torch.tensor([run.history.step, -run.history.step])
+        highest, lowest = run.team.sum(step, highest=True).tolist()
+        if highest != -lowest:
+            raise CheckpointError(
+                f"{folder}: the processes found different checkpoints, of steps {-lowest} to "
+                f"{highest}; it must be one folder that all of them share"
+            )
 
     def files(self) -> list[Path]:
         """The checkpoints there are, oldest first."""
@@ -940,7 +998,7 @@ class _Checkpoints:
         except (OSError, RuntimeError) as error:  # torch hides the system's error behind its own
             reason = error.__context__ or error
             raise TrainingError(f"{path}: cannot be written: {reason}; {self.kept()}") from error
-        for old in [file for file in self.files() if file <= path][:-2]:
+        for old in [*self.folder.glob("*.part"), *[f for f in self.files() if f <= path][:-2]]:
             old.unlink(missing_ok=True)
 
     def _resume(self) -> None:

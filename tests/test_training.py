@@ -520,10 +520,12 @@ def test_checkpoints_of_another_run_are_refused(digits, recipe, tmp_path):
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(CheckpointError, match=r"another recipe: lr is 0.004, not 0.1"):
         fit(recipe.replace(lr=0.1), *digits, **options)
-    with pytest.raises(CheckpointError, match="of other training pictures"):
+    with pytest.raises(CheckpointError, match="of other training or validation"):
         fit(recipe, digits[0][:299], digits[1], **options)
     model = Norms()
     before = weights(model)
+    with pytest.raises(CheckpointError, match="of other training or validation"):
+        fit(recipe, digits[0], digits[0], **options)
     with pytest.raises(CheckpointError, match="of another network"):
         fit(model, *digits, recipe=recipe, **options)
     assert torch.equal(weights(model), before)
@@ -539,6 +541,42 @@ def test_a_loss_that_is_not_finite_ends_training(digits, tmp_path):
         fit(recipe, digits[0], progress=False, folder=tmp_path, checkpoint_every=1)
     state = torch.load(next(tmp_path.iterdir()), weights_only=True)
     assert all(math.isfinite(loss) for loss in state["history"]["loss"])
+
+
+class Spoils(nn.Module):
+    """A finite value with a gradient that is none, from some step on."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.fc, self.step = nn.Linear(784, 10), step
+
+    def forward(self, x):
+        self.step -= self.training
+        out = self.fc(x.flatten(1))
+        return out + (out * 0).abs().sqrt() if self.step <= 0 else out
+
+
+def test_weights_that_are_not_finite_are_never_kept(digits, tmp_path):
+    recipe = Recipe(network="lenet5", lr=0.1, batch_size=100, epochs=2)
+    with pytest.raises(TrainingError, match="weights are not finite after step 6; no checkpoints"):
+        fit(Spoils(6), digits[0], recipe=recipe, progress=False)
+    options = {"recipe": recipe, "progress": False, "folder": tmp_path, "checkpoint_every": 1}
+    with pytest.raises(TrainingError, match=r"not finite after step 3; .*checkpoint-000000002.pt"):
+        fit(Spoils(3), digits[0], **options)
+
+
+def test_onecycle_needs_steps_to_rise_and_fall(digits):
+    recipe = Recipe(network="lenet5", lr=0.1, batch_size=150, epochs=1, schedule="onecycle")
+    with pytest.raises(ValueError, match=r"`schedule` .* needs at least 3 steps; there are 2"):
+        fit(recipe, digits[0], progress=False)
+    few = fit(recipe.replace(batch_size=100, warmup=0.05), digits[0], progress=False)
+    assert few.lr[1] == pytest.approx(0.1)
+
+
+def test_classes_that_the_network_has_not_are_refused(digits):
+    letters = Digits(digits[0].images, digits[0].labels + 16)
+    with pytest.raises(ValueError, match="`train` has a class 25; the network has 10, from 0"):
+        fit("lenet5_report", letters, progress=False)
 
 
 def test_ctrl_c_tells_what_is_kept(digits, recipe, tmp_path):
