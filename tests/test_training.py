@@ -619,8 +619,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(digits, recipe, tmp_path):
 SMALL = ["lenet5_report", "source=sample", "sizes=[300,100,100]", "epochs=2", "lr=0.01"]
 
 
-def launch(*arguments, processes=2, restarts=0, **options):
-    command = [sys.executable, TRAIN, *map(str, arguments)]
+def launch(*arguments, processes=2, restarts=0, script=TRAIN):
+    command = [sys.executable, script, *map(str, arguments)]
     if processes > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         torchrun += [f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
@@ -632,7 +632,6 @@ def launch(*arguments, processes=2, restarts=0, **options):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
     )
 
 
@@ -693,11 +692,32 @@ def test_another_number_of_processes_goes_on_and_a_killed_worker_is_replaced(tmp
 
 
 def test_batchnorm_networks_train_on_two_processes(tmp_path):
-    changes = ["resnet18_report", "source=sample", "sizes=[64,16,20]", "epochs=1", "batch_size=33"]
-    ran(launch(*changes, "--out", tmp_path))
+    """Also where a process's share of the last batch, of two pictures, is a single one."""
+    changes = ["lenet5_fc_residual_report", "source=sample", "sizes=[68,16,20]", "epochs=1"]
+    ran(launch(*changes, "batch_size=33", "--out", tmp_path))
     history = History.load(tmp_path / "history.json")
-    assert history.step == 2
+    assert history.step == 3
     assert all(math.isfinite(loss) for loss in history.loss)
+
+
+FOLDERS = """
+import os, sys
+from mnist_zoo import *
+train, _ = load_mnist("all", source="sample").split(300, 100, seed=0)
+folder = sys.argv[2] + os.environ["RANK"]
+fit(Recipe.from_json(sys.argv[1]), train, train, folder=folder, progress=False)
+"""
+
+
+def test_processes_with_different_checkpoints_are_refused(digits, recipe, tmp_path):
+    options = {"folder": tmp_path / "0", "progress": False}
+    fit(recipe, digits[0], digits[0], **options, hook=lambda h: h.step == 2)
+    script = tmp_path / "script.py"
+    script.write_text(FOLDERS)
+    process = launch(recipe.to_json(), f"{tmp_path}/", script=script)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "found different checkpoints, of steps 0 to 2" in err
 
 
 def test_digits_of_the_test_set_are_not_needed_to_train(digits):
