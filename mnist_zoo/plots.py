@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from statistics import fmean, stdev
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from .blocks import check_positive
 from .conversion import unwrapped
 from .data import Augmentation, Digits, augment
+from .training import eval_mode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -594,7 +594,7 @@ def _output_of(model: nn.Module, layer: str, picture: Tensor) -> Tensor:
     like = next(model.parameters(), picture)
     handle = _submodule(model, layer).register_forward_hook(keep)
     try:
-        with _eval_mode(model), torch.inference_mode():
+        with eval_mode(model), torch.inference_mode():
             model(picture[None].to(like))
     finally:
         handle.remove()
@@ -605,17 +605,6 @@ def _output_of(model: nn.Module, layer: str, picture: Tensor) -> Tensor:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"`layer` (={layer!r}) must give maps (N, C, H, W), but gives {got}")
     return output.float().cpu()
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 # --- Several networks ------------------------------------------------------------------------

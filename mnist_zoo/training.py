@@ -205,7 +205,8 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Puts a network into eval mode, and each of its modules back into its own afterwards."""
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
@@ -221,7 +222,7 @@ def _logits(
     """Logits (N, classes) of all the pictures, computed by all the processes together."""
     share = torch.arange(len(digits))[team.share]
     parts = []
-    with _eval_mode(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         for rows in share.split(batch_size):
             parts.append(model(preprocessing(digits.images[rows].to(team.device))).float())
     if team.size == 1:
