@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -643,12 +644,14 @@ class _Run:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
             self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.best: dict[str, Tensor] | None = None
-        self.data = [
-            0 if digits is None else _fingerprint(digits) for digits in (train, validation)
-        ]
         self.generator = torch.Generator(team.device)
         self.order: tuple[int, Tensor] = (-1, torch.empty(0))
         self.forward = self._wrapped()
+
+    @cached_property
+    def data(self) -> list[int]:
+        """What tells these training and validation pictures from others, in a checkpoint."""
+        return [0 if each is None else _fingerprint(each) for each in (self.train, self.validation)]
 
     def _wrapped(self) -> Callable[[Tensor], Tensor]:
         """The network as the loop calls it."""

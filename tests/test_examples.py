@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -43,9 +44,10 @@ def test_without_a_recipe_it_lists_them(capsys, monkeypatch):
 def test_changes_reach_the_recipe(tmp_path):
     recipe = get_recipe("lenet5_report")
     changes = ["epochs=3", "source=sample", "augmentation.rotation=10", "sizes=[5,6,7]"]
-    changes += ["ema_decay=0.9", 'options={"residual":"conv"}', "nesterov=true"]
+    changes += ["ema_decay=0.9", "network=resnet18", 'options={"stem":"3x3"}', "nesterov=true"]
     expected = recipe.to_dict() | {"epochs": 3, "source": "sample", "sizes": [5, 6, 7]}
-    expected |= {"ema_decay": 0.9, "options": {"residual": "conv"}, "nesterov": True}
+    expected |= {"ema_decay": 0.9, "network": "resnet18", "options": {"stem": "3x3"}}
+    expected |= {"nesterov": True}
     expected["augmentation"]["rotation"] = 10
     assert train.changed(recipe, changes) == Recipe.from_dict(expected)
     for name, text in (("r.toml", recipe.to_toml()), ("r.json", recipe.to_json())):
@@ -76,6 +78,16 @@ def test_wrong_arguments_are_told_in_a_line(monkeypatch, arguments, message):
 
 def test_the_page_is_what_the_results_say():
     assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
+
+
+@pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
+def test_the_readme_states_our_results(name, digits):
+    runs = RESULTS[name]
+    accuracy = statistics.mean(reproduce.accuracies(runs))
+    seconds = statistics.median(run["train_seconds"] for run in runs)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"to {accuracy:.2f} % in {seconds:.{digits}f} s" in readme
+    assert f"{len(runs)} seeds" in readme
 
 
 def test_experiments_are_listed():
