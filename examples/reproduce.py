@@ -387,7 +387,9 @@ def page() -> str:
         "10,000 test digits unless a table says otherwise, mean ± sample standard deviation over "
         "the seeds. Nothing was chosen by the test set: the reports' settings are the reports', "
         "and ours were chosen on training digits alone. Training time leaves evaluations and "
-        "checkpoints out; runs with one thread shared the machine with others.\n\n"
+        "checkpoints out; runs with one thread shared the machine with others, so that their "
+        "times tell little. Where a report keeps no validation digits, the curves show the test "
+        "set under that name.\n\n"
         f"Machine: {'; '.join(machines)}."
     )
     sections = [section(EXPERIMENTS[name], runs) for name, runs in found.items()]
