@@ -510,12 +510,12 @@ def fit(
     if train is None:
         train, kept, test = load_data(recipe)
         validation = validation or kept or (None if recipe.chooses else test)
-    classes = model.num_classes if isinstance(model, Classifier) else None
-    if classes is not None and int(train.labels.max()) >= classes:
-        highest = int(train.labels.max())
-        raise ValueError(f"`train` has a class {highest}; the network has {classes}, from 0")
     if len(train) < 2:
         raise ValueError(f"`train` (={train!r}) must hold at least 2 pictures")
+    highest = int(train.labels.max())
+    if isinstance(model, Classifier) and highest >= model.num_classes:
+        classes = model.num_classes
+        raise ValueError(f"`train` has a class {highest}; the network has {classes}, from 0")
     if validation is None and recipe.chooses:
         raise ValueError("`validation` (=None) is what `select` and `patience` of the recipe need")
     chosen_device = _choose_device(device, what)
@@ -1011,10 +1011,10 @@ class _Checkpoints:
             try:
                 self.run.load_state(_read_checkpoint(path))
                 break
-            except (CheckpointError, ValueError) as error:
-                refused.append(
-                    str(error) if isinstance(error, CheckpointError) else f"{path}: {error}"
-                )
+            except CheckpointError as error:
+                refused.append(str(error))
+            except Exception as error:  # of many types: whatever foreign content leads to
+                refused.append(f"{path}: {error or type(error).__name__}")
         else:
             if refused:
                 told = "\n  ".join(refused)

@@ -514,6 +514,35 @@ def test_a_bad_checkpoint_is_refused_and_the_one_before_it_used(digits, recipe, 
         fit(recipe, *digits, **options)
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("optimizer"),
+        lambda state: state["recipe"].update(tempo=3),
+        lambda state: state["optimizer"].update(param_groups=[]),
+        lambda state: state["ema"].popitem(),
+    ],
+    ids=["a missing part", "an unknown field", "another optimiser", "another average"],
+)
+def test_a_checkpoint_of_other_content_is_refused_like_a_damaged_one(
+    digits, recipe, tmp_path, spoil
+):
+    options = {"progress": False, "folder": tmp_path, "checkpoint_every": 5}
+    whole = fit(recipe, *digits, progress=False)
+    fit(recipe, *digits, **options, hook=lambda h: h.step == 15)
+    _, newer = sorted(tmp_path.iterdir())
+    state = torch.load(newer, weights_only=True)
+    spoil(state)
+    torch.save(state, newer)
+    with pytest.warns(UserWarning, match=rf"(?s){newer.name}: .* goes on from"):
+        assert same(whole, fit(recipe, *digits, **options))
+
+
+def test_no_pictures_are_refused(digits):
+    with pytest.raises(ValueError, match=r"`train` .* must hold at least 2 pictures"):
+        fit("lenet5_report", digits[0][:0], progress=False)
+
+
 def test_checkpoints_of_another_run_are_refused(digits, recipe, tmp_path):
     options = {"progress": False, "folder": tmp_path}
     fit(recipe, *digits, **options, hook=lambda h: h.step == 2)
