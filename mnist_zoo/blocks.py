@@ -8,7 +8,8 @@ its ``out_channels``, so that blocks chain::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar
@@ -87,6 +88,12 @@ def conv(
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
+    """Asks for the known names nearest to a wrong one; "" where none is near."""
+    near = get_close_matches(str(name), list(known), n=count)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def check_positive(**arguments: int) -> None:

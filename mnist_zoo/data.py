@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .preprocessing import to_float
+
 __all__ = ["Augmentation", "DataError", "Digits", "augment", "load_mnist"]
 
 Split: TypeAlias = Literal["train", "test", "all"]
@@ -389,7 +391,7 @@ def augment(
     Returns:
         float32 pictures of the same shape; uint8 ones are divided by 255.
     """
-    images = images.float() if images.is_floating_point() else images.float().div_(255)
+    images = to_float(images)
     return resample(images, sampling_grid(images, len(images), augmentation, generator))
 
 

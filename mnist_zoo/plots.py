@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import check_positive
+from .blocks import check_positive, did_you_mean
 from .conversion import unwrapped
 from .data import Augmentation, Digits, augment
 from .training import eval_mode
@@ -495,8 +494,7 @@ def _convolution(model: nn.Module, layer: str | None) -> tuple[str, nn.Conv2d]:
 def _submodule(model: nn.Module, name: str) -> nn.Module:
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
-        near = get_close_matches(str(name), modules, n=3)
-        known = f"did you mean {' or '.join(map(repr, near))}?" if near else "see named_modules()"
+        known = did_you_mean(name, modules) or "see named_modules()"
         raise ValueError(f"`layer` (={name!r}) must be the name of a layer; {known}")
     return modules[name]
 

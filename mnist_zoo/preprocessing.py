@@ -13,6 +13,11 @@ from .blocks import check_positive
 __all__ = ["Preprocessing"]
 
 
+def to_float(images: Tensor) -> Tensor:
+    """Pictures as float32: uint8 ones divided by 255, float ones as they are."""
+    return images.float() if images.is_floating_point() else images.float().div_(255)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Size and normalisation of the pictures that a network was trained on.
@@ -51,8 +56,7 @@ class Preprocessing:
         Raises:
             ValueError: If pictures larger than `image_size` are to be padded.
         """
-        images = images.float() if images.is_floating_point() else images.float().div_(255)
-        return self._resized(images).sub(self.mean).div_(self.std)
+        return self._resized(to_float(images)).sub(self.mean).div_(self.std)
 
     def _resized(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from . import models
+from .blocks import did_you_mean
 from .models import Classifier
 
 __all__ = ["get_model", "list_models"]
@@ -58,7 +58,6 @@ def get_model(name: str, **options: Any) -> Classifier:
         ValueError: If there is no such network; the message suggests the nearest names.
     """
     if name not in MODELS:
-        near = get_close_matches(str(name), MODELS, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see list_models()"
+        hint = did_you_mean(name, MODELS) or "see list_models()"
         raise ValueError(f"`name` (={name!r}) must be the name of a network; {hint}")
     return MODELS[name](**options)

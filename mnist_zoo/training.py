@@ -31,7 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .blocks import check_positive
 from .data import Digits, load_mnist, resample, sampling_grid
 from .models import Classifier
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessing, to_float
 from .recipes import Recipe, get_recipe
 from .registry import get_model
 
@@ -516,6 +516,8 @@ def fit(
     if isinstance(model, Classifier) and highest >= model.num_classes:
         classes = model.num_classes
         raise ValueError(f"`train` has a class {highest}; the network has {classes}, from 0")
+    if validation is not None and not len(validation):
+        raise ValueError(f"`validation` (={validation!r}) must hold at least 1 picture, or be None")
     if validation is None and recipe.chooses:
         raise ValueError("`validation` (=None) is what `select` and `patience` of the recipe need")
     chosen_device = _choose_device(device, what)
@@ -690,7 +692,7 @@ class _Run:
         if len(share) < 2:  # BatchNorm cannot train on one: two more take part, weighing nothing
             share, weights = F.pad(share, (0, 2)), F.pad(weights, (0, 2))
         _seed_dropout(_random_seed(recipe.seed, "step", step, team.rank), team.device)
-        images = self.train.images[rows[share]].float().div_(255)
+        images = to_float(self.train.images[rows[share]])
         if recipe.augmentation:
             self.generator.manual_seed(_random_seed(recipe.seed, "augmentation", step))
             grid = sampling_grid(images, len(rows), recipe.augmentation, self.generator)
@@ -712,12 +714,12 @@ class _Run:
             return
         self.team.follow_first([*self.model.buffers(), *self.result.buffers()])
         logits = _logits(self.result, self.validation, recipe.preprocessing, 1000, self.team)
-        labels = self.validation.labels.to(logits.device)
+        metrics = Metrics.from_logits(logits, self.validation.labels)
         evaluation = Evaluation(
             step=history.step,
             epoch=history.step / history.steps_per_epoch,
-            loss=F.cross_entropy(logits, labels).item(),
-            accuracy=int((logits.argmax(1) == labels).sum()) / len(labels),
+            loss=metrics.loss,
+            accuracy=metrics.accuracy,
         )
         history.evaluations.append(evaluation)
         best = history.best
@@ -810,23 +812,12 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
+    shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        momentum, nesterov = recipe.momentum, recipe.nesterov
+        return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **shared)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(
-        parameters,
-        lr=recipe.lr,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    return kind(parameters, betas=recipe.betas, **shared)
 
 
 def _schedule(

@@ -541,6 +541,8 @@ def test_a_checkpoint_of_other_content_is_refused_like_a_damaged_one(
 def test_no_pictures_are_refused(digits):
     with pytest.raises(ValueError, match=r"`train` .* must hold at least 2 pictures"):
         fit("lenet5_report", digits[0][:0], progress=False)
+    with pytest.raises(ValueError, match=r"`validation` .* must hold at least 1 picture"):
+        fit("lenet5_report", digits[0], digits[1][:0], progress=False)
 
 
 def test_checkpoints_of_another_run_are_refused(digits, recipe, tmp_path):

@@ -3,7 +3,6 @@
 import json
 import os
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ from mnist_zoo import (
 )
 
 FULL = os.environ.get("MNIST_ZOO_DATA")
-
-
-def seconds(work):
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
 
 pytestmark = pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
 
@@ -111,7 +103,7 @@ def test_the_loop_against_its_steps_alone(race, name):
     race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.95, rounds=9)
 
 
-def test_ninety_nine_against_an_epoch_of_the_reports_loop(report):
+def test_ninety_nine_against_an_epoch_of_the_reports_loop(report, seconds):
     """Training alone on both sides: networks are made and data are in memory before."""
     recipe, digits = get_recipe("ninety_nine"), load_mnist()
     epoch = reports_loop("mini_resnet", len(digits))
