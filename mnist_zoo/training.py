@@ -692,7 +692,8 @@ class _Run:
         if len(share) < 2:  # BatchNorm cannot train on one: two more take part, weighing nothing
             share, weights = F.pad(share, (0, 2)), F.pad(weights, (0, 2))
         _seed_dropout(_random_seed(recipe.seed, "step", step, team.rank), team.device)
-        images = to_float(self.train.images[rows[share]])
+        mine = rows[share]
+        images = to_float(self.train.images.index_select(0, mine))  # indexing takes far longer
         if recipe.augmentation:
             self.generator.manual_seed(_random_seed(recipe.seed, "augmentation", step))
             grid = sampling_grid(images, len(rows), recipe.augmentation, self.generator)
@@ -700,7 +701,7 @@ class _Run:
         images = recipe.preprocessing(images)
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, self.train.labels[rows[share]], weights
+        return images, self.train.labels.index_select(0, mine), weights
 
     @property
     def result(self) -> nn.Module:

@@ -87,7 +87,7 @@ def test_the_reports_loop_reaches_the_same_accuracy():
 
 @pytest.mark.parametrize("name", ["mini_resnet", "mini_googlenet"])
 def test_the_loop_against_its_steps_alone(race, name):
-    recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:9600]
+    recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:19_200]
     inputs = recipe.preprocessing(digits.images)
     batches = list(zip(inputs.split(64), digits.labels.split(64), strict=True))
     model = get_model(name).train().to(memory_format=torch.channels_last)
