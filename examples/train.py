@@ -12,9 +12,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from mnist_zoo import Recipe, evaluate, fit, get_recipe, list_recipes, load_data, plots
+from mnist_zoo import (
+    Recipe,
+    evaluate,
+    fit,
+    get_recipe,
+    list_recipes,
+    load_data,
+    plots,
+    save_weights,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -88,7 +95,7 @@ def main() -> None:
     assert history.model is not None
     metrics = evaluate(history.model, test, recipe.preprocessing)
     history.save(out / "history.json")
-    save_file(history.model.state_dict(), out / "weights.safetensors")
+    save_weights(history.model, out / "weights.safetensors")
     plots.curves(history).savefig(out / "curves.png", dpi=150)
     print(f"test set: {metrics}")
     print(f"{history.seconds:.1f} s of training; wrote history, curves and weights to {out}")

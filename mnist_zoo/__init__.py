@@ -45,9 +45,10 @@ from .models import (
     resnet_cnn,
     resnet_cnn_norm,
 )
-from .preprocessing import Preprocessing
+from .prediction import Ensemble, Prediction, ensemble, predict
+from .preprocessing import PictureError, PictureTransform, Preprocessing, as_mnist
 from .recipes import Recipe, get_recipe, list_recipes
-from .registry import get_model, list_models
+from .registry import get_model, list_models, load, save_weights
 from .training import (
     CheckpointError,
     EpochRecord,
@@ -60,6 +61,7 @@ from .training import (
     fit,
     load_data,
 )
+from .weights import Weights, WeightsError, get_weights
 
 __version__ = "0.1.0"
 
@@ -75,6 +77,7 @@ __all__ = [
     "ConversionReport",
     "DataError",
     "Digits",
+    "Ensemble",
     "EpochRecord",
     "Evaluation",
     "History",
@@ -87,6 +90,9 @@ __all__ = [
     "MiniResNet",
     "Mistake",
     "ModelSummary",
+    "PictureError",
+    "PictureTransform",
+    "Prediction",
     "Preprocessing",
     "Profile",
     "Recipe",
@@ -97,18 +103,24 @@ __all__ = [
     "SummaryRow",
     "TensorReport",
     "TrainingError",
+    "Weights",
+    "WeightsError",
+    "as_mnist",
     "augment",
     "compare",
+    "ensemble",
     "evaluate",
     "fit",
     "from_torchvision",
     "get_model",
     "get_recipe",
+    "get_weights",
     "lenet5",
     "lenet5_conv_residual",
     "lenet5_fc_residual",
     "list_models",
     "list_recipes",
+    "load",
     "load_data",
     "load_mnist",
     "mini_convnet",
@@ -116,6 +128,7 @@ __all__ = [
     "mini_resnet",
     "plain18",
     "plain34",
+    "predict",
     "profile",
     "resnet18",
     "resnet34",
@@ -125,6 +138,7 @@ __all__ = [
     "resnet152",
     "resnet_cnn",
     "resnet_cnn_norm",
+    "save_weights",
     "summary",
     "to_torchvision",
 ]

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import check_positive
+from .weights import Weights, WeightsError, inner_state, read_file
 
 __all__ = [
     "ConversionError",
@@ -41,11 +41,11 @@ __all__ = [
     "to_torchvision",
 ]
 
-Source: TypeAlias = nn.Module | Mapping[str, Tensor] | Enum | str | os.PathLike[str]
-"""A network, its state dict, a member of a torchvision weights enum, or a checkpoint file."""
+Source: TypeAlias = nn.Module | Mapping[str, Tensor] | Weights | Enum | str | os.PathLike[str]
+"""A network, its state dict, weights that ship, a member of a torchvision weights enum, or a
+file."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
-WRAPPERS = ("state_dict", "model_state_dict", "model")
 THOP_BUFFERS = ("total_ops", "total_params")
 GREY_TO_RGB = (0.25, 0.5, 0.25)
 
@@ -111,11 +111,11 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-class ConversionError(ValueError):
+class ConversionError(WeightsError):
     """The source does not fit the network, which is as it was.
 
     Attributes:
-        report: What would have happened to every tensor; empty if the source was unreadable.
+        report: What would have happened to every tensor; empty where none was looked at.
     """
 
     def __init__(self, message: str, report: ConversionReport | None = None) -> None:
@@ -142,9 +142,9 @@ def from_torchvision(
 
     Args:
         model: The network; its tensors are filled in place.
-        source: A network, its state dict, a member of a torchvision weights enum (which is
-            downloaded, and its hash checked), or a file: safetensors, or a state dict saved
-            by ``torch.save``. No pickled code runs.
+        source: A network, its state dict, `Weights` that ship, a member of a torchvision weights
+            enum (which is downloaded, and its hash checked), or a file: safetensors, or a state
+            dict saved by ``torch.save``. No pickled code runs.
         head: What becomes of the head (the last linear layer) where the source's has another
             number of classes: drawn anew, or kept as it is.
         strict: Whether every tensor of the network must be found and every tensor of the
@@ -154,7 +154,8 @@ def from_torchvision(
         What happened to every tensor.
 
     Raises:
-        ConversionError: If the source does not fit or cannot be read; nothing is copied.
+        ConversionError: If the source does not fit; nothing is copied.
+        WeightsError: If a file is damaged or none of these; nothing is copied.
         FileNotFoundError: If the file does not exist, or cannot be downloaded.
         TypeError: If the source is none of the above.
         ValueError: If `head` is neither ``"reset"`` nor ``"keep"``.
@@ -162,7 +163,7 @@ def from_torchvision(
     if head not in ("reset", "keep"):
         raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
     model = unwrapped(model)
-    target = _state_of(model)
+    target = state_of(model)
     if any(tensor.is_meta for tensor in target.values()):
         raise ConversionError("`model` must hold data; it has tensors on device meta")
     given, reports = _rename(_read(source), target)
@@ -218,7 +219,7 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
         ValueError: If `in_channels` is less than 1.
     """
     check_positive(in_channels=in_channels)
-    state = _state_of(unwrapped(model))
+    state = state_of(unwrapped(model))
     if strange := _strange_to_torchvision(state):
         raise ConversionError(
             f"`model` ({type(model).__name__}) must have the tensors of a torchvision ResNet; "
@@ -266,7 +267,7 @@ def _from_thop(name: str) -> bool:
     return name.rpartition(".")[2] in THOP_BUFFERS
 
 
-def _state_of(model: nn.Module) -> dict[str, Tensor]:
+def state_of(model: nn.Module) -> dict[str, Tensor]:
     """The state dict without the counters that thop may have left."""
     parameters = dict(model.named_parameters())
     return {k: v for k, v in model.state_dict().items() if k in parameters or not _from_thop(k)}
@@ -406,50 +407,16 @@ def _read(source: Source) -> Mapping[str, Any]:
         return source.state_dict()
     if isinstance(source, Enum) and hasattr(source.value, "url"):
         return _read_torchvision(source)
+    if isinstance(source, Weights):
+        return source.state_dict()
     if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source).expanduser())
+        return read_file(Path(source).expanduser())
     if isinstance(source, Mapping):
-        return _unwrap(source)
+        return inner_state(source)
     raise TypeError(
-        f"`source` (={source!r:.80}) must be a network, a state dict, a torchvision weights "
-        "enum member or a file"
+        f"`source` (={source!r:.80}) must be a network, a state dict, weights that ship, a "
+        "torchvision weights enum member or a file"
     )
-
-
-def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict inside a training checkpoint, where it lies under a usual key."""
-    for key in WRAPPERS:
-        if isinstance(inner := state.get(key), Mapping):
-            return inner
-    return state
-
-
-def _read_file(path: Path) -> Mapping[str, Any]:
-    """The state dict in a file, read without running any code it may hold."""
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no such checkpoint file: '{path}'; other sources are a network, a state dict, a "
-            "member of a torchvision weights enum, or 'imagenet' for the ResNets' `weights`"
-        )
-    if path.is_dir():
-        raise ConversionError(f"'{path}' must be a checkpoint file; it is a directory")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        mmap = zipfile.is_zipfile(path)  # files in torch's older format cannot be mapped
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        raise ConversionError(
-            f"'{path}' must hold a state dict, as torch.save(model.state_dict(), …) writes it, or "
-            "be a .safetensors file; reading it without running the code that it may hold failed "
-            f"({type(error).__name__}). Of a TorchScript file pass torch.jit.load(path); of a "
-            "whole saved network, if you trust it, the network"
-        ) from error
-    if not isinstance(state, Mapping):
-        raise ConversionError(f"'{path}' must hold a state dict; it holds a {type(state).__name__}")
-    return _unwrap(state)
 
 
 def _read_torchvision(member: Any) -> Mapping[str, Any]:
@@ -458,7 +425,7 @@ def _read_torchvision(member: Any) -> Mapping[str, Any]:
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if path.exists():
         _check_hash(path)
-        return _read_file(path)
+        return read_file(path)
     try:
         state: Mapping[str, Any] = member.get_state_dict(check_hash=True, weights_only=True)
     except RuntimeError as error:  # torch.hub's word for another hash

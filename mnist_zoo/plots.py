@@ -20,16 +20,19 @@ from torch import Tensor, nn
 from .blocks import check_positive, did_you_mean
 from .conversion import unwrapped
 from .data import Augmentation, Digits, augment
-from .training import eval_mode
+from .inspection import summary
+from .prediction import eval_mode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .models import Classifier
     from .training import History, Metrics
 
 __all__ = [
     "accuracy_against_cost",
+    "architecture",
     "augmented",
     "class_accuracy",
     "confusion_matrix",
@@ -440,6 +443,53 @@ def _in_words(augmentation: Augmentation) -> str:
         f"elastic {augmentation.elastic:g}": augmentation.elastic,
     }
     return ", ".join(text for text, bound in told.items() if bound) or "no augmentation"
+
+
+# --- Networks --------------------------------------------------------------------------------
+
+
+def architecture(model: Classifier) -> Figure:
+    """The layers and blocks of a network in a row, from its input to its logits.
+
+    Boxes of feature maps are as high as the maps and as wide as the logarithm of their number;
+    vectors are thin, and as high as the logarithm of their length.
+
+    Args:
+        model: A network of the zoo.
+
+    Returns:
+        The figure; below each box stand what makes it and its shape, without the batch.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+    """
+    from matplotlib.patches import Rectangle
+
+    rows = summary(model, quiet=True).rows
+    names = {row.name for row in rows}
+    outer = [row for row in rows if not _stands_inside(row.name, names)]
+    stages = [("input", model.input_size), *((row.type, row.output_shape[1:]) for row in outer)]
+    figure = _figure(0.75 * len(stages) + 0.5, 3.2)
+    axes = figure.add_subplot()
+    largest = model.image_size
+    for place, (kind, shape) in enumerate(stages):
+        maps = len(shape) == 3
+        height = shape[1] / largest if maps else math.log2(1 + shape[0]) / 12
+        width = 0.12 + 0.06 * math.log2(1 + shape[0]) if maps else 0.1
+        colour = COLOURS[0] if maps else COLOURS[1]
+        left, low = place - width / 2, 0.5 - height / 2
+        axes.add_patch(Rectangle((left, low), width, height, color=colour, alpha=0.65, linewidth=0))
+        told = f"{kind}\n{'×'.join(map(str, shape))}"
+        axes.text(place, -0.04, told, ha="center", va="top", fontsize=7, rotation=60)
+    axes.set(xlim=(-0.6, len(stages) - 0.4), ylim=(0, 1))
+    axes.set_axis_off()
+    return figure
+
+
+def _stands_inside(name: str, names: set[str]) -> bool:
+    """Whether the module is part of another one of these."""
+    parts = name.split(".")
+    return any(".".join(parts[:depth]) in names for depth in range(1, len(parts)))
 
 
 # --- Inside a network ------------------------------------------------------------------------

@@ -313,6 +313,24 @@ _PLAIN18 = Recipe(
     "the number of epochs open (5 here) and how the digits are drawn (stratified here).",
 )
 
+# The weights that ship. Settings chosen on 10,000 training digits of writers left out of training.
+_SHIPPED = Recipe(
+    network="mini_resnet",
+    augmentation=Augmentation(rotation=10, shift=2, scale=0.1, shear=8),
+    optimizer="adamw",
+    lr=0.004,
+    betas=(0.9, 0.99),
+    weight_decay=0.1,
+    schedule="onecycle",
+    warmup=0.2,
+    batch_size=256,
+    epochs=20,
+    ema_decay=0.998,
+    precision="bfloat16",
+    channels_last=True,
+    reference="Ours, for the weights that ship.",
+)
+
 RECIPES: dict[str, Recipe] = {
     "lenet5_report": _LENET,
     "lenet5_conv_residual_report": _LENET.replace(network="lenet5_conv_residual"),
@@ -375,7 +393,7 @@ RECIPES: dict[str, Recipe] = {
         schedule="onecycle",
         batch_size=128,
         epochs=4,
-        reference="Ours, untuned: meant to reach the report's figure in 4 epochs instead of 15.",
+        reference="Ours, untuned: a quarter of the report's epochs, and short of its figure.",
     ),
     "resnet_cnn_fast": Recipe(
         network="resnet_cnn",
@@ -387,7 +405,15 @@ RECIPES: dict[str, Recipe] = {
         epochs=3,
         precision="bfloat16",
         channels_last=True,
-        reference="Ours, untuned: meant to reach the report's figure in 3 epochs instead of 10.",
+        reference="Ours, untuned: above the report's figure in 3 epochs instead of 10.",
+    ),
+    "lenet5_mnist": _SHIPPED.replace(network="lenet5"),
+    "lenet5_conv_residual_mnist": _SHIPPED.replace(network="lenet5_conv_residual", epochs=30),
+    "lenet5_fc_residual_mnist": _SHIPPED.replace(network="lenet5_fc_residual", epochs=30),
+    "mini_googlenet_mnist": _SHIPPED.replace(network="mini_googlenet"),
+    "mini_resnet_mnist": _SHIPPED,
+    "resnet18_mnist": _SHIPPED.replace(
+        network="resnet18", precision="float32", channels_last=False
     ),
 }
 

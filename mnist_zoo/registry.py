@@ -1,16 +1,25 @@
-"""Networks by name."""
+"""Networks by name, and from files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
-from . import models
-from .blocks import did_you_mean
-from .models import Classifier
+import torch
+from torch import Tensor, nn
 
-__all__ = ["get_model", "list_models"]
+from . import models
+from .blocks import did_you_mean, no_random_init
+from .conversion import state_of, unwrapped
+from .models import Classifier
+from .weights import WeightsError, manifest, origin, read_safetensors, write_safetensors
+
+__all__ = ["get_model", "list_models", "load", "save_weights"]
 
 MODELS: dict[str, Callable[..., Classifier]] = {
     factory.__name__: factory
@@ -35,16 +44,47 @@ MODELS: dict[str, Callable[..., Classifier]] = {
 }
 
 
-def list_models(pattern: str | None = None) -> list[str]:
+def list_models(
+    pattern: str | None = None,
+    *,
+    pretrained: bool = False,
+    max_params: int | None = None,
+    min_accuracy: float | None = None,
+) -> list[str]:
     """The names of the networks, in the order in which the zoo presents them.
 
     Args:
         pattern: Shell wildcards that a name must match, such as ``"resnet*"``; None for all.
+        pretrained: Whether to leave out those without weights that ship.
+        max_params: Most parameters; None for any number.
+        min_accuracy: Least mean test accuracy of the weights that ship, from 0 to 1; it leaves
+            out networks that have none.
 
     Returns:
         The names, which `get_model` takes; empty where none matches.
+
+    Raises:
+        ValueError: If `min_accuracy` is not between 0 and 1.
     """
-    return [name for name in MODELS if pattern is None or fnmatchcase(name, pattern)]
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise ValueError(f"`min_accuracy` (={min_accuracy!r}) must be between 0 and 1")
+    names = [name for name in MODELS if pattern is None or fnmatchcase(name, pattern)]
+    if pretrained or min_accuracy is not None:
+        shipped = {record.network: record.accuracy_mean for record in manifest().values()}
+        names = [name for name in names if shipped.get(name, -1) >= (min_accuracy or 0)]
+    if max_params is not None:
+        names = [name for name in names if _params(name) <= max_params]
+    return names
+
+
+def _params(name: str) -> int:
+    return sum(parameter.numel() for parameter in _outline(name, {}).parameters())
+
+
+def _outline(name: str, options: Mapping[str, Any]) -> Classifier:
+    """The network without data in its tensors."""
+    with torch.device("meta"), no_random_init():
+        return MODELS[name](weights=None, **options)
 
 
 def get_model(name: str, **options: Any) -> Classifier:
@@ -61,3 +101,80 @@ def get_model(name: str, **options: Any) -> Classifier:
         hint = did_you_mean(name, MODELS) or "see list_models()"
         raise ValueError(f"`name` (={name!r}) must be the name of a network; {hint}")
     return MODELS[name](**options)
+
+
+def save_weights(
+    model: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
+) -> None:
+    """Writes a network of the zoo into one safetensors file, from which `load` makes it anew.
+
+    The file holds the tensors, the factory's name and options, the preprocessing, and a checksum
+    over all of it. It is written beside its place first, so that the path holds all or nothing.
+
+    Args:
+        model: A network made by a factory of the zoo; it may be wrapped by DataParallel,
+            DistributedDataParallel or torch.compile.
+        path: The file; its name must end in ``.safetensors``.
+        dtype: Type in which floating-point numbers are stored, such as ``torch.float16`` for half
+            the size; None for the network's own.
+
+    Raises:
+        ValueError: If the network was not made by a factory, an option of it is no plain value,
+            it has been changed since, or it holds NaN or infinity; nothing is written.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"`path` (='{path}') must end in .safetensors")
+    model = unwrapped(model)
+    if not isinstance(model, Classifier) or model.factory not in MODELS:
+        raise ValueError(f"`model` ({type(model).__name__}) must be made by a factory of the zoo")
+    options = {**model.options, "num_classes": model.num_classes}
+    try:
+        plain = json.dumps(options)
+    except TypeError as error:
+        raise ValueError(f"`model` must have plain options; it has {options}") from error
+    state = {
+        name: value.to(dtype or value.dtype) if value.is_floating_point() else value
+        for name, value in state_of(model).items()
+    }
+    outline = state_of(_outline(model.factory, options))
+    if _shapes(state) != _shapes(outline):
+        raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
+    for name, value in state.items():
+        if not value.isfinite().all():
+            raise ValueError(f"`model` must hold finite numbers; {name} has NaN or infinity")
+    metadata = {"network": model.factory, "options": plain}
+    if model.preprocessing is not None:
+        metadata["preprocessing"] = json.dumps(asdict(model.preprocessing))
+    write_safetensors(path, state, metadata)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """Makes the network that `save_weights` wrote, in eval mode. No code of the file runs.
+
+    Args:
+        path: The file.
+
+    Raises:
+        WeightsError: If the file is damaged, or was not written by `save_weights`.
+        FileNotFoundError: If it does not exist.
+    """
+    path = Path(path).expanduser()
+    made = origin(path)
+    if made.network not in MODELS:
+        raise WeightsError(f"'{path}' must name a network of the zoo; it names {made.network!r}")
+    tensors, _ = read_safetensors(path)
+    try:
+        outline = state_of(_outline(made.network, made.options))
+    except Exception as error:  # of many types: whatever foreign options lead to
+        reason = f"its options do not suit {made.network}: {error}"
+        raise WeightsError(f"'{path}' must be a file of save_weights; {reason}") from error
+    if _shapes(tensors) != _shapes(outline):  # before memory is asked for
+        raise WeightsError(f"'{path}' must hold the tensors that its options give {made.network}")
+    model = get_model(made.network, weights=tensors, **made.options)
+    model.preprocessing = made.preprocessing
+    return model.eval()
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}

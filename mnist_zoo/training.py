@@ -31,9 +31,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .blocks import check_positive
 from .data import Digits, load_mnist, resample, sampling_grid
 from .models import Classifier
+from .prediction import logits as logits_of
+from .prediction import preprocessing_of
 from .preprocessing import Preprocessing, to_float
 from .recipes import Recipe, get_recipe
 from .registry import get_model
+from .weights import written_whole
 
 __all__ = [
     "CheckpointError",
@@ -184,17 +187,15 @@ def evaluate(
     Args:
         model: Any network from pictures (N, C, H, W) to logits (N, classes).
         digits: The pictures and what they are.
-        preprocessing: What the network was trained with; None for MNIST's mean and standard
-            deviation at the network's own size.
+        preprocessing: What the network was trained with; None for what its weights say, or else
+            MNIST's mean and standard deviation at the network's own size.
         batch_size: Pictures a forward pass.
 
     Raises:
         ValueError: If there are no pictures, or their shape does not suit the network.
     """
     check_positive(batch_size=batch_size)
-    if preprocessing is None:
-        size = model.image_size if isinstance(model, Classifier) else digits.images.shape[-1]
-        preprocessing = Preprocessing(image_size=size)
+    preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
     return Metrics.from_logits(
         _logits(model, digits, preprocessing, batch_size, _Team(_device_of(model))), digits.labels
     )
@@ -205,27 +206,14 @@ def _device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network into eval mode, and each of its modules back into its own afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def _logits(
     model: nn.Module, digits: Digits, preprocessing: Preprocessing, batch_size: int, team: _Team
 ) -> Tensor:
     """Logits (N, classes) of all the pictures, computed by all the processes together."""
     share = torch.arange(len(digits))[team.share]
-    parts = []
-    with eval_mode(model), torch.inference_mode():
-        for rows in share.split(batch_size):
-            parts.append(model(preprocessing(digits.images[rows].to(team.device))).float())
+    parts = [
+        logits_of(model, digits.images[rows], preprocessing) for rows in share.split(batch_size)
+    ]
     if team.size == 1:
         return torch.cat(parts) if parts else torch.empty(0, 0)
     classes = team.sum(torch.tensor(parts[0].shape[1] if parts else 0), highest=True)
@@ -752,6 +740,8 @@ class _Run:
         chosen = self.best if self.best is not None else self.result.state_dict()
         self.model.load_state_dict(chosen)
         self.model.eval()
+        if isinstance(self.model, Classifier):
+            self.model.preprocessing = self.recipe.preprocessing
         self.optimizer.zero_grad()
         return self.history
 
@@ -990,7 +980,8 @@ class _Checkpoints:
             return
         path = self.folder / f"checkpoint-{self.run.history.step:09d}.pt"
         try:
-            _write_atomically(path, {"format": FORMAT, **self.run.state()})
+            with written_whole(path) as file:
+                torch.save({"format": FORMAT, **self.run.state()}, file)
         except (OSError, RuntimeError) as error:  # torch hides the system's error behind its own
             reason = error.__context__ or error
             raise TrainingError(f"{path}: cannot be written: {reason}; {self.kept()}") from error
@@ -1014,26 +1005,6 @@ class _Checkpoints:
         if refused and self.run.team.rank == 0:
             told = "; ".join(refused)
             warnings.warn(f"{told}; training goes on from {path}", stacklevel=4)
-
-
-def _write_atomically(path: Path, state: dict[str, Any]) -> None:
-    """Writes beside the file, waits until it is on the disk, and puts it in the file's place."""
-    temporary = path.with_suffix(".part")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name, too, is to be on the disk
-        handle = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -9,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mnist_zoo import Recipe, evaluate, fit, get_recipe, list_recipes, load_data
+from mnist_zoo import (
+    Recipe,
+    evaluate,
+    fit,
+    get_recipe,
+    get_weights,
+    list_models,
+    list_recipes,
+    load_data,
+)
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -23,7 +33,7 @@ def load(name):
     return module
 
 
-train, reproduce = load("train"), load("reproduce")
+train, reproduce, make_weights = load("train"), load("reproduce"), load("make_weights")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
@@ -117,3 +127,31 @@ def test_a_result_comes_out_again():
     history = fit(recipe, digits, progress=False)
     correct = evaluate(history.model, test, recipe.preprocessing).correct
     assert abs(correct - recorded["test"]["correct"]) <= 25
+
+
+# --- make_weights.py -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", list_models(pretrained=True))
+def test_pages_of_networks_are_what_the_manifest_says(network):
+    page = (make_weights.CARDS / f"{network}.md").read_text(encoding="utf-8")
+    assert page == make_weights.card(network) + "\n"
+    for picture in re.findall(r"\]\((\w+\.png)\)", page):
+        assert (make_weights.CARDS / picture).stat().st_size > 5_000
+
+
+def test_tables_of_weights_are_what_the_manifest_says():
+    index = (make_weights.CARDS / "index.md").read_text(encoding="utf-8")
+    assert index == make_weights.index()
+    assert make_weights.table(linked=False) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("network", list_models(pretrained=True))
+def test_accuracies_of_the_seeds_are_the_results(network):
+    runs = make_weights.runs_of(network)
+    assert [run["seed"] for run in runs] == list(range(len(runs)))
+    found = tuple(run["test"]["correct"] / run["test"]["total"] for run in runs)
+    weights = get_weights(network)
+    assert weights.accuracies == found
+    assert len(found) >= 3
+    assert abs(weights.accuracy - found[0]) < 5e-4  # half precision moves a digit or two

@@ -26,7 +26,16 @@ def run(code):
 
 def test_import_brings_torch_and_nothing_heavy():
     modules = run("import sys, mnist_zoo; print(*sys.modules)").split()
-    heavy = ("torchvision", "thop", "torchsummary", "matplotlib", "onnx", "PIL", "safetensors")
+    heavy = (
+        "torchvision",
+        "thop",
+        "torchsummary",
+        "matplotlib",
+        "onnx",
+        "PIL",
+        "safetensors",
+        "scipy",
+    )
     assert "torch" in modules
     assert not {module.partition(".")[0] for module in modules} & set(heavy)
 
@@ -98,6 +107,7 @@ def test_quickstart_runs_offline(tmp_path):
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert "resnet18 against torchvision's: difference 0 there, 0 back" in done.stdout
+    assert "a printed 7 is taken for a 7, probability" in done.stdout
     accuracy = re.search(r"accuracy on the other 1,000 digits: ([\d.]+)%", done.stdout)
     assert float(accuracy[1]) > 96
     assert (tmp_path / "digits.png").stat().st_size > 10_000

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..blocks import check_positive, no_random_init
-from ..conversion import Source, from_torchvision
+from ..conversion import ConversionError, Source, from_torchvision
+from ..preprocessing import Preprocessing
+from ..weights import Origin, Weights, get_weights, manifest, origin
 
-WeightsLike: TypeAlias = Source | Literal["imagenet"] | None
-"""A factory's ``weights``: None (random), ``"imagenet"``, or any source of a conversion."""
+WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
+"""A factory's ``weights``: None (random), ``"mnist"`` (ours), ``"imagenet"`` (torchvision's), or
+any source of a conversion."""
 
 
 @torch.fx.wrap  # one node of a symbolic trace, whose check still runs
@@ -57,6 +62,9 @@ class Classifier(nn.Module, ABC):
         in_channels: Channels of the input: 1 for grey pictures, 3 for colour.
         num_classes: Number of logits.
         image_size: Height and width of the input.
+        factory: Name of the function that made it; None for a network made otherwise.
+        options: That function's options; `num_classes` may have been reset since.
+        preprocessing: How its pictures are to be normalised, where its weights say so.
     """
 
     __constants__: ClassVar[list[str]] = ["any_size"]  # TorchScript reads it
@@ -72,6 +80,9 @@ class Classifier(nn.Module, ABC):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.image_size = image_size
+        self.factory: str | None = None
+        self.options: Mapping[str, Any] = {}
+        self.preprocessing: Preprocessing | None = None
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -144,33 +155,66 @@ Network = TypeVar("Network", bound=Classifier)
 
 
 def build(
-    make: Callable[[], Network], weights: WeightsLike, *, imagenet: str | None = None
+    name: str,
+    make: Callable[..., Network],
+    weights: WeightsLike,
+    *,
+    imagenet: bool = False,
+    **options: Any,
 ) -> Network:
     """Makes a network, random or with the given weights, which are then its only initialisation.
 
     Args:
-        make: Makes the network.
-        weights: None, ``"imagenet"``, or a source of `mnist_zoo.from_torchvision`.
-        imagenet: Name of torchvision's network of the same architecture, if it has one.
+        name: Of the factory.
+        make: Makes the network from the options.
+        weights: None, ``"mnist"``, ``"imagenet"``, or a source of `mnist_zoo.from_torchvision`.
+        imagenet: Whether torchvision has a network of the same name and architecture.
+        **options: Those of the factory.
 
     Raises:
-        ValueError: If `weights` is ``"imagenet"`` and there is no such network.
+        ValueError: If `weights` is ``"mnist"`` or ``"imagenet"``, and there are none.
         ConversionError: If the weights do not fit the network.
+        WeightsError: If `weights` is a file that is damaged.
         FileNotFoundError: If `weights` is a file that does not exist.
     """
     if weights is None:
-        return make()
-    if weights == "imagenet":
-        if imagenet is None:
+        model = make(**options)
+    else:
+        source, preprocessing = _source(name, weights, imagenet)
+        with no_random_init():
+            model = make(**options)
+        report = from_torchvision(model, source)
+        changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
+        if changed and not isinstance(source, Enum):
+            told = f"`weights` were adapted to {type(model).__name__}: {report}"
+            warnings.warn(told, stacklevel=_levels_to_the_user())
+        model.preprocessing = preprocessing
+    model.factory, model.options = name, options
+    return model
+
+
+def _source(
+    name: str, weights: Source | str, imagenet: bool
+) -> tuple[Source, Preprocessing | None]:
+    """What to convert for the network of that name, and the preprocessing that goes with it."""
+    if isinstance(weights, str) and weights == "mnist":
+        if f"{name}.mnist" not in manifest():
+            known = ", ".join(record.network for record in manifest().values())
+            raise ValueError(f"`weights` (='mnist') ship for {known}; not for {name}")
+        record = get_weights(name)
+        return record, record.preprocessing
+    if isinstance(weights, str) and weights == "imagenet":
+        if not imagenet:
             raise ValueError("`weights` (='imagenet') is for torchvision's ResNets alone")
         from torchvision.models import get_model_weights
 
-        weights = get_model_weights(imagenet)["DEFAULT"]
-    with no_random_init():
-        model = make()
-    report = from_torchvision(model, weights)
-    changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
-    if changed and not isinstance(weights, Enum):
-        told = f"`weights` were adapted to {type(model).__name__}: {report}"
-        warnings.warn(told, stacklevel=_levels_to_the_user())
-    return model
+        return get_model_weights(name)["DEFAULT"], None
+    if isinstance(weights, Weights):
+        made = Origin(weights.network, weights.options, weights.preprocessing)
+    elif isinstance(weights, (str, os.PathLike)) and Path(weights).suffix == ".safetensors":
+        made = origin(Path(weights).expanduser())
+    else:
+        return weights, None
+    if made.network not in (name, None):
+        raise ConversionError(f"`weights` must be those of {name}; these are of {made.network}")
+    return weights, made.preprocessing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -103,7 +104,8 @@ def lenet5(
     """LeNet-5 with ReLU, without a residual module: the report's baseline, 44,426 parameters.
 
     Args:
-        weights: None for random ones, or a source that `from_torchvision` reads.
+        weights: None for random ones, ``"mnist"`` for those that ship, or a source that
+            `from_torchvision` reads.
         in_channels: Channels of the input: 1 for grey pictures.
         num_classes: Number of logits.
         image_size: Height and width of the input, at least 16.
@@ -112,7 +114,14 @@ def lenet5(
         ValueError: If a number is too small.
         ConversionError: If `weights` do not fit.
     """
-    return build(lambda: LeNet5(in_channels, num_classes, image_size), weights)
+    return build(
+        "lenet5",
+        LeNet5,
+        weights,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=image_size,
+    )
 
 
 def lenet5_conv_residual(
@@ -126,7 +135,14 @@ def lenet5_conv_residual(
 
     The report's network 1. Arguments and errors are those of `lenet5`.
     """
-    return build(lambda: LeNet5(in_channels, num_classes, image_size, "conv"), weights)
+    return build(
+        "lenet5_conv_residual",
+        partial(LeNet5, residual="conv"),
+        weights,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=image_size,
+    )
 
 
 def lenet5_fc_residual(
@@ -140,4 +156,11 @@ def lenet5_fc_residual(
 
     The report's network 2. Arguments and errors are those of `lenet5`.
     """
-    return build(lambda: LeNet5(in_channels, num_classes, image_size, "fc"), weights)
+    return build(
+        "lenet5_fc_residual",
+        partial(LeNet5, residual="fc"),
+        weights,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=image_size,
+    )

@@ -164,7 +164,8 @@ def mini_googlenet(
     """A simple GoogLeNet: 97,298 parameters, 6,019,200 MACs.
 
     Args:
-        weights: None for random ones, or a source that `from_torchvision` reads.
+        weights: None for random ones, ``"mnist"`` for those that ship, or a source that
+            `from_torchvision` reads.
         in_channels: Channels of the input: 1 for grey pictures.
         num_classes: Number of logits.
         image_size: Height and width of the input, at least 16.
@@ -173,7 +174,14 @@ def mini_googlenet(
         ValueError: If a number is too small.
         ConversionError: If `weights` do not fit.
     """
-    return build(lambda: MiniGoogLeNet(in_channels, num_classes, image_size), weights)
+    return build(
+        "mini_googlenet",
+        MiniGoogLeNet,
+        weights,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=image_size,
+    )
 
 
 def mini_resnet(
@@ -187,7 +195,14 @@ def mini_resnet(
 
     Arguments and errors are those of `mini_googlenet`.
     """
-    return build(lambda: MiniResNet(in_channels, num_classes, image_size), weights)
+    return build(
+        "mini_resnet",
+        MiniResNet,
+        weights,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=image_size,
+    )
 
 
 def mini_convnet(
@@ -202,4 +217,11 @@ def mini_convnet(
     Its `image_size` is even and at least 12; otherwise arguments and errors are those of
     `mini_googlenet`.
     """
-    return build(lambda: MiniConvNet(in_channels, num_classes, image_size), weights)
+    return build(
+        "mini_convnet",
+        MiniConvNet,
+        weights,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        image_size=image_size,
+    )

@@ -67,6 +67,7 @@ _RESNET_CNN: ResNetOptions = {
     "dropout": 0.3,
     "act_layer": partial(nn.LeakyReLU, 0.01, inplace=True),
 }
+_RESNET_CNN_NORM: ResNetOptions = {**_RESNET_CNN, "block_norm": True}
 _PLAIN: ResNetOptions = {"residual": False, "image_size": 32}
 
 
@@ -198,16 +199,29 @@ def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> No
         raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
 
 
-def _maker(
+def _build(
+    name: str,
     block: Block,
     layers: Sequence[int],
-    in_channels: int,
-    num_classes: int,
+    weights: WeightsLike,
+    sizes: tuple[int, int],
     options: ResNetOptions,
-) -> Callable[[], ResNet]:
-    settings: ResNetOptions = {"block": block, **options}
-    sizes = {"in_channels": in_channels, "num_classes": num_classes}
-    return partial(ResNet, layers=layers, **sizes, **settings)
+    *,
+    preset: ResNetOptions | None = None,
+    imagenet: bool = False,
+) -> ResNet:
+    """The ResNet of that name; the user's options go before the preset ones."""
+    in_channels, num_classes = sizes
+    settings: ResNetOptions = {"block": block, **(preset or {})}
+    return build(
+        name,
+        lambda **given: ResNet(layers=layers, **{**settings, **given}),
+        weights,
+        imagenet=imagenet,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        **options,
+    )
 
 
 def resnet18(
@@ -220,8 +234,8 @@ def resnet18(
     """ResNet-18 on `BasicBlock`: 11,175,370 parameters.
 
     Args:
-        weights: None for random ones, ``"imagenet"`` for torchvision's, or a source that
-            `from_torchvision` reads.
+        weights: None for random ones, ``"mnist"`` for those that ship (of resnet18),
+            ``"imagenet"`` for torchvision's, or a source that `from_torchvision` reads.
         in_channels: Channels of the input: 1 for grey pictures.
         num_classes: Number of logits.
         **options: Those of `ResNet`.
@@ -233,8 +247,15 @@ def resnet18(
     Source:
         He et al. 2015, table 1.
     """
-    make = _maker(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, options)
-    return build(make, weights, imagenet="resnet18")
+    return _build(
+        "resnet18",
+        BasicBlock,
+        (2, 2, 2, 2),
+        weights,
+        (in_channels, num_classes),
+        options,
+        imagenet=True,
+    )
 
 
 def resnet34(
@@ -248,8 +269,15 @@ def resnet34(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    make = _maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, options)
-    return build(make, weights, imagenet="resnet34")
+    return _build(
+        "resnet34",
+        BasicBlock,
+        (3, 4, 6, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        imagenet=True,
+    )
 
 
 def resnet50(
@@ -263,8 +291,15 @@ def resnet50(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    make = _maker(Bottleneck, (3, 4, 6, 3), in_channels, num_classes, options)
-    return build(make, weights, imagenet="resnet50")
+    return _build(
+        "resnet50",
+        Bottleneck,
+        (3, 4, 6, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        imagenet=True,
+    )
 
 
 def resnet101(
@@ -278,8 +313,15 @@ def resnet101(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    make = _maker(Bottleneck, (3, 4, 23, 3), in_channels, num_classes, options)
-    return build(make, weights, imagenet="resnet101")
+    return _build(
+        "resnet101",
+        Bottleneck,
+        (3, 4, 23, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        imagenet=True,
+    )
 
 
 def resnet152(
@@ -293,8 +335,15 @@ def resnet152(
 
     Arguments, errors and source are those of `resnet18`.
     """
-    make = _maker(Bottleneck, (3, 8, 36, 3), in_channels, num_classes, options)
-    return build(make, weights, imagenet="resnet152")
+    return _build(
+        "resnet152",
+        Bottleneck,
+        (3, 8, 36, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        imagenet=True,
+    )
 
 
 def resnet50_separable(
@@ -308,8 +357,13 @@ def resnet50_separable(
 
     Arguments and errors are those of `resnet18`; there are no ImageNet weights.
     """
-    return build(
-        _maker(SeparableBottleneck, (3, 4, 6, 3), in_channels, num_classes, options), weights
+    return _build(
+        "resnet50_separable",
+        SeparableBottleneck,
+        (3, 4, 6, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
     )
 
 
@@ -327,8 +381,15 @@ def resnet_cnn(
     Source:
         The report on ResNet_CNN; He et al. 2015, table 1.
     """
-    settings: ResNetOptions = {**_RESNET_CNN, **options}
-    return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
+    return _build(
+        "resnet_cnn",
+        BasicBlock,
+        (3, 4, 6, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        preset=_RESNET_CNN,
+    )
 
 
 def resnet_cnn_norm(
@@ -342,8 +403,15 @@ def resnet_cnn_norm(
 
     Arguments, errors and source are those of `resnet_cnn`.
     """
-    settings: ResNetOptions = {**_RESNET_CNN, "block_norm": True, **options}
-    return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
+    return _build(
+        "resnet_cnn_norm",
+        BasicBlock,
+        (3, 4, 6, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        preset=_RESNET_CNN_NORM,
+    )
 
 
 def plain18(
@@ -360,8 +428,15 @@ def plain18(
     Source:
         He et al. 2015, figure 4 (left).
     """
-    settings: ResNetOptions = {**_PLAIN, **options}
-    return build(_maker(BasicBlock, (2, 2, 2, 2), in_channels, num_classes, settings), weights)
+    return _build(
+        "plain18",
+        BasicBlock,
+        (2, 2, 2, 2),
+        weights,
+        (in_channels, num_classes),
+        options,
+        preset=_PLAIN,
+    )
 
 
 def plain34(
@@ -375,5 +450,12 @@ def plain34(
 
     Arguments, errors and source are those of `plain18`.
     """
-    settings: ResNetOptions = {**_PLAIN, **options}
-    return build(_maker(BasicBlock, (3, 4, 6, 3), in_channels, num_classes, settings), weights)
+    return _build(
+        "plain34",
+        BasicBlock,
+        (3, 4, 6, 3),
+        weights,
+        (in_channels, num_classes),
+        options,
+        preset=_PLAIN,
+    )

@@ -1,0 +1,41 @@
+"""Loading weights that ship, and making pictures into network input, against the usual way."""
+
+import torch
+import torchvision
+from PIL import Image
+from torchvision.transforms import v2
+
+from mnist_zoo import as_mnist, get_weights, load_mnist, mini_resnet, resnet18
+
+
+def test_mini_resnet_loads_in_twice_the_time_of_reading_and_building(race):
+    path = get_weights("mini_resnet").path
+
+    def read_and_build():
+        path.read_bytes()
+        return mini_resnet()
+
+    race(lambda: mini_resnet(weights="mnist"), read_and_build, at_least=0.5, rounds=99, warmup=5)
+
+
+def test_resnet18_loads_faster_than_torchvisions(race, tmp_path):
+    file = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+
+    def theirs():
+        model = torchvision.models.resnet18()
+        model.load_state_dict(torch.load(file, weights_only=True))
+        return model
+
+    race(lambda: resnet18(weights="mnist"), theirs, at_least=3.0)
+
+
+def test_ten_thousand_pictures(race):
+    """Ours finds, scales and places the ink of inverted digits; theirs only normalises digits."""
+    digits = load_mnist("train", source="sample").images.repeat(3, 1, 1, 1)[:10_000]
+    pictures = [Image.fromarray(digit) for digit in digits[:, 0].numpy()]
+    usual = v2.Compose(
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.1307], [0.3081])]
+    )
+    inverted = 255 - digits
+    race(lambda: as_mnist(inverted), lambda: [usual(p) for p in pictures], at_least=1.0, rounds=5)

