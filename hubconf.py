@@ -2,5 +2,5 @@
 
 from mnist_zoo.registry import MODELS
 
-dependencies = ["torch", "torchvision"]
+dependencies = ["torch", "torchvision", "safetensors", "scipy", "thop", "torchsummary", "tqdm"]
 globals().update(MODELS)

@@ -88,7 +88,7 @@ def measured_record(network: str, folder: Path, test: Digits) -> dict[str, objec
         params=params,
         macs=macs,
         training_seconds=round(runs[0]["train_seconds"], 1),
-        machine=f"{runs[0]['machine']}, {runs[0]['threads']} threads; {runs[0]['versions']}",
+        machine=f"{runs[0]['machine']}; threads: {runs[0]['threads']}; {runs[0]['versions']}",
     )
     return dataclasses.asdict(record)
 
@@ -110,7 +110,7 @@ def card(network: str) -> str:
         "calibration error, 15 bins": f"{weights.calibration_error:.4f}",
         "file": f"{weights.file}, half precision, {weights.size:,} bytes",
         "SHA-256": f"`{weights.sha256}`",
-        "training": f"{weights.training_seconds:,.0f} s on {weights.machine}",
+        "training": f"{weights.training_seconds:,.0f} s beside other work on {weights.machine}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return "\n\n".join(
@@ -197,6 +197,9 @@ def main() -> None:
         records = [measured_record(network, arguments.runs, test) for network in trained()]
         text = json.dumps(records, indent=1) + "\n"
         (CHECKPOINTS / "manifest.json").write_text(text, encoding="utf-8")
+        for file in CHECKPOINTS.glob("*.safetensors"):
+            if file.name not in [record["file"] for record in records]:
+                file.unlink()
         manifest.cache_clear()
         for network in shipped():
             metrics = evaluate(load(CHECKPOINTS / f"{network}.safetensors"), test)

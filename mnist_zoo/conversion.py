@@ -155,7 +155,8 @@ def from_torchvision(
 
     Raises:
         ConversionError: If the source does not fit; nothing is copied.
-        WeightsError: If a file is damaged or none of these; nothing is copied.
+        WeightsError: If a file is damaged, none of these, or holds NaN or infinity; nothing is
+            copied.
         FileNotFoundError: If the file does not exist, or cannot be downloaded.
         TypeError: If the source is none of the above.
         ValueError: If `head` is neither ``"reset"`` nor ``"keep"``.
@@ -167,6 +168,7 @@ def from_torchvision(
     if any(tensor.is_meta for tensor in target.values()):
         raise ConversionError("`model` must hold data; it has tensors on device meta")
     given, reports = _rename(_read(source), target)
+    from_file = isinstance(source, (str, os.PathLike))
     stem, last = _stem_and_head(model)
     resized = _other_classes(given.get(f"{last}.weight"), target.get(f"{last}.weight"))
     fate = "drawn anew" if head == "reset" else "kept as it is"
@@ -180,12 +182,14 @@ def from_torchvision(
         reports.append(report)
         if fitted is not None:
             values[name] = fitted
+            if from_file and not fitted.to(tensor.dtype).isfinite().all():
+                raise ConversionError(f"'{source}' must hold finite numbers; {name} does not")
     for name in given:
         reports.append(TensorReport(name, "skipped", "no such tensor in the network", fatal=True))
 
     told = ConversionReport(tuple(reports))
     if strict:
-        _refuse_misfits(told, model)
+        _refuse_misfits(told, model, f"'{source}'" if from_file else "`source`")
     with torch.no_grad():
         for name, value in values.items():
             target[name].copy_(value)
@@ -291,17 +295,17 @@ def _fit(
     return TensorReport(name, "skipped", f"{shapes}; the shapes must be equal", fatal=True), None
 
 
-def _refuse_misfits(report: ConversionReport, model: nn.Module) -> None:
-    fatal = [f"  {tensor.name}: {tensor.note}" for tensor in report.tensors if tensor.fatal]
+def _refuse_misfits(report: ConversionReport, model: nn.Module, what: str) -> None:
+    fatal = [f"  {t.name:.200}: {t.note:.200}" for t in report.tensors if t.fatal]
     if fatal:
         more = [f"  and {len(fatal) - 8} more, all in this error's `report`"] * (len(fatal) > 8)
-        message = "\n".join([f"`source` must fit {type(model).__name__}:", *fatal[:8], *more])
+        message = "\n".join([f"{what} must fit {type(model).__name__}:", *fatal[:8], *more])
         raise ConversionError(message, report)
 
 
 def _other_classes(value: Tensor | None, weight: Tensor | None) -> bool:
     """Whether two heads' weights see the same features and give other numbers of logits."""
-    if value is None or weight is None:
+    if value is None or weight is None or value.is_nested:
         return False
     return value.shape != weight.shape and value.shape[1:] == weight.shape[1:]
 
@@ -310,8 +314,8 @@ def _unusable(value: Tensor, tensor: Tensor) -> str:
     """Why a value cannot be copied into the tensor whatever its shape; empty if it can."""
     if value.is_meta:
         return "holds no data (device meta)"
-    if value.is_quantized or value.layout != torch.strided:
-        return "is quantized or sparse"
+    if value.is_quantized or value.layout != torch.strided or value.is_nested:
+        return "is quantized, sparse or nested"
     if not torch.can_cast(value.dtype, tensor.dtype) or (
         value.is_floating_point() != tensor.is_floating_point()
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from .models import Classifier
+from .preprocessing import Preprocessing
 from .registry import load, save_weights
 
 __all__ = ["HubModel"]
@@ -36,6 +38,12 @@ class HubModel(
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
+        self.train(model.training)
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The network's."""
+        return self.model.preprocessing
 
     def forward(self, x: Tensor) -> Tensor:
         """As the network's."""
@@ -44,13 +52,34 @@ class HubModel(
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
         save_weights(self.model, save_directory / FILE)
+        config = {"network": self.model.factory, "options": dict(self.model.options)}
+        (save_directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
     @classmethod
     @override
-    def _from_pretrained(cls, *, model_id: str, **options: Any) -> Self:
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        **ignored: Any,
+    ) -> Self:
+        if unknown := ignored.keys() - {"proxies", "resume_download", "config"}:
+            raise TypeError(f"from_pretrained takes no {', '.join(sorted(unknown))}")
         folder = Path(model_id)
         if folder.is_dir():
             return cls(load(folder / FILE))
-        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        asked = {name: options[name] for name in known if name in options}
-        return cls(load(hf_hub_download(model_id, FILE, **asked)))
+        file = hf_hub_download(
+            model_id,
+            FILE,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return cls(load(file))

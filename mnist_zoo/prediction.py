@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import check_positive
+from .conversion import unwrapped
 from .models import Classifier
 from .preprocessing import Preprocessing, as_mnist, is_one_picture
 
@@ -109,9 +111,11 @@ def predict(
     Raises:
         PictureError: If a picture cannot be read as one digit.
         FileNotFoundError: If a file does not exist.
-        TypeError: If it is no picture.
+        TypeError: If it is no picture, or `model` no network.
         ValueError: If another argument is out of range.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
     check_positive(top=top, batch_size=batch_size)
     if not 0 <= reject_below <= 1:
         raise ValueError(f"`reject_below` (={reject_below!r}) must be between 0 and 1")
@@ -151,8 +155,9 @@ def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Te
     """Float32 logits (N, classes) of pictures (N, C, H, W), in eval mode on the model's device."""
     tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
     inputs = preprocessing(images.to(tensor.device))
-    if isinstance(model, Classifier) and model.in_channels != inputs.shape[1] == 1:
-        inputs = inputs.expand(-1, model.in_channels, -1, -1)
+    network = unwrapped(model)
+    if isinstance(network, Classifier) and network.in_channels != inputs.shape[1] == 1:
+        inputs = inputs.expand(-1, network.in_channels, -1, -1)
     if tensor.is_floating_point():
         inputs = inputs.to(tensor.dtype)
     with eval_mode(model):
@@ -161,6 +166,7 @@ def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Te
 
 def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
     """What the network was trained with, if it knows; else MNIST's, at its size."""
+    model = unwrapped(model)
     known = getattr(model, "preprocessing", None)
     if isinstance(known, Preprocessing):
         return known
@@ -194,10 +200,10 @@ class Ensemble(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps pictures (N, C, H, W) to the logarithm of the mean probability of each class."""
         shares = torch.stack([model(x).float().log_softmax(1) for model in self.models])
-        return shares.logsumexp(0) - torch.tensor(float(len(self.models))).log()
+        return shares.logsumexp(0) - math.log(len(self.models))
 
 
-def ensemble(models: Sequence[nn.Module]) -> Ensemble:
+def ensemble(models: Iterable[nn.Module]) -> Ensemble:
     """One network of several: ``predict(ensemble([mini_resnet(…), resnet18(…)]), picture)``.
 
     Args:
@@ -206,6 +212,7 @@ def ensemble(models: Sequence[nn.Module]) -> Ensemble:
     Raises:
         ValueError: If there are none, or they expect different preprocessing or inputs.
     """
+    models = list(models)
     if not models:
         raise ValueError("`models` must be at least one network")
     expected = [preprocessing_of(model) for model in models]

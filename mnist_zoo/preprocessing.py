@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -42,13 +42,15 @@ SIDE = 28  # of MNIST's pictures
 INK_SIDE = 20  # the longer side of their digits
 CENTRE = 14.0  # the pixel on which their centre of mass lies, within half a pixel
 
-CHUNK = 1 << 23  # pixels worked on at a time
+CHUNK = 1 << 20  # pixels worked on at a time
 WORKING_SIDE = 256  # larger pictures are reduced to it first
 PAPER_SIDE = 64  # the paper's light is seen on a picture of this size
 SMALLEST_PHOTO = 24  # pixels; on smaller pictures the paper is taken to be even
 DIM = 16.0  # of 255: light below which differences are noise
 FAINT = 5.0  # of 255: pictures with less contrast are empty
 NOISE = 5.0  # and so are those whose ink is not this many deviations of the paper's noise
+PALE = 0.015  # part of the light that ink takes at least
+FRAME = 0.9  # of an outline that is no digit's
 LINKED = 0.2  # ink that connects parts
 SPECK = 0.03  # smallest part of a digit, of all its ink
 BRIGHT = 20  # pixels of a digit that are full
@@ -58,7 +60,16 @@ SEVERAL = "must show one digit; it shows several"
 
 
 class PictureError(ValueError):
-    """A picture cannot be read as one digit; the message says which picture, and why."""
+    """A picture cannot be read as one digit; the message says which picture, and why.
+
+    Attributes:
+        problems: What is wrong with each picture of several, by its place among them; empty where
+            the first error ended the reading.
+    """
+
+    def __init__(self, message: str, problems: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = dict(problems or {})
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -91,10 +102,11 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_positive(image_size=self.image_size)
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if isinstance(value, bool) or not abs(value) < math.inf:
+                raise ValueError(f"`{name}` (={value!r}) must be a finite number")
         if not self.std > 0:
             raise ValueError(f"`std` (={self.std!r}) must be more than 0")
-        if not abs(self.mean) < float("inf"):
-            raise ValueError(f"`mean` (={self.mean!r}) must be a finite number")
         if self.resize not in ("bilinear", "pad"):
             raise ValueError(f"`resize` (={self.resize!r}) must be 'bilinear' or 'pad'")
 
@@ -133,7 +145,9 @@ def as_mnist(pictures: Pictures) -> Tensor:
     Args:
         pictures: One or many: PIL's pictures; files or their content (bytes); NumPy arrays
             (H, W), (H, W, C), (N, H, W) or (N, H, W, C); tensors (H, W), (C, H, W) or
-            (N, C, H, W); or sequences of these, of any sizes. C is 1, 3 (RGB) or 4 (RGBA).
+            (N, C, H, W); or a sequence of single pictures, of any kinds and sizes. C is 1, 3
+            (RGB) or 4 (RGBA): of grey pictures a tensor (N, H, W) is not taken, since for three
+            of them it would be one in colour.
 
     Raises:
         PictureError: If a picture is empty, shows several digits, holds NaN, or is no picture.
@@ -150,7 +164,9 @@ def as_mnist(pictures: Pictures) -> Tensor:
             problems.update({int(part[row]): why for row, why in found.items()})
     if problems:
         first = min(problems)
-        raise PictureError(f"{names[first]}: {problems[first]}")
+        more = f"; and {len(problems) - 1} more, all in this error's `problems`"
+        message = f"{names[first]}: {problems[first]}{more if len(problems) > 1 else ''}"
+        raise PictureError(message, problems)
     return digits
 
 
@@ -183,7 +199,7 @@ class PictureTransform(nn.Module):
 
 def is_one_picture(pictures: Pictures) -> bool:
     """Whether this is one picture, rather than several."""
-    if isinstance(pictures, (list, tuple)):
+    if _is_sequence(pictures):
         return False
     if isinstance(pictures, Tensor):
         return pictures.dim() < 4
@@ -193,24 +209,29 @@ def is_one_picture(pictures: Pictures) -> bool:
     return True
 
 
+def _is_sequence(pictures: Any) -> bool:
+    return isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
+
+
 # --- Reading: whatever it is becomes float32 (n, channels, H, W), one batch a size -----------
 
 
 def _read(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:
     """Batches of one shape each, with the places of their pictures; and every picture's name."""
-    if not isinstance(pictures, (list, tuple)):
+    if not _is_sequence(pictures):
         name = _name(pictures, None)
         batch = _tensor(pictures, name)
         many = not is_one_picture(pictures)
         names = [_name(None, place) for place in range(len(batch))] if many else [name]
         return [(torch.arange(len(batch)), batch)], names
     shapes: dict[tuple[int, ...], list[int]] = {}
-    names = [_name(picture, place) for place, picture in enumerate(pictures)]
+    given = cast("Sequence[Picture]", pictures)
+    names = [_name(picture, place) for place, picture in enumerate(given)]
     read = []
-    for place, picture in enumerate(pictures):
-        one = _tensor(picture, names[place])
-        if not is_one_picture(picture) or len(one) != 1:
-            raise PictureError(f"{names[place]}: must be one picture, got {tuple(picture.shape)}")
+    for place, picture in enumerate(given):
+        one = _averaged(_tensor(picture, names[place]))
+        if len(one) != 1:
+            raise PictureError(f"{names[place]}: must be one picture; it holds {len(one)}")
         read.append(one)
         shapes.setdefault(tuple(one.shape), []).append(place)
     return [
@@ -227,6 +248,8 @@ def _name(picture: Any, place: int | None) -> str:
 def _tensor(picture: Any, name: str) -> Tensor:
     """One picture, or an array of many, as a tensor (n, channels, H, W) of any type."""
     if isinstance(picture, Tensor):
+        if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
+            raise PictureError(f"{name}: must be a dense tensor that holds data")
         values = picture.detach().cpu()
         values = values[(None,) * (4 - values.dim())] if 2 <= values.dim() < 4 else values
     else:
@@ -239,8 +262,8 @@ def _tensor(picture: Any, name: str) -> Tensor:
             picture = _pixels(picture)
         if not isinstance(picture, np.ndarray):
             raise TypeError(
-                f"{name} must be a PIL picture, a file, its bytes, a NumPy array or a tensor; it "
-                f"is a {type(picture).__name__}"
+                f"{name} must be a PIL picture, a file, its bytes, a NumPy array or a tensor, or "
+                f"one of a sequence of these; it is a {type(picture).__name__}"
             )
         if picture.dtype.kind not in "biuf":
             raise PictureError(f"{name}: must hold numbers, it has dtype {picture.dtype}")
@@ -248,8 +271,8 @@ def _tensor(picture: Any, name: str) -> Tensor:
     if values.dim() != 4 or values.shape[1] not in (1, 3, 4) or values.is_complex():
         shape = tuple(picture.shape)
         raise PictureError(
-            f"{name}: must be grey, RGB or RGBA numbers of shape (H, W), (H, W, C) for arrays or "
-            f"(C, H, W) for tensors, or a batch of these; it has shape {shape}"
+            f"{name}: must be grey, RGB or RGBA numbers: an array (H, W), (H, W, C), (N, H, W) or "
+            f"(N, H, W, C), or a tensor (H, W), (C, H, W) or (N, C, H, W); it has shape {shape}"
         )
     if not values.shape[2] or not values.shape[3]:
         raise PictureError(f"{name}: has no pixels, shape {tuple(picture.shape)}")
@@ -257,36 +280,36 @@ def _tensor(picture: Any, name: str) -> Tensor:
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    """An array (H, W), (H, W, C), (N, H, W) or (N, H, W, C) as a tensor (N, C, H, W)."""
+    """An array (H, W), (H, W, C), (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
     import numpy as np
 
-    kind = array.dtype.kind
-    wide = {"b": np.uint8, "f": np.float32}.get(kind, np.uint8 if array.itemsize == 1 else np.int64)
-    if array.dtype == np.int8:
-        wide = np.int64
-    values = torch.from_numpy(np.array(array, dtype=wide))
-    if values.dim() == 3 and values.shape[2] not in (1, 3, 4):
-        return values.unsqueeze(1)
+    if array.dtype.kind == "f":
+        kind: Any = np.float64 if array.itemsize > 4 else np.float32
+    else:
+        kind = np.uint8 if array.dtype in (np.uint8, np.bool_) else np.int64
+    values = torch.from_numpy(np.array(array, dtype=kind))
     if values.dim() == 2:
         return values[None, None]
     if values.dim() == 3:
-        values = values.unsqueeze(0)
-    return values.movedim(-1, 1) if values.dim() == 4 else values
+        values = values[None] if values.shape[2] in (1, 3, 4) else values[..., None]
+    if values.dim() == 4 and values.shape[3] in (1, 3, 4):
+        return values.movedim(3, 1)
+    return values
 
 
 def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"{name}: no such file")
-        if not path.is_file():
+    if isinstance(source, bytes):
+        content: Path | io.BytesIO = io.BytesIO(source)
+    else:
+        content = Path(source).expanduser()
+        if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
+            raise FileNotFoundError(f"{name:.200}: no such file")
+        if not content.is_file():
             raise PictureError(f"{name}: must be a file")
     try:
-        with Image.open(
-            path if isinstance(source, (str, os.PathLike)) else io.BytesIO(source)
-        ) as image:
+        with Image.open(content) as image:
             return _pixels(image)
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: its content is not that of a picture") from error
@@ -303,7 +326,8 @@ def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return np.asarray(image)
     if image.mode != "L":
-        clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+        image = image.convert("LA") if image.mode == "La" else image  # the only way out of it
+        clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa")
         image = image.convert("L" if image.mode == "1" else "RGBA" if clear else "RGB")
     return np.asarray(image)
 
@@ -316,14 +340,33 @@ def _chunks(places: Tensor, batch: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(places.split(count), batch.split(count), strict=True))
 
 
+def _averaged(pictures: Tensor) -> Tensor:
+    """Pictures (n, channels, H, W) of a whole factor less, where they are very large.
+
+    In strips, since the whole as float32 would be many times as large as its bytes; the range and
+    the kind of the numbers stay.
+    """
+    factor = max(pictures.shape[2:]) // (4 * WORKING_SIDE)
+    if factor < 2:
+        return pictures
+    strips = [
+        F.avg_pool2d(strip.float(), factor, ceil_mode=True)
+        for strip in pictures.split(64 * factor, 2)
+    ]
+    small = torch.cat(strips, 2)
+    return small if pictures.is_floating_point() else small.round().to(pictures.dtype)
+
+
 def _as_mnist(pictures: Tensor) -> tuple[Tensor, dict[int, str]]:
     """Pictures (n, channels, H, W) of any numbers as uint8 (n, 28, 28), and those that are none."""
-    values = pictures.float()
+    pictures = _averaged(pictures)
+    if pictures.dtype != torch.float64:  # whose range is wider
+        pictures = pictures.float()
     problems = {
         int(row): "holds NaN or infinity"
-        for row in (~values.isfinite().flatten(1).all(1)).nonzero().squeeze(1)
+        for row in (~pictures.isfinite().flatten(1).all(1)).nonzero().squeeze(1)
     }
-    grey = _grey(_stretched(values.nan_to_num(0, 0, 0)))
+    grey = _grey(_stretched(pictures.nan_to_num(0, 0, 0)).float())
     ready = _in_mnist_form(grey)
     digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8)
     if ready.any():
@@ -345,7 +388,10 @@ def _stretched(values: Tensor) -> Tensor:
     is_part = (low >= 0) & (high <= 1)
     is_byte = (low >= 0) & (high <= 255) & whole
     start = torch.where(is_part | is_byte, 0, low)
-    factor = torch.where(is_part, 255, torch.where(is_byte, 1, 255 / (high - low).clamp(min=1e-30)))
+    wide = high - low
+    is_constant = wide <= 1e-3 * torch.maximum(low.abs(), high.abs())  # but for rounding
+    by_range = torch.where(is_constant, 0, 255 / wide.clamp(min=1e-300))
+    factor = torch.where(is_part, 255, torch.where(is_byte, 1, by_range))
     return (values - start) * factor
 
 
@@ -399,6 +445,7 @@ def _drawn_anew(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
     if longest > WORKING_SIDE:
         size = [max(1, round(side * WORKING_SIDE / longest)) for side in grey.shape[1:]]
         grey = F.interpolate(grey[:, None], size, mode="bilinear", antialias=True)[:, 0]
+    grey = _without_frames(grey)
     low, high = grey.flatten(1).aminmax(dim=1)
     problems = {int(row): EMPTY for row in (high - low < FAINT).nonzero().squeeze(1)}
     ink = _ink(grey)
@@ -408,14 +455,69 @@ def _drawn_anew(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
     return _placed(kept), problems
 
 
+def _without_frames(grey: Tensor) -> Tensor:
+    """The pictures (n, H, W), those of a sheet on a table or of a form's box cut to its inside."""
+    framed = (_outline(grey)[1] > FRAME).nonzero().squeeze(1).tolist()
+    if framed:
+        grey = grey.clone()
+    for row in framed:
+        grey[row] = _inside_frame(grey[row])
+    return grey
+
+
+def _outline(grey: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The box of what differs from the border of each picture, and how much of its outline does.
+
+    The box is its first and last row, and its first and last column.
+    """
+    change = (grey - _border(grey).median(1).values[:, None, None]).abs()
+    differs = change > (change.amax((1, 2), keepdim=True) / 4).clamp(min=FAINT)
+    rows, columns = differs.sum(2), differs.sum(1)
+    box = (*_ends(rows > 0), *_ends(columns > 0))
+    top, bottom, left, right = box
+    filled = rows.gather(1, torch.stack((top, bottom), 1)).sum(1)
+    filled = filled + columns.gather(1, torch.stack((left, right), 1)).sum(1)
+    share = filled / (2 * (bottom - top + right - left + 2)) * differs.flatten(1).any(1)
+    return box, share
+
+
+def _inside_frame(picture: Tensor) -> Tensor:
+    """What a frame or a sheet (H, W) shows, if that keeps clear of it; else the picture as it is.
+
+    A solid 1 and a square 0 fill their outline, too, but have nothing inside.
+    """
+    inner = picture
+    while min(inner.shape) >= 8:
+        box, share = _outline(inner[None])
+        top, bottom, left, right = (int(end) for end in box)
+        height, width = inner.shape
+        if share <= FRAME:
+            clear = top > 0 and left > 0 and bottom < height - 1 and right < width - 1
+            if not (clear and share > 0 and bottom - top + 1 >= height / 4):
+                return picture
+            alone = _border(inner[None]).median().expand_as(picture).clone()
+            alone[:height, :width] = inner
+            return alone
+        if (bottom - top + 1, right - left + 1) == (height, width):
+            return picture
+        soft = min(2, min(height, width) // 8)  # the frame's edge
+        inner = inner[top + soft : bottom + 1 - soft, left + soft : right + 1 - soft]
+    return picture
+
+
+def _border(grey: Tensor) -> Tensor:
+    """The outermost pixels (n, 2·H + 2·W) of the pictures (n, H, W)."""
+    return torch.cat((grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]), 1)
+
+
 def _ink(grey: Tensor) -> Tensor:
     """How much ink there is at each pixel of the pictures (n, H, W): 0 on paper, 1 in strokes."""
-    border = torch.cat((grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]), 1)
+    border = _border(grey)
     paper = border.median(1, keepdim=True).values
     even = (border - paper).abs().le(2).float().mean(1) >= 0.5
     even |= min(grey.shape[1:]) < SMALLEST_PHOTO
     change = grey - paper[:, :, None]
-    ink = change * change.mean((1, 2), keepdim=True).sign()
+    ink = change * change.pow(3).mean((1, 2), keepdim=True).sign()
     if not even.all():
         ink[~even] = _ink_on_uneven_paper(grey[~even])
     return _stretched_ink(ink.clamp(min=0), even[:, None])
@@ -467,7 +569,7 @@ def _stretched_ink(ink: Tensor, even: Tensor) -> Tensor:
     level = paper.nanmedian(1, keepdim=True).values
     noise = 1.4826 * (paper - level).abs().nanmedian(1, keepdim=True).values
     high = values.masked_fill(~is_ink, math.nan).nanmedian(1, keepdim=True).values
-    stands_out = high - level > torch.where(even, FAINT, NOISE * noise)
+    stands_out = high - level > torch.where(even, FAINT, (NOISE * noise).clamp(min=PALE))
     low = level + 3 * noise
     stretched = ((values - low) / (high - low).clamp(min=1e-3 * most)).clamp(0, 1)
     return torch.where(stands_out, stretched, 0).nan_to_num(0).view_as(ink)
@@ -533,12 +635,36 @@ def _at_edge(box: Any, shape: Sequence[int]) -> bool:
 
 
 def _several(boxes: list[Any]) -> bool:
-    """Whether two parts, each as high as a digit, stand beside each other."""
-    top = min(box[1].start for box in boxes)
-    height = max(box[1].stop for box in boxes) - top
-    tall = [box for box in boxes if box[1].stop - box[1].start >= 0.6 * height]
-    tall.sort(key=lambda box: box[2].start)
-    return any(a[2].stop <= b[2].start for a, b in pairwise(tall))
+    """Whether some parts stand beside or below each other as only digits do."""
+    rows, columns = [box[1] for box in boxes], [box[2] for box in boxes]
+    height = max(row.stop for row in rows) - min(row.start for row in rows)
+    width = max(column.stop for column in columns) - min(column.start for column in columns)
+    tall = sorted(
+        (column for row, column in zip(rows, columns, strict=True) if _long(row) >= 0.6 * height),
+        key=lambda column: column.start,
+    )
+    if any(a.stop <= b.start and not _bridged(a, b, columns) for a, b in pairwise(tall)):
+        return True
+    wide = sorted(
+        (
+            row
+            for row, column in zip(rows, columns, strict=True)
+            if _long(row) >= 0.3 * height
+            and _long(column) >= 0.4 * width
+            and _long(row) <= 2.5 * _long(column)
+        ),
+        key=lambda row: row.start,
+    )
+    return height > 1.8 * width and any(a.stop <= b.start for a, b in pairwise(wide))
+
+
+def _long(extent: slice) -> int:
+    return int(extent.stop - extent.start)
+
+
+def _bridged(left: slice, right: slice, columns: list[slice]) -> bool:
+    """Whether another part reaches from one to the other, as in a digit made of dots."""
+    return any(part.start <= left.stop and part.stop >= right.start for part in columns)
 
 
 def _placed(ink: Tensor) -> Tensor:

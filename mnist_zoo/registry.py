@@ -17,9 +17,17 @@ from . import models
 from .blocks import did_you_mean, no_random_init
 from .conversion import state_of, unwrapped
 from .models import Classifier
-from .weights import WeightsError, manifest, origin, read_safetensors, write_safetensors
+from .weights import (
+    WeightsError,
+    is_safetensors,
+    manifest,
+    read_safetensors,
+    write_safetensors,
+)
 
 __all__ = ["get_model", "list_models", "load", "save_weights"]
+
+FLOATS = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 MODELS: dict[str, Callable[..., Classifier]] = {
     factory.__name__: factory
@@ -116,23 +124,25 @@ def save_weights(
             DistributedDataParallel or torch.compile.
         path: The file; its name must end in ``.safetensors``.
         dtype: Type in which floating-point numbers are stored, such as ``torch.float16`` for half
-            the size; None for the network's own.
+            the size; None for the network's own. `load` gives float32 back in any case.
 
     Raises:
         ValueError: If the network was not made by a factory, an option of it is no plain value,
-            it has been changed since, or it holds NaN or infinity; nothing is written.
+            its tensors are not those that the factory gave it, or it holds NaN or infinity;
+            nothing is written.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
+    path = Path(path).expanduser()
+    if dtype not in FLOATS:
+        raise ValueError(f"`dtype` (={dtype!r}) must be one of {', '.join(map(str, FLOATS))}")
+    if not is_safetensors(path):
         raise ValueError(f"`path` (='{path}') must end in .safetensors")
     model = unwrapped(model)
     if not isinstance(model, Classifier) or model.factory not in MODELS:
-        raise ValueError(f"`model` ({type(model).__name__}) must be made by a factory of the zoo")
+        raise ValueError(
+            f"`model` ({type(model).__name__}) must be made by a factory of the zoo, with options "
+            "that are plain numbers and strings"
+        )
     options = {**model.options, "num_classes": model.num_classes}
-    try:
-        plain = json.dumps(options)
-    except TypeError as error:
-        raise ValueError(f"`model` must have plain options; it has {options}") from error
     state = {
         name: value.to(dtype or value.dtype) if value.is_floating_point() else value
         for name, value in state_of(model).items()
@@ -141,9 +151,10 @@ def save_weights(
     if _shapes(state) != _shapes(outline):
         raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
     for name, value in state.items():
-        if not value.isfinite().all():
-            raise ValueError(f"`model` must hold finite numbers; {name} has NaN or infinity")
-    metadata = {"network": model.factory, "options": plain}
+        if value.is_meta or not value.isfinite().all():
+            kind = f", as {dtype}" if dtype else ""
+            raise ValueError(f"`model` must hold finite numbers{kind}; {name} does not")
+    metadata = {"network": model.factory, "options": json.dumps(options)}
     if model.preprocessing is not None:
         metadata["preprocessing"] = json.dumps(asdict(model.preprocessing))
     write_safetensors(path, state, metadata)
@@ -160,20 +171,21 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         FileNotFoundError: If it does not exist.
     """
     path = Path(path).expanduser()
-    made = origin(path)
+    tensors, made = read_safetensors(path)
     if made.network not in MODELS:
-        raise WeightsError(f"'{path}' must name a network of the zoo; it names {made.network!r}")
-    tensors, _ = read_safetensors(path)
+        named = f"{made.network!r:.80}"
+        raise WeightsError(f"'{path}' must name a network of the zoo; it names {named}")
     try:
-        outline = state_of(_outline(made.network, made.options))
+        outline = _outline(made.network, made.options)
     except Exception as error:  # of many types: whatever foreign options lead to
-        reason = f"its options do not suit {made.network}: {error}"
+        reason = f"its options do not suit {made.network}: {error!s:.200}"
         raise WeightsError(f"'{path}' must be a file of save_weights; {reason}") from error
-    if _shapes(tensors) != _shapes(outline):  # before memory is asked for
+    if _shapes(tensors) != _shapes(state_of(outline)):  # before memory is asked for
         raise WeightsError(f"'{path}' must hold the tensors that its options give {made.network}")
-    model = get_model(made.network, weights=tensors, **made.options)
-    model.preprocessing = made.preprocessing
-    return model.eval()
+    size = made.preprocessing.image_size if made.preprocessing else outline.image_size
+    if size != outline.image_size and not outline.any_size:
+        raise WeightsError(f"'{path}' must make pictures of its network's size; it makes {size}")
+    return get_model(made.network, weights=path, **made.options).eval()
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from threading import get_ident
@@ -24,8 +26,10 @@ from .preprocessing import PictureTransform, Preprocessing
 __all__ = ["Weights", "WeightsError", "get_weights"]
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-MAX_HEADER = 4 << 20  # bytes; the largest network here needs a tenth of a megabyte
-MAX_MEMBERS = 60_000  # of a zip archive: more need its 64-bit form
+MAX_FILE = 2 << 30  # bytes; the largest network here needs a quarter of a gigabyte
+MAX_HEADER = 1 << 20  # bytes; it needs a tenth of a megabyte
+MAX_MEMBERS = 60_000  # of a zip archive
+MAX_NESTED = 10_000  # values that a tuple in a pickle holds, and those that it holds hold
 UNSIGNED = "0" * 64  # stands for the checksum while it is computed
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -49,7 +53,8 @@ class Weights:
         seed: The recipe's seed.
         preprocessing: Size and normalisation of the pictures.
         correct: How many of MNIST's 10,000 test digits this very file recognises.
-        accuracies: Test accuracy of each seed's network, this file's first, from 0 to 1.
+        accuracies: Test accuracy of each seed's network, before its rounding to half precision,
+            from 0 to 1; this file's seed comes first.
         nll: Negative log-likelihood a test digit, in nats, of this file.
         calibration_error: Expected calibration error over 15 bins on the test digits.
         params: Number of parameters.
@@ -60,7 +65,7 @@ class Weights:
 
     name: str
     network: str
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(hash=False)
     file: str
     sha256: str
     size: int
@@ -148,61 +153,79 @@ def read_file(path: Path) -> Mapping[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        WeightsError: If it is none, damaged, or holds NaN or infinity.
+        WeightsError: If it is none, or damaged.
     """
     _check_is_file(path)
-    state = read_safetensors(path)[0] if path.suffix == ".safetensors" else _read_pickled(path)
-    for name, value in state.items():
-        if isinstance(value, Tensor) and not _is_finite(value):
-            raise WeightsError(f"'{path}' must hold finite numbers; {name} has NaN or infinity")
-    return state
+    return read_safetensors(path)[0] if is_safetensors(path) else _read_pickled(path)
 
 
-def read_safetensors(
-    path: Path, sha256: str | None = None
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file.
+def is_safetensors(path: Path) -> bool:
+    """Whether the file's name says so."""
+    return path.suffix.lower() == ".safetensors"
 
-    Its checksum must be the one given, or else the one in its metadata, where there is one.
+
+def read_safetensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], Origin]:
+    """The tensors of a safetensors file, and what it says of their network.
+
+    Its checksum must be the one given, or else the one it states; files of `save_weights` do. It
+    is read once, so that what was checked is what is used, whoever writes meanwhile.
 
     Raises:
         FileNotFoundError: If there is no such file.
         WeightsError: If it is damaged or something else.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
-    _check_is_file(path)
-    metadata = read_metadata(path)
-    stated = sha256 or metadata.get("sha256")
-    if stated is not None:
-        found = _checksum(path, "" if sha256 else stated)
-        if found != stated:
-            raise WeightsError(f"'{path}' must have the SHA-256 {stated}, it has {found}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"'{path}' must be a safetensors file: {error}") from error
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, of which nothing else is read.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        WeightsError: If it is something else.
-    """
     _check_is_file(path)
     with path.open("rb") as file:
         header = _read_header(file, path)
+        file.seek(0)
+        content = file.read()
+    metadata = _metadata(header, path)
+    stated = sha256 or metadata.get("sha256")
+    if stated is not None:
+        zeroed = header if sha256 else header.replace(stated.encode(), UNSIGNED.encode(), 1)
+        digest = hashlib.sha256(content[:8] + zeroed)
+        digest.update(memoryview(content)[8 + len(header) :])
+        if digest.hexdigest() != stated:
+            found = digest.hexdigest()
+            raise WeightsError(f"'{path}' must have the SHA-256 {stated}, it has {found}")
+    try:
+        return load(content), _origin(metadata, path)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"'{path}' must be a safetensors file: {error!s:.200}") from error
+
+
+def origin(path: Path) -> Origin:
+    """What a safetensors file says of its network, of which nothing else is read.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        WeightsError: If it is something else, or says it in another way than this library.
+    """
+    _check_is_file(path)
+    with path.open("rb") as file:
+        return _origin(_metadata(_read_header(file, path), path), path)
+
+
+def _metadata(header: bytes, path: Path) -> dict[str, str]:
+    """The metadata in the header of a safetensors file; those of ours must be signed."""
     try:
         metadata = json.loads(header).get("__metadata__", {})
     except (ValueError, AttributeError, RecursionError) as error:
-        reason = f"its header is no JSON object ({error})"
+        reason = f"its header is no JSON object ({error!s:.80})"
         raise WeightsError(f"'{path}' must be a safetensors file; {reason}") from error
     strings = isinstance(metadata, dict) and all(isinstance(x, str) for x in metadata.values())
     if not strings:
         raise WeightsError(f"'{path}' must have strings as metadata; it has {metadata!r:.80}")
+    stated = metadata.get("sha256")
+    if stated is None and metadata.keys() & {"network", "options", "preprocessing"}:
+        raise WeightsError(f"'{path}' must state its SHA-256, as save_weights writes it")
+    if stated is not None and not re.fullmatch("[0-9a-f]{64}", stated):
+        raise WeightsError(f"'{path}' must state a SHA-256; it has {stated!r:.80}")
     return metadata
 
 
@@ -215,33 +238,28 @@ class Origin:
     preprocessing: Preprocessing | None
 
 
-def origin(path: Path) -> Origin:
-    """What a safetensors file says of its network.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        WeightsError: If it is something else, or says it in another way than this library.
-    """
-    metadata = read_metadata(path)
+def _origin(metadata: Mapping[str, str], path: Path) -> Origin:
     try:
         options = json.loads(metadata.get("options", "{}"))
         values = json.loads(metadata.get("preprocessing", "null"))
         preprocessing = None if values is None else Preprocessing(**values)
     except (ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(f"'{path}' must say what its network is: {error}") from error
+        raise WeightsError(f"'{path}' must say what its network is: {error!s:.200}") from error
     if not isinstance(options, dict):
         raise WeightsError(f"'{path}' must have a dictionary of options; it has {options!r:.80}")
     return Origin(metadata.get("network"), options, preprocessing)
 
 
 def _check_is_file(path: Path) -> None:
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises for what is no name
         raise FileNotFoundError(
-            f"no such file of weights: '{path}'; a factory's `weights` may also be 'mnist', "
+            f"no such file of weights: '{path!s:.200}'; a factory's `weights` may also be 'mnist', "
             "'imagenet', a network, a state dict, or a record of get_weights"
         )
     if not path.is_file():
         raise WeightsError(f"'{path}' must be a file; it is a directory or a device")
+    if path.stat().st_size > MAX_FILE:
+        raise WeightsError(f"'{path}' must have at most {MAX_FILE:,} bytes")
 
 
 def _read_header(file: BinaryIO, path: Path) -> bytes:
@@ -258,32 +276,10 @@ def _read_header(file: BinaryIO, path: Path) -> bytes:
     return file.read(length)
 
 
-def _checksum(path: Path, signature: str) -> str:
-    """The file's SHA-256; its own signature, if it has one, counted as zeros."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        if signature:
-            header = _read_header(file, path)
-            file.seek(0)
-            digest.update(file.read(8) + header.replace(signature.encode(), UNSIGNED.encode(), 1))
-            file.seek(8 + len(header))
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
-        return True  # refused, with a reason of its own, where it is to be used
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
 def _read_pickled(path: Path) -> Mapping[str, Any]:
     """The state dict in a file of torch.save."""
     try:
-        archive = zipfile.is_zipfile(path)  # files in torch's older format cannot be mapped
-        if archive:
-            _check_archive(path)
+        archive = _check_pickles(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:
         reason = str(error) if isinstance(error, WeightsError) else type(error).__name__
@@ -306,21 +302,87 @@ def inner_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return state
 
 
-def _check_archive(path: Path) -> None:
-    """Refuses a zip archive that unpacks to more than torch.save would have written."""
+def _check_pickles(path: Path) -> bool:
+    """Refuses what torch.save would not have written; tells whether it is a zip archive."""
     with path.open("rb") as file:
-        file.seek(-22, os.SEEK_END)
-        members = struct.unpack("<H", file.read(22)[10:12])[0]
-    if members > MAX_MEMBERS:
+        archive = file.read(4) == b"PK\3\4"  # as torch itself decides
+        if not archive:
+            file.seek(0)
+            for _ in range(5):  # the older format: five pickles, then the data
+                _check_pickle(file)
+            return False
+        members = _count_members(file)
+    with zipfile.ZipFile(path) as opened:
+        entries = opened.infolist()
+        if len(entries) != members:
+            raise WeightsError("it miscounts its parts")
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise WeightsError("it is compressed")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise WeightsError("its parts overlap")
+        for entry in entries:
+            if entry.filename.lower().endswith("/data.pkl"):  # torch does not look at the case
+                with opened.open(entry) as pickle:
+                    _check_pickle(pickle)
+    return True
+
+
+def _count_members(file: BinaryIO) -> int:
+    """How many members a zip archive says it has, in the one place where all readers look."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 98, 0))
+    tail = file.read().rjust(98, b"\0")
+    if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        raise WeightsError("its end is missing, or something follows it")
+    members, size = struct.unpack("<HI", tail[-12:-6])
+    if tail[-42:-38] == b"PK\6\7":  # the 64-bit records, which torch.save writes, too
+        if tail[-98:-94] != b"PK\6\6" or struct.unpack("<Q", tail[-34:-26])[0] != end - 98:
+            raise WeightsError("it has two tables of contents")
+        members, size = struct.unpack("<QQ", tail[-66:-50])
+    if members > MAX_MEMBERS or size > 200 * MAX_MEMBERS:
         raise WeightsError(f"it has more than {MAX_MEMBERS:,} parts")
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise WeightsError("it is compressed")
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise WeightsError("its parts overlap")
-    if any(e.filename.endswith("/data.pkl") and e.file_size > MAX_HEADER for e in entries):
-        raise WeightsError(f"it describes its tensors in more than {MAX_HEADER:,} bytes")
+    return int(members)
+
+
+CALLS = re.compile(
+    r"collections OrderedDict|torch (Size|device|\w+Storage|b?float\d+|u?int\d+|bool)|"
+    r"torch\.storage UntypedStorage|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|"
+    r"torch\.nn\.parameter Parameter"
+)
+"""What the pickle of a state dict calls."""
+
+
+def _check_pickle(file: Any) -> None:
+    """Refuses one pickle that is long, calls anything else, or nests tuples deep.
+
+    `torch.load` runs no code of a file, but it may ask for any amount of memory, and hash tuples
+    that hold each other for ever. So the stack is followed here, with a weight for each value.
+    """
+    start = file.tell()
+    stack: list[Any] = []
+    memo: dict[Any, Any] = {}
+    mark = pickletools.markobject
+    for op, arg, place in pickletools.genops(file):
+        if place - start > MAX_HEADER:
+            raise WeightsError(f"it describes its tensors in more than {MAX_HEADER:,} bytes")
+        if "GLOBAL" in op.name and not CALLS.fullmatch(str(arg)):
+            raise WeightsError(f"it calls {arg!r:.80}")
+        if "PUT" in op.name:
+            memo[arg] = stack[-1]
+            continue
+        taken, weights = list(op.stack_before), []
+        if mark in taken:
+            while (value := stack.pop()) is not mark:
+                weights.append(value)
+            taken = taken[: taken.index(mark)]
+        weights += [stack.pop() for _ in taken]
+        if "GET" in op.name:
+            stack.append(memo[arg])
+            continue
+        weight = 1 + sum(weights) if "TUPLE" in op.name else 1
+        if weight > MAX_NESTED:
+            raise WeightsError("it nests tuples too deep")
+        stack += [mark if kind is mark else weight for kind in op.stack_after]
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -337,6 +399,7 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[st
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes the path's place when all of it is on the disk, or never."""
+    path = path.resolve()  # a link stays one
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.part")
     try:
         with temporary.open("wb") as file:
@@ -348,8 +411,9 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     if os.name == "posix":  # the new name, too, is to be on the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # of some network drives, which cannot
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

@@ -27,3 +27,22 @@ def test_what_is_not_there_is_said(tmp_path):
 
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         HubModel.from_pretrained(str(tmp_path))
+
+
+def test_downloads_are_the_hubs(tmp_path, monkeypatch):
+    from mnist_zoo import hub
+
+    hub.HubModel(mini_resnet()).save_pretrained(tmp_path)
+    asked = {}
+
+    def download(repository, file, **options):
+        asked.update(repository=repository, file=file, **options)
+        return tmp_path / file
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    back = hub.HubModel._from_pretrained(model_id="me/digits", revision="v1", token="secret")
+    assert back.model.factory == "mini_resnet"
+    assert (asked["repository"], asked["file"]) == ("me/digits", "model.safetensors")
+    assert (asked["revision"], asked["token"]) == ("v1", "secret")
+    with pytest.raises(TypeError, match="takes no num_classes"):
+        hub.HubModel.from_pretrained(str(tmp_path), num_classes=3)

@@ -13,6 +13,7 @@ from mnist_zoo import (
     Preprocessing,
     ensemble,
     lenet5,
+    lenet5_conv_residual,
     load_mnist,
     mini_resnet,
     predict,
@@ -171,12 +172,14 @@ def test_shifts_average_over_five_places(model):
         assert prediction.probabilities == pytest.approx(row.tolist(), abs=1e-5)
 
 
-def test_modes_and_precision_stay_as_they_were(model):
+def test_modes_and_precision_stay_as_they_were():
+    model = lenet5_conv_residual(weights="mnist").eval()
+    expected = predict(model, SAMPLE.images[:3])
     model.train()
-    model.rblock1.eval()
+    model.resnet_block.conv1.eval()
     before = {name: module.training for name, module in model.named_modules()}
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    predict(model, SAMPLE.images[:3])
+    assert predict(model, SAMPLE.images[:3]) == expected  # BatchNorm by its running statistics
     assert {name: module.training for name, module in model.named_modules()} == before
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
     half = mini_resnet(weights="mnist").bfloat16()
@@ -232,3 +235,9 @@ def test_members_must_expect_the_same():
         ensemble([lenet5(), mini_resnet(num_classes=26)])
     with pytest.raises(ValueError, match="must be at least one network"):
         ensemble([])
+    assert len(ensemble(model for model in (lenet5(), mini_resnet())).models) == 2
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(TypeError, match=r"`model` \(='mini_resnet'\) must be a network"):
+        predict("mini_resnet", SAMPLE.images[0])

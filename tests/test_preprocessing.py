@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+from collections import deque
 
 import drawing
 import numpy as np
@@ -49,8 +51,12 @@ def ink_box(digit):
         lambda x: [png(one) for one in x.numpy()[:, 0]],
         lambda x: list(x[:, 0]),
         lambda x: [one.expand(3, -1, -1) for one in x],
+        lambda x: x.numpy(),
+        lambda x: deque(x.split(1)),
+        lambda x: x.to(torch.float16) / 255,
+        lambda x: (x / 255).requires_grad_(),
     ],
-    ids=range(13),
+    ids=range(17),
 )
 def test_mnists_own_pictures_stay_as_they_are_in_every_form(form):
     assert torch.equal(as_mnist(form(DIGITS)), DIGITS)
@@ -69,15 +75,16 @@ def test_all_of_mnist_stays_as_it_is(split):
         lambda x: 255 - x,
         lambda x: F.pad(x, (9, 0, 3, 14)),
         lambda x: F.pad(x, (0, 30, 30, 0)),
+        lambda x: F.pad(x, (2, -2, -1, 1)),
         lambda x: 200 - x // 2,
         lambda x: x.float() * 3 - 77,
     ],
-    ids=["inverted", "padded", "far away", "grey", "stretched"],
+    ids=["inverted", "padded", "far away", "shifted", "grey", "stretched"],
 )
 def test_moved_and_recoloured_pictures_come_back(change):
     back = as_mnist(change(DIGITS))
-    assert (back.float() - DIGITS.float()).abs().mean() < 3
-    assert ((back > 127) != (DIGITS > 127)).float().mean() < 0.01
+    assert (back.float() - DIGITS.float()).abs().mean() < 1.6
+    assert ((back > 127) != (DIGITS > 127)).float().mean() < 0.006
 
 
 # --- What comes out --------------------------------------------------------------------------
@@ -138,14 +145,16 @@ def test_a_photos_orientation_is_followed(tmp_path):
     assert not torch.equal(as_mnist(turned), as_mnist(picture))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F", "I;16"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "La"]
+)
 def test_every_mode_of_pil(mode):
     picture = drawing.drawn(2, 12, np.random.default_rng(0))
     expected = as_mnist(picture).float()
     if mode == "I;16":
         converted = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
     else:
-        converted = picture.convert(mode)
+        converted = picture.convert("LA").convert(mode) if mode == "La" else picture.convert(mode)
     assert converted.mode == mode
     assert (as_mnist(converted).float() - expected).abs().mean() < 2
 
@@ -157,6 +166,51 @@ def test_specks_and_page_edges_are_left_out():
     picture[150, 3] = 0
     picture[:, :2] = 0
     assert (as_mnist(picture).float() - expected).abs().mean() < 0.5
+
+
+@pytest.mark.parametrize("noise", [0, 3])
+@pytest.mark.parametrize("frame", ["edge", "thick edge", "box", "thick box", "sheet", "card"])
+def test_what_frames_a_digit_is_left_out(frame, noise):
+    random = np.random.default_rng(0)
+    for digit in range(10):
+        page = np.asarray(drawing.drawn(digit, 14, random)).astype(float)
+        expected = as_mnist(page).float()
+        page = np.pad(page, 20, constant_values=255)
+        if "edge" in frame:
+            page = np.pad(page, 12 if "thick" in frame else 2, constant_values=0)
+        elif "box" in frame:
+            page = np.pad(page, 6 if "thick" in frame else 1, constant_values=0)
+            page = np.pad(page, 15, constant_values=255)
+        elif frame == "sheet":
+            page = np.pad(page, ((40, 30), (20, 60)), constant_values=60)
+        elif noise == 0:
+            sheet = np.zeros((300, 320, 4), dtype=np.uint8)  # transparent but for the sheet
+            sheet[20:260, 40:280, :3] = page[..., None]
+            sheet[20:260, 40:280, 3] = 255
+            page = sheet
+        page = (page + random.normal(0, noise, page.shape)).clip(0, 255).astype(np.uint8)
+        assert (as_mnist(page).float() - expected).abs().mean() < 10
+
+
+def test_faint_strokes_on_a_little_noise():
+    random = np.random.default_rng(0)
+    for digit in range(10):
+        strokes = 255 - np.asarray(drawing.drawn(digit, 14, random)).astype(float)
+        expected = as_mnist(strokes).float()
+        for sign in (-1, 1):
+            page = 128 + sign * strokes / 25 + random.normal(0, 1, strokes.shape)
+            found = as_mnist(page.round().astype(np.uint8)).float()
+            assert (found - expected).abs().mean() < 12
+
+
+def test_a_very_large_picture_takes_little_memory():
+    page = np.full((6000, 8000, 3), 235, dtype=np.uint8)
+    strokes = np.asarray(drawing.drawn(3, 300, np.random.default_rng(0), 3000))
+    page[1500:4500, 2500:5500] = strokes[..., None] // 2 + 100
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    large = as_mnist(page)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 8 * page.nbytes
+    assert (large.float() - as_mnist(strokes).float()).abs().mean() < 6
 
 
 def test_sequences_of_different_sizes_keep_their_order():
@@ -219,12 +273,66 @@ def two_digits():
         (b"not a picture", "its content is not that of a picture"),
         (png(np.zeros((99, 99), np.uint8))[:60], "cannot be read as a picture|not that of"),
         ([DIGITS[0], np.zeros((30, 30))], "picture 1: .*it is empty"),
-        ([DIGITS[0], DIGITS[1:3]], r"picture 1: must be one picture, got \(2, 1, 28, 28\)"),
+        ([DIGITS[0], DIGITS[1:3]], "picture 1: must be one picture; it holds 2"),
     ],
 )
 def test_what_is_no_digit_is_refused_by_its_reason(picture, message):
     with pytest.raises(PictureError, match=message):
         as_mnist(picture)
+
+
+def stacked_digits(gap):
+    rows = [drawing.printed(d, drawing.fonts()[0], 60, canvas=(70, 60 + gap)) for d in (5, 3)]
+    return np.concatenate([np.asarray(row) for row in rows])
+
+
+def test_digits_below_each_other_are_several():
+    for gap in (4, 30):
+        with pytest.raises(PictureError, match="it shows several"):
+            as_mnist(stacked_digits(gap))
+
+
+def test_digits_made_of_parts_are_one():
+    dots = {
+        0: "01110 10001 10011 10101 11001 10001 01110",
+        2: "01110 10001 00001 00010 00100 01000 11111",
+    }
+    for rows in dots.values():
+        page = np.full((90, 70), 255, dtype=np.uint8)
+        for y, row in enumerate(rows.split()):
+            for x, dot in enumerate(row):
+                if dot == "1":
+                    page[10 + 10 * y : 17 + 10 * y, 10 + 10 * x : 17 + 10 * x] = 0
+        as_mnist(page)
+    segments = np.full((120, 80), 255, dtype=np.uint8)  # a 0 of seven segments, six of them on
+    for y, x in ((slice(15, 55), slice(12, 20)), (slice(62, 102), slice(12, 20))):
+        segments[y, x] = segments[y, 60:68] = 0
+    segments[5:13, 22:58] = segments[104:112, 22:58] = 0
+    as_mnist(segments)
+
+
+def test_every_problem_of_many_pictures_is_told():
+    pictures = [DIGITS[0], np.zeros((30, 30)), DIGITS[1], two_digits(), nan_picture()]
+    with pytest.raises(PictureError, match=r"picture 1: .*empty; and 2 more, all in") as error:
+        as_mnist(pictures)
+    assert list(error.value.problems) == [1, 3, 4]
+    assert "several" in error.value.problems[3]
+
+
+def test_blank_pages_in_uneven_light_are_refused():
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[:300, :400]
+    light = 230 * (1 - 0.5 * ((x / 400 - 0.5) ** 2 + (y / 300 - 0.5) ** 2))
+    for noise in (0.7, 2, 5):
+        with pytest.raises(PictureError, match="it is empty"):
+            as_mnist((light + random.normal(0, noise, light.shape)).astype(np.uint8))
+
+
+def test_rounding_errors_are_no_ink():
+    for centre in (-1, 3e5):
+        page = centre * (1 + 1e-7 * np.random.default_rng(0).normal(size=(16, 16)))
+        with pytest.raises(PictureError, match="it is empty"):
+            as_mnist(page)
 
 
 def test_noise_alone_is_refused():
@@ -243,8 +351,11 @@ def test_files_that_are_no_pictures_are_refused(tmp_path):
         as_mnist([DIGITS[0], str(text)])
     with pytest.raises(PictureError, match="must be a file"):
         as_mnist(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"none\.png': no such file"):
-        as_mnist(tmp_path / "none.png")
+    for name in (tmp_path / "none.png", "", "a" * 5000):
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            as_mnist(name)
+    with pytest.raises(PictureError, match="must be a dense tensor that holds data"):
+        as_mnist(torch.zeros(28, 28, device="meta"))
 
 
 @pytest.mark.parametrize("thing", [7, None, {"a": 1}, [3.5]])

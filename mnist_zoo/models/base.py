@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ..blocks import check_positive, no_random_init
 from ..conversion import ConversionError, Source, from_torchvision
 from ..preprocessing import Preprocessing
-from ..weights import Origin, Weights, get_weights, manifest, origin
+from ..weights import Origin, Weights, get_weights, is_safetensors, manifest, origin
 
 WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
 """A factory's ``weights``: None (random), ``"mnist"`` (ours), ``"imagenet"`` (torchvision's), or
 any source of a conversion."""
+
+SIZES = ("in_channels", "num_classes", "image_size")  # weights adapt to them, or do not fit
 
 
 @torch.fx.wrap  # one node of a symbolic trace, whose check still runs
@@ -62,7 +64,8 @@ class Classifier(nn.Module, ABC):
         in_channels: Channels of the input: 1 for grey pictures, 3 for colour.
         num_classes: Number of logits.
         image_size: Height and width of the input.
-        factory: Name of the function that made it; None for a network made otherwise.
+        factory: Name of the function that made it with plain options; None for a network made
+            otherwise.
         options: That function's options; `num_classes` may have been reset since.
         preprocessing: How its pictures are to be normalised, where its weights say so.
     """
@@ -180,7 +183,7 @@ def build(
     if weights is None:
         model = make(**options)
     else:
-        source, preprocessing = _source(name, weights, imagenet)
+        source, preprocessing = _source(name, weights, imagenet, options)
         with no_random_init():
             model = make(**options)
         report = from_torchvision(model, source)
@@ -189,12 +192,13 @@ def build(
             told = f"`weights` were adapted to {type(model).__name__}: {report}"
             warnings.warn(told, stacklevel=_levels_to_the_user())
         model.preprocessing = preprocessing
-    model.factory, model.options = name, options
+    if all(isinstance(value, bool | int | float | str) for value in options.values()):
+        model.factory, model.options = name, options
     return model
 
 
 def _source(
-    name: str, weights: Source | str, imagenet: bool
+    name: str, weights: Source | str, imagenet: bool, options: Mapping[str, Any]
 ) -> tuple[Source, Preprocessing | None]:
     """What to convert for the network of that name, and the preprocessing that goes with it."""
     if isinstance(weights, str) and weights == "mnist":
@@ -209,12 +213,19 @@ def _source(
         from torchvision.models import get_model_weights
 
         return get_model_weights(name)["DEFAULT"], None
+    if isinstance(weights, Classifier):
+        return weights, weights.preprocessing
     if isinstance(weights, Weights):
-        made = Origin(weights.network, weights.options, weights.preprocessing)
-    elif isinstance(weights, (str, os.PathLike)) and Path(weights).suffix == ".safetensors":
-        made = origin(Path(weights).expanduser())
+        made, what = Origin(weights.network, weights.options, weights.preprocessing), weights.name
+    elif isinstance(weights, (str, os.PathLike)) and is_safetensors(Path(weights)):
+        made, what = origin(Path(weights).expanduser()), str(weights)
     else:
         return weights, None
     if made.network not in (name, None):
-        raise ConversionError(f"`weights` must be those of {name}; these are of {made.network}")
+        told = f"'{what}' is of {made.network!r:.80}"
+        raise ConversionError(f"`weights` must be those of {name}; {told}")
+    for option, value in made.options.items():
+        if option not in SIZES and options.get(option) != value:
+            told = f"'{what}' was made with `{option}` (={value!r:.80})"
+            raise ConversionError(f"`weights` must be of the same options; {told}")
     return weights, made.preprocessing
