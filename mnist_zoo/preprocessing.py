@@ -166,7 +166,7 @@ def as_mnist(pictures: Pictures) -> Tensor:
         first = min(problems)
         more = f"; and {len(problems) - 1} more, all in this error's `problems`"
         message = f"{names[first]}: {problems[first]}{more if len(problems) > 1 else ''}"
-        raise PictureError(message, problems)
+        raise PictureError(message, dict(sorted(problems.items())))
     return digits
 
 
@@ -605,21 +605,30 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
     keep = np.zeros(count + 1, dtype=bool)
     problems = {}
     for picture in range(len(ink)):
-        chosen = _digit_of(parts.get(picture, []), boxes, areas, ink.shape[1:])
-        keep[chosen] = True
-        if not chosen:
+        chosen = parts.get(picture, [])
+        if len(chosen) > 1:
+            chosen = _digit_of(chosen, boxes, areas, ink.shape[1:])
+            if _several([boxes[label - 1] for label in chosen]):
+                problems[picture] = SEVERAL
+        elif not chosen:
             problems[picture] = EMPTY
-        elif _several([boxes[label - 1] for label in chosen]):
-            problems[picture] = SEVERAL
-    kept = torch.from_numpy(keep[labels]).float()
-    near = F.max_pool2d(kept[:, None], 3, 1, 1)[:, 0]  # the faint edges of strokes
-    return ink * near, problems
+        keep[chosen] = True
+    return ink * _grown(torch.from_numpy(keep[labels])), problems
+
+
+def _grown(marked: Tensor) -> Tensor:
+    """What is marked (n, H, W) and all that touches it, such as the faint edges of strokes."""
+    wide = marked.clone()
+    wide[:, :, 1:] |= marked[:, :, :-1]
+    wide[:, :, :-1] |= marked[:, :, 1:]
+    grown = wide.clone()
+    grown[:, 1:] |= wide[:, :-1]
+    grown[:, :-1] |= wide[:, 1:]
+    return grown
 
 
 def _digit_of(labels: list[int], boxes: Any, areas: Any, shape: Sequence[int]) -> list[int]:
     """Those of a picture's connected parts that are neither specks nor come from its edges."""
-    if not labels:
-        return []
     inside = [label for label in labels if not _at_edge(boxes[label - 1], shape)]
     total = sum(areas[label] for label in labels)
     if sum(areas[label] for label in inside) > total / 5:
@@ -703,6 +712,8 @@ def _filters(centre: Tensor, step: Tensor, size: int) -> Tensor:
     width = step.clamp(min=1)[:, None, None]
     x = (torch.arange(size) - seen[:, :, None]).abs() / width
     triangle = (1 - x).clamp(min=0)
+    if (step >= 1).all():
+        return triangle / width
     near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
     cubic = torch.where(x < 1, near, torch.where(x < 2, far, 0))
     return torch.where(step[:, None, None] < 1, cubic, triangle / width)
