@@ -483,8 +483,8 @@ def test_long_errors_are_cut_and_the_report_has_all():
     ("value", "why"),
     [
         (torch.empty(10, device="meta"), "holds no data"),
-        (torch.zeros(10).to_sparse(), "quantized or sparse"),
-        (None, "quantized or sparse"),
+        (torch.zeros(10).to_sparse(), "quantized, sparse or nested"),
+        (None, "quantized, sparse or nested"),
         (torch.zeros(10, dtype=torch.int8), "torch.int8 → torch.float32 would lose"),
         (torch.zeros(10, dtype=torch.complex64), "torch.complex64 → torch.float32 would lose"),
     ],

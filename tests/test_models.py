@@ -366,7 +366,9 @@ def test_weights_must_exist():
     with pytest.raises(ValueError, match=r"`weights` \(='imagenet'\) is for torchvision's ResNets"):
         mini_resnet(weights="imagenet")
     for name in ("nowhere.pth", "DEFAULT"):
-        with pytest.raises(FileNotFoundError, match=f"no such checkpoint file: '{name}'; other"):
+        with pytest.raises(
+            FileNotFoundError, match=f"no such file of weights: '{name}'; a factory"
+        ):
             mini_resnet(weights=name)
 
 
