@@ -191,11 +191,10 @@ def read_safetensors(path: Path, sha256: str | None = None) -> tuple[dict[str, T
         if digest.hexdigest() != stated:
             found = digest.hexdigest()
             raise WeightsError(f"'{path}' must have the SHA-256 {stated}, it has {found}")
+    made = _origin(metadata, path)
     try:
-        return load(content), _origin(metadata, path)
+        return load(content), made
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        if isinstance(error, WeightsError):
-            raise
         raise WeightsError(f"'{path}' must be a safetensors file: {error!s:.200}") from error
 
 

@@ -104,8 +104,8 @@ def lenet5(
     """LeNet-5 with ReLU, without a residual module: the report's baseline, 44,426 parameters.
 
     Args:
-        weights: None for random ones, ``"mnist"`` for those that ship, or a source that
-            `from_torchvision` reads.
+        weights: None for random ones, ``"mnist"`` for ours where they ship (see `list_models`),
+            or a source that `from_torchvision` reads.
         in_channels: Channels of the input: 1 for grey pictures.
         num_classes: Number of logits.
         image_size: Height and width of the input, at least 16.

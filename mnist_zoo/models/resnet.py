@@ -234,7 +234,7 @@ def resnet18(
     """ResNet-18 on `BasicBlock`: 11,175,370 parameters.
 
     Args:
-        weights: None for random ones, ``"mnist"`` for those that ship (of resnet18),
+        weights: None for random ones, ``"mnist"`` for ours where they ship (see `list_models`),
             ``"imagenet"`` for torchvision's, or a source that `from_torchvision` reads.
         in_channels: Channels of the input: 1 for grey pictures.
         num_classes: Number of logits.
