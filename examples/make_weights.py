@@ -65,9 +65,9 @@ def measured_record(network: str, folder: Path, test: Digits) -> dict[str, objec
     """Writes a network's file from its first seed's weights, measures it, and tells all of it."""
     runs = runs_of(network)
     experiment = TRAINED_BY.get(network, "weights")
-    trained = folder / experiment / f"{network}-seed{runs[0]['seed']}" / "weights.safetensors"
+    source = folder / experiment / f"{network}-seed{runs[0]['seed']}" / "weights.safetensors"
     file = CHECKPOINTS / f"{network}.safetensors"
-    save_weights(load(trained), file, dtype=torch.float16)
+    save_weights(load(source), file, dtype=torch.float16)
     model = load(file)
     metrics = evaluate(model, test)
     macs, params = profile(model)

@@ -213,7 +213,7 @@ def _is_sequence(pictures: Any) -> bool:
     return isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
 
 
-# --- Reading: whatever it is becomes float32 (n, channels, H, W), one batch a size -----------
+# --- Reading: whatever it is becomes numbers (n, channels, H, W), one batch a size -----------
 
 
 def _read(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:

@@ -313,8 +313,7 @@ _PLAIN18 = Recipe(
     "the number of epochs open (5 here) and how the digits are drawn (stratified here).",
 )
 
-# The weights that ship. Settings chosen on 10,000 training digits of writers left out of training.
-_SHIPPED = Recipe(
+_MINUTE = Recipe(
     network="mini_resnet",
     augmentation=Augmentation(rotation=10, shift=2, scale=0.1, shear=8),
     optimizer="adamw",
@@ -324,10 +323,18 @@ _SHIPPED = Recipe(
     schedule="onecycle",
     warmup=0.2,
     batch_size=256,
-    epochs=20,
-    ema_decay=0.998,
+    epochs=7,
+    label_smoothing=0.05,
     precision="bfloat16",
     channels_last=True,
+    reference="Ours: what 41,514 parameters learn in a minute on two cores.",
+)
+
+# The weights that ship: longer, and without label smoothing, which spoils the calibration.
+_SHIPPED = _MINUTE.replace(
+    epochs=20,
+    label_smoothing=0.0,
+    ema_decay=0.998,
     reference="Ours, for the weights that ship.",
 )
 
@@ -369,22 +376,7 @@ RECIPES: dict[str, Recipe] = {
         channels_last=True,
         reference="Ours: ninety-nine per cent in one pass over the digits.",
     ),
-    "mini_resnet_minute": Recipe(
-        network="mini_resnet",
-        augmentation=Augmentation(rotation=10, shift=2, scale=0.1, shear=8),
-        optimizer="adamw",
-        lr=0.004,
-        betas=(0.9, 0.99),
-        weight_decay=0.1,
-        schedule="onecycle",
-        warmup=0.2,
-        batch_size=256,
-        epochs=7,
-        label_smoothing=0.05,
-        precision="bfloat16",
-        channels_last=True,
-        reference="Ours: what 41,514 parameters learn in a minute on two cores.",
-    ),
+    "mini_resnet_minute": _MINUTE,
     "resnet50_fast": Recipe(
         network="resnet50",
         augmentation=Augmentation(rotation=10, shift=2, scale=0.1),

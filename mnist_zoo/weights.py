@@ -155,7 +155,6 @@ def read_file(path: Path) -> Mapping[str, Any]:
         FileNotFoundError: If there is no such file.
         WeightsError: If it is none, or damaged.
     """
-    _check_is_file(path)
     return read_safetensors(path)[0] if is_safetensors(path) else _read_pickled(path)
 
 
@@ -277,6 +276,7 @@ def _read_header(file: BinaryIO, path: Path) -> bytes:
 
 def _read_pickled(path: Path) -> Mapping[str, Any]:
     """The state dict in a file of torch.save."""
+    _check_is_file(path)
     try:
         archive = _check_pickles(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..blocks import check_positive, no_random_init
 from ..conversion import ConversionError, Source, from_torchvision
 from ..preprocessing import Preprocessing
-from ..weights import Origin, Weights, get_weights, is_safetensors, manifest, origin
+from ..weights import Origin, Weights, is_safetensors, manifest, origin
 
 WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
 """A factory's ``weights``: None (random), ``"mnist"`` (ours), ``"imagenet"`` (torchvision's), or
@@ -202,10 +202,10 @@ def _source(
 ) -> tuple[Source, Preprocessing | None]:
     """What to convert for the network of that name, and the preprocessing that goes with it."""
     if isinstance(weights, str) and weights == "mnist":
-        if f"{name}.mnist" not in manifest():
-            known = ", ".join(record.network for record in manifest().values())
+        record = manifest().get(f"{name}.mnist")
+        if record is None:
+            known = ", ".join(shipped.network for shipped in manifest().values())
             raise ValueError(f"`weights` (='mnist') ship for {known}; not for {name}")
-        record = get_weights(name)
         return record, record.preprocessing
     if isinstance(weights, str) and weights == "imagenet":
         if not imagenet:
