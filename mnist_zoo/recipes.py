@@ -338,6 +338,23 @@ _SHIPPED = _MINUTE.replace(
     reference="Ours, for the weights that ship.",
 )
 
+# Large networks. Blocks that start as their shortcuts bear a learning rate of this size.
+_LARGE = Recipe(
+    network="resnet18",
+    options={"zero_init_residual": True},
+    augmentation=Augmentation(rotation=10, shift=2, scale=0.1, shear=8),
+    optimizer="sgd",
+    lr=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+    schedule="onecycle",
+    warmup=0.2,
+    batch_size=128,
+    epochs=4,
+    channels_last=True,
+)
+
 RECIPES: dict[str, Recipe] = {
     "lenet5_report": _LENET,
     "lenet5_conv_residual_report": _LENET.replace(network="lenet5_conv_residual"),
@@ -377,15 +394,10 @@ RECIPES: dict[str, Recipe] = {
         reference="Ours: ninety-nine per cent in one pass over the digits.",
     ),
     "mini_resnet_minute": _MINUTE,
-    "resnet50_fast": Recipe(
+    "resnet50_fast": _LARGE.replace(
         network="resnet50",
-        augmentation=Augmentation(rotation=10, shift=2, scale=0.1),
-        optimizer="adam",
-        lr=0.002,
-        schedule="onecycle",
-        batch_size=128,
-        epochs=4,
-        reference="Ours, untuned: a quarter of the report's epochs, and short of its figure.",
+        reference="Ours: a quarter of the report's epochs. Optimiser and start chosen on a third "
+        "of an epoch, by 4,000 training digits of writers left out.",
     ),
     "resnet_cnn_fast": Recipe(
         network="resnet_cnn",
@@ -404,8 +416,12 @@ RECIPES: dict[str, Recipe] = {
     "lenet5_fc_residual_mnist": _SHIPPED.replace(network="lenet5_fc_residual", epochs=30),
     "mini_googlenet_mnist": _SHIPPED.replace(network="mini_googlenet"),
     "mini_resnet_mnist": _SHIPPED,
-    "resnet18_mnist": _SHIPPED.replace(
-        network="resnet18", precision="float32", channels_last=False
+    "resnet18_mnist": _LARGE.replace(
+        lr=0.1,
+        batch_size=256,
+        epochs=12,
+        ema_decay=0.998,
+        reference="Ours, for the weights that ship.",
     ),
 }
 

@@ -11,6 +11,7 @@ from inspect import signature
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from conftest import randomize_norms
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -311,11 +312,22 @@ def test_too_small_pictures_are_named():
         ({"norm_layer": None}, r"`norm_layer` \(=None\) must be"),
         ({"dropout": "a"}, r"`dropout` \(='a'\) must be"),
         ({"stem": [7]}, r"`stem` \(=\[7\]\) must be"),
+        ({"zero_init_residual": True, "residual": False}, r"`zero_init_residual` .* `residual`"),
+        ({"zero_init_residual": True, "norm_layer": nn.Identity}, r"Identity has none"),
     ],
 )
 def test_impossible_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         resnet18(**options)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_blocks_start_as_their_shortcuts_as_in_torchvision(name):
+    ours = get_model(name, zero_init_residual=True)
+    theirs = torchvision.models.get_model(name, zero_init_residual=True)
+    zero = [key for key, value in theirs.named_parameters() if not value.any()]
+    assert [key for key, value in ours.named_parameters() if not value.any()] == zero
+    assert "zero_init_residual" not in ours.options
 
 
 def test_layers_must_be_four():

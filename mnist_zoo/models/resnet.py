@@ -58,6 +58,7 @@ class ResNetOptions(TypedDict, total=False):
     conv_bias: bool
     block_norm: bool
     dropout: float
+    zero_init_residual: bool
     norm_layer: NormLayer
     act_layer: ActLayer
 
@@ -91,6 +92,9 @@ class ResNet(Classifier):
         conv_bias: Whether the convolutions have a bias.
         block_norm: Whether a norm follows every block but the first of each stage.
         dropout: Probability of dropout before the linear layer.
+        zero_init_residual: Whether the last norm of each block starts at zero, so that the
+            blocks start as their shortcuts; deep networks then learn faster from the start
+            (Goyal et al. 2017, section 5.1).
         norm_layer: Makes the norm for a number of channels.
         act_layer: Makes the activation, of the stem and of the blocks.
 
@@ -100,7 +104,8 @@ class ResNet(Classifier):
 
     Raises:
         ValueError: If a number is out of range, `stem`, `block` or a layer is none of these,
-            or there are not four stages.
+            there are not four stages, or `zero_init_residual` is asked of blocks without a
+            shortcut or of a norm without weights.
 
     Source:
         He et al. 2015, table 1; the stem ``"3x3"`` is that of its section 4.2.
@@ -121,6 +126,7 @@ class ResNet(Classifier):
         conv_bias: bool = False,
         block_norm: bool = False,
         dropout: float = 0.0,
+        zero_init_residual: bool = False,
         norm_layer: NormLayer = nn.BatchNorm2d,
         act_layer: ActLayer = ReLU,
     ) -> None:
@@ -152,6 +158,8 @@ class ResNet(Classifier):
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.fc = nn.Linear(widths[3], num_classes)
+        if zero_init_residual:
+            _zero_last_norms(self, residual)
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
@@ -186,6 +194,21 @@ def _stage(
     return nn.Sequential(*modules)
 
 
+def _zero_last_norms(network: nn.Module, residual: bool) -> None:
+    if not residual:
+        raise ValueError("`zero_init_residual` (=True) needs `residual` (=False) to be True")
+    for block in network.modules():
+        if isinstance(block, (BasicBlock, Bottleneck)):
+            norm = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+            weight = getattr(norm, "weight", None)
+            if not isinstance(weight, nn.Parameter):
+                raise ValueError(
+                    "`zero_init_residual` (=True) needs a `norm_layer` with weights; "
+                    f"{type(norm).__name__} has none"
+                )
+            nn.init.zeros_(weight)
+
+
 def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> None:
     if not (isinstance(block, type) and issubclass(block, (BasicBlock, Bottleneck))):
         raise ValueError(f"`block` (={block!r}) must be BasicBlock, Bottleneck or a subclass")
@@ -212,7 +235,9 @@ def _build(
 ) -> ResNet:
     """The ResNet of that name; the user's options go before the preset ones."""
     in_channels, num_classes = sizes
-    settings: ResNetOptions = {"block": block, **(preset or {})}
+    # It says where training starts, not what the network is: files and records leave it out.
+    zero = options.pop("zero_init_residual", False)
+    settings: ResNetOptions = {"block": block, "zero_init_residual": zero, **(preset or {})}
     return build(
         name,
         lambda **given: ResNet(layers=layers, **{**settings, **given}),
