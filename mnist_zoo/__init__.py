@@ -45,6 +45,7 @@ from .models import (
     resnet_cnn,
     resnet_cnn_norm,
 )
+from .optimization import Optimization, OptimizationStep, fuse, optimize
 from .prediction import Ensemble, Prediction, ensemble, predict
 from .preprocessing import PictureError, PictureTransform, Preprocessing, as_mnist
 from .recipes import Recipe, get_recipe, list_recipes
@@ -90,6 +91,8 @@ __all__ = [
     "MiniResNet",
     "Mistake",
     "ModelSummary",
+    "Optimization",
+    "OptimizationStep",
     "PictureError",
     "PictureTransform",
     "Prediction",
@@ -112,6 +115,7 @@ __all__ = [
     "evaluate",
     "fit",
     "from_torchvision",
+    "fuse",
     "get_model",
     "get_recipe",
     "get_weights",
@@ -126,6 +130,7 @@ __all__ = [
     "mini_convnet",
     "mini_googlenet",
     "mini_resnet",
+    "optimize",
     "plain18",
     "plain34",
     "predict",

@@ -155,9 +155,9 @@ def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Te
     """Float32 logits (N, classes) of pictures (N, C, H, W), in eval mode on the model's device."""
     tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
     inputs = preprocessing(images.to(tensor.device))
-    network = unwrapped(model)
-    if isinstance(network, Classifier) and network.in_channels != inputs.shape[1] == 1:
-        inputs = inputs.expand(-1, network.in_channels, -1, -1)
+    size = getattr(unwrapped(model), "input_size", None)
+    if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
+        inputs = inputs.expand(-1, size[0], -1, -1)
     if tensor.is_floating_point():
         inputs = inputs.to(tensor.dtype)
     with eval_mode(model):
@@ -219,7 +219,8 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
     if len(set(expected)) > 1:
         raise ValueError(f"`models` must have the same preprocessing; they have {expected}")
     for name in ("in_channels", "num_classes"):
-        values = [getattr(model, name) for model in models if isinstance(model, Classifier)]
+        stated = [model for model in models if hasattr(model, "input_size")]
+        values = [getattr(model, name) for model in stated if hasattr(model, name)]
         if len(set(values)) > 1:
             raise ValueError(f"`models` must have the same {name}; they have {values}")
     return Ensemble(models, expected[0])

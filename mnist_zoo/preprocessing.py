@@ -565,14 +565,23 @@ def _stretched_ink(ink: Tensor, even: Tensor) -> Tensor:
     values = ink.flatten(1)
     most = values.amax(1, keepdim=True)
     is_ink = values > most * _otsu(values / most.clamp(min=1e-12))[:, None]
-    paper = values.masked_fill(is_ink, math.nan)
-    level = paper.nanmedian(1, keepdim=True).values
-    noise = 1.4826 * (paper - level).abs().nanmedian(1, keepdim=True).values
+    level, noise = _level_and_noise(values, ~is_ink)
     high = values.masked_fill(~is_ink, math.nan).nanmedian(1, keepdim=True).values
     stands_out = high - level > torch.where(even, FAINT, (NOISE * noise).clamp(min=PALE))
     low = level + 3 * noise
     stretched = ((values - low) / (high - low).clamp(min=1e-3 * most)).clamp(0, 1)
     return torch.where(stands_out, stretched, 0).nan_to_num(0).view_as(ink)
+
+
+def _level_and_noise(values: Tensor, is_paper: Tensor) -> tuple[Tensor, Tensor]:
+    """The median (n, 1) of each row's paper, and its deviation as noise would have it."""
+    level, noise = values.new_zeros(2, len(values), 1)
+    # clean paper is 0 for the most part, and then so are both medians
+    rest = ((values == 0) & is_paper).sum(1) * 2 <= is_paper.sum(1)
+    paper = values[rest].masked_fill(~is_paper[rest], math.nan)
+    level[rest] = paper.nanmedian(1, keepdim=True).values
+    noise[rest] = 1.4826 * (paper - level[rest]).abs().nanmedian(1, keepdim=True).values
+    return level, noise
 
 
 def _otsu(values: Tensor) -> Tensor:

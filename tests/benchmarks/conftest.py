@@ -1,11 +1,35 @@
-"""Races against peers: both sides in turn in the same run, the median of the ratios."""
+"""Races against peers: both sides in turn in the same run, the median of the ratios.
 
+``pytest tests/benchmarks`` on an idle machine. With ``--write`` the results go to
+``docs/benchmarks.json``, from which ``examples/benchmarks.py`` writes the page.
+"""
+
+import json
+import platform
 import statistics
 import time
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import torch
 
-RESULTS: list[str] = []
+PEERS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "thop",
+    "torchsummary",
+    "torchinfo",
+    "fvcore",
+)
+RESULTS: list[dict[str, object]] = []
+FILE = Path(__file__).parents[2] / "docs" / "benchmarks.json"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write", action="store_true", help="write docs/benchmarks.json")
 
 
 def seconds(work):
@@ -24,13 +48,20 @@ def seconds_of():
 
 @pytest.fixture
 def report(request):
-    """Writes down how many times faster than the peer we were, and holds it to the bar."""
+    """Writes down how many times faster than the peer we were, and holds it to the bar, if any."""
 
-    def check(ratios, *, at_least):
-        ratio = statistics.median(ratios)
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        RESULTS.append(f"{request.node.name:<42} {ratio:6.2f}  ({spread}; at least {at_least:.2f})")
-        assert ratio >= at_least
+    def check(ratios, *, at_least=None):
+        RESULTS.append(
+            {
+                "section": request.module.__doc__.partition("\n")[0],
+                "name": request.node.name,
+                "median": statistics.median(ratios),
+                "low": min(ratios),
+                "high": max(ratios),
+                "bar": at_least,
+            }
+        )
+        assert statistics.median(ratios) >= (at_least or 0)
 
     return check
 
@@ -39,7 +70,7 @@ def report(request):
 def race(benchmark, report):
     """Times `theirs` and `ours` in turn, and reports the ratios."""
 
-    def run(ours, theirs, *, at_least, rounds=9, warmup=1):
+    def run(ours, theirs, *, at_least=None, rounds=9, warmup=1):
         for _ in range(warmup):
             theirs(), ours()
         ratios = []
@@ -54,7 +85,21 @@ def race(benchmark, report):
     return run
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("times faster than the peer: median (range; bar)")
-    for line in RESULTS:
-        terminalreporter.line(line)
+    for row in RESULTS:
+        bar = f"; at least {row['bar']:.2f}" if row["bar"] else ""
+        spread = f"({row['low']:.2f} to {row['high']:.2f}{bar})"
+        terminalreporter.line(f"{row['name']:<60} {row['median']:6.2f}  {spread}")
+    if RESULTS and config.getoption("--write"):
+        names = {row["name"] for row in RESULTS}
+        before = json.loads(FILE.read_text(encoding="utf-8"))["results"] if FILE.exists() else []
+        kept = [row for row in before if row["name"] not in names]
+        written = {
+            "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+            f"{torch.get_num_threads()} threads",
+            "versions": f"Python {platform.python_version()}, "
+            + ", ".join(f"{name} {version(name)}" for name in PEERS),
+            "results": sorted(kept + RESULTS, key=lambda row: (row["section"], row["name"])),
+        }
+        FILE.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -4,17 +4,21 @@
 """
 
 import contextlib
+import copy
 import io
 import subprocess
 import sys
 from functools import partial
 
 import pytest
+import thop
 import torch
+import torchinfo
 import torchsummary
 import torchvision
+from fvcore.nn import FlopCountAnalysis
 
-from mnist_zoo import get_model, resnet50, resnet152, summary
+from mnist_zoo import get_model, profile, resnet50, resnet152, summary
 
 FAMILY = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
@@ -84,6 +88,24 @@ def test_summary_of_a_large_picture(race):
 
     ours = lambda: str(summary(model, size, quiet=True))  # noqa: E731
     race(ours, theirs, at_least=20.0, rounds=3, warmup=0)
+
+
+def test_summary_against_torchinfo(race):
+    model = resnet152(in_channels=3)
+    theirs = lambda: str(torchinfo.summary(model, (1, 3, 224, 224), verbose=0))  # noqa: E731
+    race(lambda: str(summary(model, (3, 224, 224), quiet=True)), theirs, rounds=5)
+
+
+@pytest.mark.parametrize("peer", ["thop", "fvcore"])
+@pytest.mark.parametrize("size", [28, 224])
+def test_profile_of_resnet50(race, peer, size):
+    model, x = resnet50().eval(), torch.randn(1, 1, size, size)
+    copies = [copy.deepcopy(model) for _ in range(6)]  # thop leaves its buffers in them
+    theirs = {
+        "thop": lambda: thop.profile(copies.pop(), (x,), verbose=False),
+        "fvcore": lambda: FlopCountAnalysis(model, x).unsupported_ops_warnings(False).total(),
+    }
+    race(lambda: profile(model, (1, size, size)), theirs[peer], rounds=5)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

@@ -1,0 +1,174 @@
+"""Writes the page of benchmarks, and measures how cost grows with batch, picture and width.
+
+``pytest tests/benchmarks --write && python examples/benchmarks.py --growth`` on an idle machine
+measures everything anew (half an hour on two cores, Linux); without ``--growth`` the page is
+written from the results in ``docs/benchmarks.json`` and ``docs/growth.json``.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mnist_zoo import BasicBlock, get_model
+from mnist_zoo.optimization import latency
+
+DOCS = Path(__file__).parent.parent / "docs"
+RESULTS, GROWTH = DOCS / "benchmarks.json", DOCS / "growth.json"
+SWEEPS: dict[str, list[int]] = {
+    "batch": [1, 4, 16, 64, 256],
+    "image size": [28, 56, 112, 224],
+    "width": [16, 32, 64, 128, 256],
+}
+WAYS = ["fused", "optimized", "compiled", "ONNX Runtime", "int8"]
+
+
+# --- How cost grows ------------------------------------------------------------------------
+
+
+def case(sweep: str, value: int) -> tuple[nn.Module, torch.Tensor]:
+    """The network and the input of one point of a sweep."""
+    if sweep == "width":
+        return BasicBlock(value, value).eval(), torch.randn(16, value, 28, 28)
+    batch, size = (value, 28) if sweep == "batch" else (1, value)
+    return get_model("resnet18").eval(), torch.randn(batch, 1, size, size)
+
+
+def peak() -> float:
+    """The most memory that this process has held, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def measure(sweep: str, value: int) -> dict[str, float]:
+    """Milliseconds and peak MB of one forward pass, in this process, which should be a new one."""
+    model, x = case(sweep, value)
+    before = peak()
+    with torch.inference_mode():
+        model(x)
+        memory = max(peak() - before, 0.1)
+        (time,) = latency([model], x)
+    return {"value": value, "milliseconds": 1000 * time, "megabytes": memory}
+
+
+def measure_all() -> dict[str, list[dict[str, float]]]:
+    """Every sweep, each point in a process of its own."""
+    return {
+        sweep: [
+            json.loads(
+                subprocess.run(
+                    [sys.executable, __file__, "--point", sweep, str(value)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+            )
+            for value in values
+        ]
+        for sweep, values in SWEEPS.items()
+    }
+
+
+# --- The page ------------------------------------------------------------------------------
+
+
+def plot_growth(growth: dict[str, list[dict[str, float]]]) -> None:
+    """Time and memory over each sweep, on logarithmic axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots(2, len(growth), sharey="row")
+    for column, (sweep, points) in enumerate(growth.items()):
+        values = [point["value"] for point in points]
+        for row, (quantity, label) in enumerate(
+            (("milliseconds", "time (ms)"), ("megabytes", "memory (MB)"))
+        ):
+            axis = axes[row][column]
+            axis.loglog(values, [point[quantity] for point in points], "o-")
+            axis.set_xticks(values, map(str, values))
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+            axis.set_xlabel(sweep if row else "")
+            axis.set_ylabel("" if column else label)
+    figure.savefig(DOCS / "growth.png", dpi=110)
+
+
+def plot_ways(rows: list[dict[str, Any]]) -> None:
+    """How many times faster than eager each way is, for each network and batch."""
+    from matplotlib.figure import Figure
+
+    found = {row["name"]: row["median"] for row in rows}
+    batches = (1, 64, 256)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axis, name in zip(figure.subplots(1, 2), ("mini_resnet", "resnet18"), strict=True):
+        for place, batch in enumerate(batches):
+            keys = [f"test_other_ways_against_eager[{name}-{way}-{batch}]" for way in WAYS]
+            places = [number + 0.27 * (place - 1) for number in range(len(WAYS))]
+            heights = [found[key] for key in keys]
+            axis.bar(places, heights, 0.25, label=f"batch {batch}")
+        axis.axhline(1, color="black", lw=0.8)
+        axis.set_xticks(range(len(WAYS)), WAYS, rotation=20)
+        axis.set_title(f"{name}, 28×28")
+    figure.axes[0].set_ylabel("times faster than eager")
+    figure.axes[0].legend()
+    figure.savefig(DOCS / "benchmarks.png", dpi=110)
+
+
+def page(measured: dict[str, Any]) -> str:
+    """The whole page."""
+    parts = [
+        "# Benchmarks",
+        "How many times faster we are than the peer that a line names, both measured in turns in "
+        "the same run: median, and the range over the rounds. Below 1 the peer is faster. Where "
+        "there is a bar, the benchmark fails below it. Written by `examples/benchmarks.py` from "
+        "the results of `pytest tests/benchmarks --write`.",
+        f"Machine: {measured['machine']}; {measured['versions']}.",
+    ]
+    for section, rows in groupby(measured["results"], key=lambda row: row["section"]):
+        lines = ["| benchmark | times faster | range | bar |", "|---|---:|---:|---:|"]
+        for row in rows:
+            name = row["name"].removeprefix("test_").replace("[", ": ").rstrip("]")
+            bar = f"{row['bar']:.2f}" if row["bar"] else ""
+            spread = f"{row['low']:.2f} to {row['high']:.2f}"
+            cells = [name.replace("_", " "), f"{row['median']:.2f}", spread, bar]
+            lines.append(f"| {' | '.join(cells)} |")
+        parts += [f"## {section}", "\n".join(lines)]
+    parts += [
+        "## Ways to run a network",
+        "![How many times faster than eager each way is](benchmarks.png)",
+        "## How cost grows",
+        "One forward pass in inference mode: `resnet18` at 28×28 over the batch, one picture over "
+        "its size, and one `BasicBlock` on 16 maps of 28×28 over its width. Memory is what the "
+        "process's peak grew by.",
+        "![Time and memory against batch, image size and width](growth.png)",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Measures what is asked for, and writes the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--growth", action="store_true", help="measures how cost grows")
+    parser.add_argument("--point", nargs=2, metavar=("SWEEP", "VALUE"), help="measures one point")
+    arguments = parser.parse_args()
+    if arguments.point:
+        print(json.dumps(measure(arguments.point[0], int(arguments.point[1]))))
+        return
+    if arguments.growth:
+        GROWTH.write_text(json.dumps(measure_all(), indent=1) + "\n", encoding="utf-8")
+    measured = json.loads(RESULTS.read_text(encoding="utf-8"))
+    plot_ways(measured["results"])
+    plot_growth(json.loads(GROWTH.read_text(encoding="utf-8")))
+    (DOCS / "benchmarks.md").write_text(page(measured), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The same function, faster: folded BatchNorm, and what optimize keeps."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from mnist_zoo import fuse, get_model, load, mini_resnet, optimize, resnet18, save_weights
+from mnist_zoo.optimization import GAIN
+
+
+def norms(model):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+def test_every_network_is_the_same_function_without_its_norms(network, pictures):
+    state = copy.deepcopy(network.state_dict())
+    fused = fuse(network.train())
+    assert network.training
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    expected = network.eval()(pictures)
+    scale = expected.abs().max().clamp(min=1)
+    assert (fused(pictures) - expected).abs().max() <= 1e-5 * scale
+    assert (fused.input_size, type(fused)) == (network.input_size, type(network))
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("resnet18", 0),
+        ("resnet50", 0),
+        ("plain18", 3),  # of the shortcuts, which are there and unused
+        ("resnet_cnn_norm", 12),  # after each stage's later blocks
+        ("mini_convnet", 2),  # behind pooling
+    ],
+)
+def test_how_many_norms_are_left(name, left):
+    assert norms(fuse(get_model(name))) == left
+
+
+class Unusual(nn.Module):
+    """Norms that cannot be folded: one convolution's output used twice, one run twice, one bare."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.twice, self.bare = (nn.BatchNorm2d(4) for _ in range(3))
+        self.free = nn.BatchNorm2d(4, track_running_stats=False)
+
+    def forward(self, x):
+        x = self.first(x)
+        x = self.norm(x) + x
+        x = self.twice(self.second(x)) + self.twice(self.second(x.relu()))
+        return self.free(self.bare(x.relu())).mean((2, 3))
+
+
+def test_norms_that_cannot_be_folded_stay():
+    model = Unusual().eval()
+    nn.init.uniform_(model.norm.running_var, 0.5, 1.5)
+    x = torch.randn(2, 1, 9, 9)
+    fused = fuse(model)
+    assert norms(fused) == 4
+    assert torch.equal(fused(x), model(x))
+
+
+class TwoNames(nn.Module):
+    """A convolution and its norm that each go by two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.body = nn.Sequential(self.conv, self.norm)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_modules_of_two_names_are_replaced_under_both():
+    model = TwoNames().eval()
+    nn.init.uniform_(model.norm.running_var, 0.5, 1.5)
+    x = torch.randn(2, 1, 9, 9)
+    fused = fuse(model)
+    assert norms(fused) == 0
+    assert torch.allclose(fused(x), model(x), atol=1e-6)
+    assert fused.conv is fused.body[0]
+
+
+def test_parametrized_and_hooked_layers_stay():
+    x = torch.randn(2, 1, 28, 28)
+    seen = resnet18().eval()
+    seen.bn1.register_forward_hook(lambda module, inputs, output: output + 1)
+    normed = resnet18().eval()
+    parametrizations.weight_norm(normed.conv1)
+    for model in (seen, normed):
+        fused = fuse(model)
+        assert norms(fused) == 1
+        assert torch.allclose(fused(x), model(x), atol=1e-5)
+
+
+def test_what_cannot_be_traced_is_said():
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ValueError, match=r"`model` \(Branching\) must be traceable by torch.fx"):
+        fuse(Branching())
+
+
+def test_a_fused_network_is_not_saved_as_what_it_was(tmp_path):
+    save_weights(mini_resnet(), tmp_path / "a.safetensors")
+    assert load(tmp_path / "a.safetensors").factory == "mini_resnet"
+    with pytest.raises(ValueError, match="made by a factory"):
+        save_weights(fuse(mini_resnet()), tmp_path / "b.safetensors")
+
+
+def test_optimize_keeps_what_saves_time_and_says_so():
+    model = resnet18()
+    x = torch.randn(2, 1, 28, 28)
+    found = optimize(model, batch_size=2)
+    assert [step.name for step in found.steps] == ["fuse", "channels_last"]
+    assert model.training
+    assert norms(model) == 20
+    for step in found.steps:
+        assert step.largest_difference < 1e-5
+        assert step.kept == (step.milliseconds < GAIN * step.milliseconds_before)
+        assert f"{step.milliseconds:.3f}" in repr(found)
+    assert found.steps[0].kept == (norms(found.model) == 0)
+    assert torch.allclose(found.model(x), model.eval()(x), atol=1e-5)
+    found.model(x).sum().backward()  # its weights are ordinary ones
+
+
+@pytest.mark.parametrize(("after", "kept"), [(0.9, True), (0.99, False), (1.1, False)])
+def test_a_step_is_kept_by_its_time(monkeypatch, after, kept):
+    monkeypatch.setattr("mnist_zoo.optimization.latency", lambda runs, x: [1.0, after])
+    found = optimize(resnet18())
+    assert [step.kept for step in found.steps] == [kept, kept]
+    assert (norms(found.model) == 0) == kept
+    assert ("not kept" in repr(found)) == (not kept)
+
+
+@pytest.mark.parametrize("wrong", [1.0, float("nan")])
+def test_a_step_that_changes_the_outputs_is_not_kept(monkeypatch, wrong):
+    class Off(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x) + wrong
+
+    monkeypatch.setattr("mnist_zoo.optimization.latency", lambda runs, x: [1.0, 0.5])
+    monkeypatch.setattr("mnist_zoo.optimization.fuse", Off)
+    assert [step.kept for step in optimize(mini_resnet()).steps] == [False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types_are_optimized_too(dtype):
+    found = optimize(resnet18().to(dtype))
+    assert {p.dtype for p in found.model.parameters()} == {dtype}
+    assert len(found.steps) == 2
+
+
+def test_impossible_arguments_are_named():
+    with pytest.raises(ValueError, match=r"`batch_size` \(=0\)"):
+        optimize(mini_resnet(), batch_size=0)
+    with pytest.raises(ValueError, match="`input_size` must be given: Conv2d has none"):
+        optimize(nn.Conv2d(1, 2, 3))
+    with pytest.raises(ValueError, match=r"`input_size` \(=\(28, 28\)\) must be a shape"):
+        optimize(mini_resnet(), (28, 28))
+
+
+@pytest.mark.slow
+def test_compiled_networks_agree():
+    model = resnet18()
+    found = optimize(model, compile=True)
+    assert found.steps[-1].name == "compile"
+    assert found.steps[-1].largest_difference < 1e-4
