@@ -5,7 +5,7 @@ script then takes the first seed's weights in half precision, measures the very 
 set, and writes ``mnist_zoo/checkpoints`` and ``docs/models``. With ``--cards`` it only writes the
 pages again.
 
-The whole of MNIST is needed (47 MB; downloaded once).
+The whole of MNIST is needed (12 MB, downloaded once).
 """
 
 import argparse
@@ -128,7 +128,8 @@ def card(network: str) -> str:
             f"![Confusion matrix]({network}_confusion.png)\n\n"
             f"![The most confident mistakes]({network}_mistakes.png)",
             f"## Recipe\n\n```toml\n{get_recipe(weights.recipe).to_toml().strip()}\n```",
-            "The same once more, with this seed:\n\n"
+            "To train it again (to the bit with the same torch, processor and number of "
+            "threads):\n\n"
             f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
             f"## Layers\n\n```text\n{summary(model, quiet=True)}\n```",
         ]
@@ -155,7 +156,7 @@ def table(*, linked: bool) -> str:
         cells = [name, f"{weights.params:,}", f"{weights.macs:,}", f"{weights.correct:,}"]
         cells += [over_seeds, str(len(weights.accuracies))]
         lines.append(f"| {' | '.join(cells)} |")
-    head = "| weights | parameters | MACs | of 10,000 test digits | mean over seeds (%) | seeds |"
+    head = "| weights | parameters | MACs | correct of 10,000 | mean over seeds (%) | seeds |"
     return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *lines])
 
 
@@ -164,8 +165,8 @@ def index() -> str:
     return (
         "# Weights\n\n"
         "Networks trained on MNIST's 60,000 training digits, whose weights come with the package. "
-        "The settings were chosen on training digits alone; the weights are those of the first "
-        "seed, not of the best. Written by `examples/make_weights.py`.\n\n"
+        "The settings were chosen on training digits alone, or not tuned; the weights are those "
+        "of the first seed, not of the best. Written by `examples/make_weights.py`.\n\n"
         + table(linked=True)
         + "\n\n```{toctree}\n:hidden:\n\n"
         + "\n".join(shipped())

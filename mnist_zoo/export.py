@@ -112,10 +112,13 @@ def export(
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
             ``torch.jit.load`` and C++.
-        input_size: Shape (C, H, W) of an input; None for the network's own.
+        input_size: Shape (C, H, W) of an input, a square; None for the network's own.
         softmax: Whether the output is ``probabilities`` instead.
         classes: Names of the classes; None for "0", "1" and so on.
         tolerance: Largest difference from the network's own outputs.
+
+    Returns:
+        Size, largest difference and time, as the file's own runtime found them.
 
     Raises:
         ExportError: If the network cannot be exported, or the file differs by more than
@@ -376,6 +379,9 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
         path: The file.
         threads: Threads of a forward pass; None for as many as there are cores.
 
+    Returns:
+        The network, for `predict`, `evaluate` and `ensemble`.
+
     Raises:
         ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
         FileNotFoundError: If it does not exist.
@@ -468,6 +474,9 @@ def quantize(
         path: The int8 file.
         calibration: Digits to see the ranges on, none of the test set; 1,000 are enough.
         test: Digits to measure both files on; None to leave that out.
+
+    Returns:
+        Size and time of both files, and what they make of the test digits.
 
     Raises:
         ExportError: If `source` is no float file of `export`; nothing is written.

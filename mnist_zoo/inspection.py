@@ -622,7 +622,7 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
         RuntimeError: If the network cannot process the input; the message names the layer.
 
     Source:
-        thop 0.1.1, whose rules count; it calls MACs what others halve FLOPs to get.
+        thop 0.1.1, whose rules count; its MACs are about half the FLOPs that others count.
     """
     from torch.utils.flop_counter import FlopCounterMode
 

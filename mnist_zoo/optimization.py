@@ -35,7 +35,10 @@ def fuse(model: Network) -> Network:
     that follow anything but a plain convolution of their own stay, as do those with hooks.
 
     Args:
-        model: A network that torch.fx can trace, as all of the zoo's.
+        model: A network that torch.fx can trace, as all of the zoo's; it stays as it is.
+
+    Returns:
+        The network's copy; `save_weights` does not take it.
 
     Raises:
         ValueError: If it cannot be traced.
@@ -148,6 +151,9 @@ def optimize(
         input_size: Shape (C, H, W) of an input; None for the network's own.
         batch_size: Pictures a forward pass for which it is to be fast.
         compile: Whether to compile, which takes up to a minute and needs a C++ compiler.
+
+    Returns:
+        The faster network, and what each step was worth.
 
     Raises:
         ValueError: If the network cannot be traced, or a size is less than 1.

@@ -186,7 +186,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 class Ensemble(nn.Module):
-    """Several networks as one, whose probabilities are the mean of theirs.
+    """Several networks as one, whose probabilities are the mean of theirs; `ensemble` makes it.
+
+    Args:
+        models: The networks.
+        preprocessing: What all of them expect.
 
     Shape:
         (N, C, H, W) → (N, classes): the logarithms of the probabilities, to be used as logits.
@@ -208,6 +212,9 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
 
     Args:
         models: Networks of the same classes that expect the same input.
+
+    Returns:
+        A network whose probabilities are the mean of theirs.
 
     Raises:
         ValueError: If there are none, or they expect different preprocessing or inputs.

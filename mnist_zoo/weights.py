@@ -134,6 +134,9 @@ def get_weights(name: str) -> Weights:
     Args:
         name: ``"mini_resnet.mnist"``, or the network's name alone for its ``.mnist``.
 
+    Returns:
+        The record: file, recipe, preprocessing and measured figures.
+
     Raises:
         ValueError: If there are none of that name; the message names those that there are.
     """

@@ -353,7 +353,7 @@ def test_a_missing_package_is_named(package, tmp_path, file, calibration, monkey
 
 @pytest.fixture(scope="module")
 def calibration():
-    return load_mnist("train", source="sample")[slice(0, 1000)]
+    return load_mnist("train", source="sample").split(1000)[0]
 
 
 def test_int8_keeps_what_the_file_says(file, calibration, digits, tmp_path):

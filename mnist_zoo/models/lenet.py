@@ -111,8 +111,10 @@ def lenet5(
         image_size: Height and width of the input, at least 16.
 
     Raises:
-        ValueError: If a number is too small.
+        ValueError: If a number is too small, or there are no such weights.
         ConversionError: If `weights` do not fit.
+        WeightsError: If their file is damaged.
+        FileNotFoundError: If their file does not exist, or cannot be downloaded.
     """
     return build(
         "lenet5",

@@ -62,7 +62,7 @@ class MiniGoogLeNet(Classifier):
 
 
 class MiniResNet(Classifier):
-    """Two rounds of 5×5 convolution, ReLU, pooling and `ResidualBlock`, and one linear layer.
+    """Two rounds of 5×5 convolution, pooling, ReLU and `ResidualBlock`, and one linear layer.
 
     Args:
         in_channels: Channels of the input.
@@ -171,8 +171,10 @@ def mini_googlenet(
         image_size: Height and width of the input, at least 16.
 
     Raises:
-        ValueError: If a number is too small.
+        ValueError: If a number is too small, or there are no such weights.
         ConversionError: If `weights` do not fit.
+        WeightsError: If their file is damaged.
+        FileNotFoundError: If their file does not exist, or cannot be downloaded.
     """
     return build(
         "mini_googlenet",

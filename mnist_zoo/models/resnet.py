@@ -266,8 +266,10 @@ def resnet18(
         **options: Those of `ResNet`.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range, or there are no such weights.
         ConversionError: If `weights` do not fit.
+        WeightsError: If their file is damaged.
+        FileNotFoundError: If their file does not exist, or cannot be downloaded.
 
     Source:
         He et al. 2015, table 1.

@@ -87,7 +87,7 @@ def made(model, way, batch, folder):
     export(model, folder / "float.onnx")
     if way == "ONNX Runtime":
         return load_session(folder / "float.onnx")
-    digits = load_mnist("train", source="sample")[:1000]
+    (digits,) = load_mnist("train", source="sample").split(1000)
     quantize(folder / "float.onnx", folder / "int8.onnx", digits)
     return load_session(folder / "int8.onnx")
 
