@@ -392,10 +392,20 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[st
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    content = save(tensors, {**metadata, "sha256": UNSIGNED})
+    content = _in_order(save(tensors, {**metadata, "sha256": UNSIGNED}))
     digest = hashlib.sha256(content).hexdigest()
     with written_whole(path) as file:
         file.write(content.replace(UNSIGNED.encode(), digest.encode(), 1))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted; the package leaves their order to chance."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned to 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import mnist_zoo
@@ -57,7 +57,13 @@ def same_state(one, other):
 
 
 def test_the_networks_whose_weights_ship():
-    assert list_models(pretrained=True) == ["lenet5", "lenet5_conv_residual", "mini_resnet"]
+    assert list_models(pretrained=True) == [
+        "lenet5",
+        "lenet5_conv_residual",
+        "lenet5_fc_residual",
+        "mini_googlenet",
+        "mini_resnet",
+    ]
 
 
 def test_filters():
@@ -558,6 +564,17 @@ def test_spoilt_copies_of_a_real_file_are_refused(tmp_path, kind):
             with pytest.raises(WeightsError, match=r"spoilt\.safetensors"):
                 read(path)
     assert same_state(model.state_dict(), before)
+
+
+def test_the_same_network_gives_the_same_file(tmp_path):
+    model = mini_resnet(weights="mnist")
+    contents = set()
+    for number in range(6):
+        path = tmp_path / f"{number}.safetensors"
+        save_weights(model, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert load_file(path).keys() == model.state_dict().keys()
 
 
 def test_a_shipped_file_that_was_changed_is_refused(tmp_path, monkeypatch):
