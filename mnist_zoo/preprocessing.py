@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -154,8 +154,9 @@ def as_mnist(pictures: Pictures) -> Tensor:
         FileNotFoundError: If a file does not exist.
         TypeError: If it is none of the above.
     """
-    batches, names = _read(pictures)
-    digits = torch.empty(len(names), 1, SIDE, SIDE, dtype=torch.uint8)
+    batches, name_of = _read(pictures)
+    count = sum(len(batch) for _, batch in batches)
+    digits = torch.empty(count, 1, SIDE, SIDE, dtype=torch.uint8)
     problems: dict[int, str] = {}
     for places, batch in batches:
         for part, rows in _chunks(places, batch):
@@ -165,7 +166,7 @@ def as_mnist(pictures: Pictures) -> Tensor:
     if problems:
         first = min(problems)
         more = f"; and {len(problems) - 1} more, all in this error's `problems`"
-        message = f"{names[first]}: {problems[first]}{more if len(problems) > 1 else ''}"
+        message = f"{name_of(first)}: {problems[first]}{more if len(problems) > 1 else ''}"
         raise PictureError(message, dict(sorted(problems.items())))
     return digits
 
@@ -219,14 +220,13 @@ def _is_sequence(pictures: Any) -> bool:
 # --- Reading: whatever it is becomes numbers (n, channels, H, W), one batch a size -----------
 
 
-def _read(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:
-    """Batches of one shape each, with the places of their pictures; and every picture's name."""
+def _read(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
+    """Batches of one shape each, with the places of their pictures; and how each is called."""
     if not _is_sequence(pictures):
         name = _name(pictures, None)
         batch = _tensor(pictures, name)
-        many = not is_one_picture(pictures)
-        names = [_name(None, place) for place in range(len(batch))] if many else [name]
-        return [(torch.arange(len(batch)), batch)], names
+        alone = is_one_picture(pictures)
+        return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
     shapes: dict[tuple[int, ...], list[int]] = {}
     given = cast("Sequence[Picture]", pictures)
     names = [_name(picture, place) for place, picture in enumerate(given)]
@@ -240,7 +240,7 @@ def _read(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], list[str]]:
     return [
         (torch.tensor(places), torch.cat([read[place] for place in places]))
         for places in shapes.values()
-    ], names
+    ], names.__getitem__
 
 
 def _name(picture: Any, place: int | None) -> str:
@@ -609,22 +609,20 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
     touching = np.zeros((3, 3, 3), dtype=bool)
     touching[1] = True  # neighbours in a picture, none between pictures
     labels, count = ndimage.label(ink.numpy() > LINKED, structure=touching)
-    boxes = ndimage.find_objects(labels)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    parts: dict[int, list[int]] = {}
-    for label, box in enumerate(boxes, start=1):
-        parts.setdefault(box[0].start, []).append(label)
-    keep = np.zeros(count + 1, dtype=bool)
-    problems = {}
-    for picture in range(len(ink)):
-        chosen = parts.get(picture, [])
-        if len(chosen) > 1:
-            chosen = _digit_of(chosen, boxes, areas, ink.shape[1:])
-            if _several([boxes[label - 1] for label in chosen]):
-                problems[picture] = SEVERAL
-        elif not chosen:
-            problems[picture] = EMPTY
-        keep[chosen] = True
+    last = np.maximum.accumulate(labels.max((1, 2)))  # they are counted picture by picture
+    parts = np.diff(last, prepend=0)
+    keep = np.ones(count + 1, dtype=bool)
+    keep[0] = False
+    problems = dict.fromkeys(np.flatnonzero(parts == 0).tolist(), EMPTY)
+    for picture in np.flatnonzero(parts > 1).tolist():
+        first = last[picture] - parts[picture]
+        own = np.maximum(labels[picture] - first, 0)
+        boxes, areas = ndimage.find_objects(own), np.bincount(own.ravel())
+        chosen = _digit_of(range(1, len(areas)), boxes, areas, own.shape)
+        if _several([boxes[label - 1] for label in chosen]):
+            problems[picture] = SEVERAL
+        keep[first + 1 : last[picture] + 1] = False
+        keep[[first + label for label in chosen]] = True
     return ink * _grown(torch.from_numpy(keep[labels])), problems
 
 
@@ -639,7 +637,9 @@ def _grown(marked: Tensor) -> Tensor:
     return grown
 
 
-def _digit_of(labels: list[int], boxes: Any, areas: Any, shape: Sequence[int]) -> list[int]:
+def _digit_of(
+    labels: Sequence[int], boxes: Sequence[Any], areas: Any, shape: Sequence[int]
+) -> list[int]:
     """Those of a picture's connected parts that are neither specks nor come from its edges."""
     inside = [label for label in labels if not _at_edge(boxes[label - 1], shape)]
     total = sum(areas[label] for label in labels)
@@ -650,14 +650,12 @@ def _digit_of(labels: list[int], boxes: Any, areas: Any, shape: Sequence[int]) -
 
 
 def _at_edge(box: Any, shape: Sequence[int]) -> bool:
-    return any(
-        part.start == 0 or part.stop == size for part, size in zip(box[1:], shape, strict=True)
-    )
+    return any(part.start == 0 or part.stop == size for part, size in zip(box, shape, strict=True))
 
 
 def _several(boxes: list[Any]) -> bool:
     """Whether some parts stand beside or below each other as only digits do."""
-    rows, columns = [box[1] for box in boxes], [box[2] for box in boxes]
+    rows, columns = [box[0] for box in boxes], [box[1] for box in boxes]
     height = max(row.stop for row in rows) - min(row.start for row in rows)
     width = max(column.stop for column in columns) - min(column.start for column in columns)
     tall = sorted(
@@ -723,9 +721,9 @@ def _filters(centre: Tensor, step: Tensor, size: int) -> Tensor:
     seen = centre[:, None] + (torch.arange(SIDE) - CENTRE) * step[:, None]
     width = step.clamp(min=1)[:, None, None]
     x = (torch.arange(size) - seen[:, :, None]).abs() / width
-    triangle = (1 - x).clamp(min=0)
-    if (step >= 1).all():
-        return triangle / width
+    weights = (1 - x).clamp(min=0) / width
+    drawn_larger = step < 1
+    x = x[drawn_larger]
     near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
-    cubic = torch.where(x < 1, near, torch.where(x < 2, far, 0))
-    return torch.where(step[:, None, None] < 1, cubic, triangle / width)
+    weights[drawn_larger] = torch.where(x < 1, near, torch.where(x < 2, far, 0))
+    return weights
