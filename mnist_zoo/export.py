@@ -115,7 +115,8 @@ def export(
         input_size: Shape (C, H, W) of an input, a square; None for the network's own.
         softmax: Whether the output is ``probabilities`` instead.
         classes: Names of the classes; None for "0", "1" and so on.
-        tolerance: Largest difference from the network's own outputs.
+        tolerance: Largest difference from the network's own outputs; where these exceed 1, as a
+            part of the largest.
 
     Returns:
         Size, largest difference and time, as the file's own runtime found them.
@@ -165,7 +166,8 @@ def export(
             content, opset = _content(network, inputs[1], format, metadata)
             run = _read_back(content, format)
             difference = _largest_difference(run, inputs, outputs)
-        if not difference <= tolerance:
+        largest = max(float(values.abs().max()) for values in outputs)
+        if not difference <= tolerance * max(1.0, largest):
             raise ExportError(
                 f"`model` ({metadata['network']}) as {format} differs by {difference:.1e} from "
                 f"itself, more than `tolerance` (={tolerance:g})"

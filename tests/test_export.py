@@ -64,7 +64,8 @@ def agrees(model, path, format):
     for batch in BATCHES:
         x = torch.randn(batch, *model.input_size)
         with torch.no_grad():
-            assert (run(x) - model.eval()(x)).abs().max() <= 1e-4
+            expected = model.eval()(x)
+            assert (run(x) - expected).abs().max() <= 1e-4 * expected.abs().max().clamp(min=1)
     assert report.size == path.stat().st_size
     return report
 
@@ -191,6 +192,25 @@ def test_the_network_stays_as_it_is(tmp_path):
     assert all(module.training for module in model.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_large_outputs_may_differ_in_proportion(tmp_path, monkeypatch):
+    model = lenet5().eval()
+    model.fc3.bias.data.fill_(1000.0)
+    read_back = mnist_zoo.export._read_back
+    for off, fits in ((0.05, True), (0.2, False)):
+
+        def a_little_off(*arguments, off=off):
+            run = read_back(*arguments)
+            return lambda x: run(x) + off
+
+        monkeypatch.setattr(mnist_zoo.export, "_read_back", a_little_off)
+        if fits:
+            report = export(model, tmp_path / "a", "torchscript")
+            assert report.largest_difference == pytest.approx(off, rel=0.01)
+        else:
+            with pytest.raises(ExportError, match=r"differs by 2.0e-01"):
+                export(model, tmp_path / "a", "torchscript")
 
 
 def test_any_network_is_exported_with_its_size_given(tmp_path):
