@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import check_positive
-from .weights import Weights, WeightsError, inner_state, read_file
+from .weights import Weights, WeightsError, inner_state, is_finite, read_file
 
 __all__ = [
     "ConversionError",
@@ -182,7 +182,7 @@ def from_torchvision(
         reports.append(report)
         if fitted is not None:
             values[name] = fitted
-            if from_file and not fitted.to(tensor.dtype).isfinite().all():
+            if from_file and not is_finite(fitted.to(tensor.dtype)):
                 raise ConversionError(f"'{source}' must hold finite numbers; {name} does not")
     for name in given:
         reports.append(TensorReport(name, "skipped", "no such tensor in the network", fatal=True))

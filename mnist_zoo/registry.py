@@ -19,6 +19,7 @@ from .conversion import state_of, unwrapped
 from .models import Classifier
 from .weights import (
     WeightsError,
+    is_finite,
     is_safetensors,
     manifest,
     read_safetensors,
@@ -151,7 +152,7 @@ def save_weights(
     if _shapes(state) != _shapes(outline):
         raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
     for name, value in state.items():
-        if value.is_meta or not value.isfinite().all():
+        if value.is_meta or not is_finite(value):
             kind = f", as {dtype}" if dtype else ""
             raise ValueError(f"`model` must hold finite numbers{kind}; {name} does not")
     metadata = {"network": model.factory, "options": json.dumps(options)}

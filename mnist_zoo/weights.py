@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import pickletools
 import re
@@ -324,8 +326,8 @@ def _check_pickles(path: Path) -> bool:
             raise WeightsError("its parts overlap")
         for entry in entries:
             if entry.filename.lower().endswith("/data.pkl"):  # torch does not look at the case
-                with opened.open(entry) as pickle:
-                    _check_pickle(pickle)
+                with opened.open(entry) as pickle:  # a byte at a time would be slow from there
+                    _check_pickle(io.BytesIO(pickle.read(MAX_HEADER + 1000)))
     return True
 
 
@@ -385,6 +387,13 @@ def _check_pickle(file: Any) -> None:
         if weight > MAX_NESTED:
             raise WeightsError("it nests tuples too deep")
         stack += [mark if kind is mark else weight for kind in op.stack_after]
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor of the network's holds neither NaN nor infinity; without a mask of it."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(map(math.isfinite, torch.stack(tensor.aminmax()).tolist()))
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
