@@ -25,6 +25,7 @@ from typing_extensions import override
 from .blocks import check_positive
 from .conversion import unwrapped
 from .data import Digits
+from .models.base import check_input
 from .optimization import latency, shape_of
 from .prediction import preprocessing_of
 from .preprocessing import Preprocessing
@@ -141,9 +142,7 @@ def export(
         _need("onnx", "onnxruntime", "onnxscript")
     model = unwrapped(model)
     network = copy.deepcopy(model).cpu().float().eval()
-    shape = shape_of(model, input_size)
-    if shape[1] != shape[2]:
-        raise ValueError(f"`input_size` (={shape}) must be that of a square")
+    shape = _square(model, input_size)
     inputs = [
         torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
         for batch in BATCHES
@@ -154,7 +153,7 @@ def export(
         if softmax:
             network = nn.Sequential(network, nn.Softmax(1))
             outputs = [values.softmax(1) for values in outputs]
-        preprocessing = replace(preprocessing_of(model, shape[2]), image_size=shape[2])
+        preprocessing = replace(preprocessing_of(model), image_size=shape[2])
         metadata = {
             "network": getattr(model, "factory", None) or type(model).__name__,
             "classes": classes,
@@ -176,6 +175,14 @@ def export(
     with written_whole(path) as file:
         file.write(content)
     return ExportReport(path, format, len(content), opset, difference, 1000 * seconds, 1000 * eager)
+
+
+def _square(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """The shape (C, S, S) of one input: `Preprocessing` makes squares."""
+    shape = shape_of(model, input_size)
+    if shape[1] != shape[2]:
+        raise ValueError(f"`input_size` (={shape}) must be that of a square")
+    return shape
 
 
 def _check_place(path: Path) -> None:
@@ -333,7 +340,7 @@ class Session(nn.Module):
             self.preprocessing = Preprocessing(**stated["preprocessing"])
             self.classes = tuple(map(str, stated["classes"]))
             _, *shape = given.shape
-            self.input_size = shape_of(self, tuple(shape))
+            self.input_size = _square(self, tuple(shape))
             if given.name != INPUT or output.shape[1] != len(self.classes):
                 raise ValueError(f"it maps {given.name} to {output.shape}")
         except (ValueError, LookupError, TypeError) as error:
@@ -353,10 +360,7 @@ class Session(nn.Module):
         """
         if not x.is_floating_point():
             raise ValueError(f"expected normalised floating-point pictures, got {x.dtype}")
-        if x.dim() != 4 or tuple(x.shape[1:]) != self.input_size:
-            expected = ", ".join(map(str, self.input_size))
-            got = ", ".join(map(str, x.shape))
-            raise ValueError(f"expected an input of shape (N, {expected}), got ({got})")
+        check_input(x, self.in_channels, self.input_size[1])
         values = _run(self._session, x).to(x.device)
         if self._gives_probabilities:
             return values.clamp(min=torch.finfo(values.dtype).tiny).log()

@@ -225,8 +225,8 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
     expected = [preprocessing_of(model) for model in models]
     if len(set(expected)) > 1:
         raise ValueError(f"`models` must have the same preprocessing; they have {expected}")
+    stated = [model for model in models if hasattr(model, "input_size")]
     for name in ("in_channels", "num_classes"):
-        stated = [model for model in models if hasattr(model, "input_size")]
         values = [getattr(model, name) for model in stated if hasattr(model, name)]
         if len(set(values)) > 1:
             raise ValueError(f"`models` must have the same {name}; they have {values}")

@@ -390,9 +390,9 @@ def _check_pickle(file: Any) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor of the network's holds neither NaN nor infinity; without a mask of it."""
+    """Whether a tensor holds neither NaN nor infinity; of floats without a mask of their size."""
     if not tensor.is_floating_point() or not tensor.numel():
-        return True
+        return bool(tensor.isfinite().all())
     return all(map(math.isfinite, torch.stack(tensor.aminmax()).tolist()))
 
 

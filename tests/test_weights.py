@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import struct
@@ -39,6 +40,7 @@ from mnist_zoo import (
 )
 from mnist_zoo.weights import (
     CHECKPOINTS,
+    is_finite,
     manifest,
     read_safetensors,
     write_safetensors,
@@ -564,6 +566,17 @@ def test_spoilt_copies_of_a_real_file_are_refused(tmp_path, kind):
             with pytest.raises(WeightsError, match=r"spoilt\.safetensors"):
                 read(path)
     assert same_state(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
+def test_numbers_that_are_not_finite_are_seen(dtype):
+    values = torch.ones(5, dtype=dtype)
+    assert is_finite(values)
+    for wrong in (math.nan, math.inf, -math.inf):
+        values[3] = wrong
+        assert not is_finite(values)
+    assert is_finite(torch.empty(0, dtype=dtype))
+    assert is_finite(torch.tensor(3))
 
 
 def test_the_same_network_gives_the_same_file(tmp_path):
