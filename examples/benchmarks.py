@@ -81,6 +81,7 @@ def measure_all() -> dict[str, list[dict[str, float]]]:
 def plot_growth(growth: dict[str, list[dict[str, float]]]) -> None:
     """Time and memory over each sweep, on logarithmic axes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots(2, len(growth), sharey="row")
@@ -92,6 +93,8 @@ def plot_growth(growth: dict[str, list[dict[str, float]]]) -> None:
             axis = axes[row][column]
             axis.loglog(values, [point[quantity] for point in points], "o-")
             axis.set_xticks(values, map(str, values))
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
             axis.grid(alpha=0.3)
             axis.set_xlabel(sweep if row else "")
@@ -126,8 +129,9 @@ def page(measured: dict[str, Any]) -> str:
         "# Benchmarks",
         "How many times faster we are than the peer that a line names, both measured in turns in "
         "the same run: median, and the range over the rounds. Below 1 the peer is faster. Where "
-        "there is a bar, the benchmark fails below it. Written by `examples/benchmarks.py` from "
-        "the results of `pytest tests/benchmarks --write`.",
+        "there is a bar, the benchmark fails below it. Behind a colon stand what varies: the peer, "
+        "the network, the way, the picture's height and width, the batch. Written by "
+        "`examples/benchmarks.py` from the results of `pytest tests/benchmarks --write`.",
         f"Machine: {measured['machine']}; {measured['versions']}.",
     ]
     for section, rows in groupby(measured["results"], key=lambda row: row["section"]):
