@@ -1,4 +1,4 @@
-"""Composable building blocks: residual units, bottlenecks, and the Inception module.
+"""Composable building blocks: residual units, dense blocks, and the Inception module.
 
 Every block maps a batch of feature maps ``(N, C, H, W)`` to another, and knows
 its ``out_channels``, so that blocks chain::
@@ -8,18 +8,31 @@ its ``out_channels``, so that blocks chain::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["BasicBlock", "Bottleneck", "InceptionA", "ResidualBlock", "SeparableBottleneck"]
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "DenseBlock",
+    "DenseLayer",
+    "InceptionA",
+    "ResidualBlock",
+    "ResidualUnit",
+    "SeparableBottleneck",
+    "Transition",
+]
 
 NormLayer = Callable[[int], nn.Module]
 ActLayer = Callable[[], nn.Module]
@@ -67,11 +80,13 @@ def conv(
     groups: int = 1,
     dilation: int = 1,
     bias: bool = False,
+    mode: Literal["fan_in", "fan_out"] = "fan_out",
 ) -> nn.Conv2d:
     """A convolution that keeps the size (but for its stride), with He et al. 2015's weights.
 
-    The weights are torchvision's: normal, fan out, gain of ReLU; drawn once, where
-    ``nn.Conv2d`` followed by ``kaiming_normal_`` draws twice. A bias starts at zero.
+    The weights are torchvision's: normal, gain of ReLU, fan out in its ResNets and fan in in
+    its DenseNets; drawn once, where ``nn.Conv2d`` followed by ``kaiming_normal_`` draws twice.
+    A bias starts at zero.
     """
     with no_random_init():
         layer = nn.Conv2d(
@@ -84,7 +99,7 @@ def conv(
             groups=groups,
             bias=bias,
         )
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
@@ -101,6 +116,35 @@ def check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1")
+
+
+def check_choice(**arguments: tuple[object, Iterable[str]]) -> None:
+    """Raises ValueError for the first argument, given with its choices, that is none of them."""
+    for name, (value, known) in arguments.items():
+        choices = tuple(known)
+        if value not in choices:
+            rule = f"must be one of {', '.join(map(repr, choices))}"
+            hint = did_you_mean(value, choices, 1)
+            raise ValueError(f"`{name}` (={value!r}) {rule}{hint and f'; {hint}'}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raises ValueError unless it is a probability below 1."""
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
+
+
+def check_compression(compression: float) -> None:
+    """Raises ValueError unless it is a part, and more than none."""
+    if not isinstance(compression, (int, float)) or not 0 < compression <= 1:
+        raise ValueError(f"`compression` (={compression!r}) must be more than 0 and at most 1")
+
+
+def check_makers(**arguments: object) -> None:
+    """Raises ValueError for the first argument that cannot make modules."""
+    for name, maker in arguments.items():
+        if not callable(maker) or isinstance(maker, nn.Module):
+            raise ValueError(f"`{name}` (={maker!r}) must be a class or function that makes it")
 
 
 class ResidualBlock(nn.Module):
@@ -339,6 +383,247 @@ class SeparableBottleneck(Bottleneck):
     depthwise: ClassVar[bool] = True
 
 
+Order: TypeAlias = Literal[
+    "original",
+    "norm_after_addition",
+    "act_before_addition",
+    "act_only_preactivation",
+    "preactivation",
+]
+Shortcut: TypeAlias = Literal[
+    "identity",
+    "scaling",
+    "shortcut_scaling",
+    "residual_scaling",
+    "exclusive_gating",
+    "shortcut_gating",
+    "conv",
+    "dropout",
+]
+
+# order: what each convolution but the last stands among, what the last one, what follows the sum
+ORDERS: dict[Order, tuple[str, str, str]] = {
+    "original": ("conv norm act", "conv norm", "act"),
+    "norm_after_addition": ("conv norm act", "conv", "norm act"),
+    "act_before_addition": ("conv norm act", "conv norm act", ""),
+    "act_only_preactivation": ("act conv norm", "act conv norm", ""),
+    "preactivation": ("norm act conv", "norm act conv", ""),
+}
+# what the residual and the shortcut are multiplied by
+SCALES: dict[str, tuple[float, float]] = {
+    "scaling": (0.5, 0.5),
+    "shortcut_scaling": (1.0, 0.5),
+    "residual_scaling": (0.5, 1.0),
+}
+# whether the gate is on the residual, too
+GATES = {"exclusive_gating": True, "shortcut_gating": False}
+GATE_BIAS = -6.0
+SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
+
+
+def preactivation(order: Order) -> str:
+    """What stands before the first convolution of a unit, and behind a network's last unit."""
+    return ORDERS[order][0].partition("conv")[0].strip()
+
+
+def layers_in_order(
+    kinds: str,
+    channels: int,
+    layer: nn.Conv2d | None = None,
+    *,
+    norm_layer: NormLayer,
+    act_layer: ActLayer,
+) -> OrderedDict[str, nn.Module]:
+    """Modules by their kinds: "norm", "act", and "conv", the convolution given.
+
+    Args:
+        kinds: The kinds in order, such as ``"norm act conv"``.
+        channels: Channels of the input.
+        layer: The convolution, where there is one.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+    """
+    made: OrderedDict[str, nn.Module] = OrderedDict()
+    for kind in kinds.split():
+        if kind == "conv" and layer is not None:
+            made[kind], channels = layer, layer.out_channels
+        else:
+            made[kind] = norm_layer(channels) if kind == "norm" else act_layer()
+    return made
+
+
+class Ordered(nn.Sequential):
+    """Layers in a row whose order TorchScript sees.
+
+    It compiles modules of equal names and types once, whatever their order.
+    """
+
+    __constants__ = ("order",)
+
+    def __init__(self, layers: OrderedDict[str, nn.Module]) -> None:
+        super().__init__(layers)
+        self.order = " ".join(layers)
+
+
+class ScaledSum(nn.Module):
+    """The residual and the shortcut, each times a constant."""
+
+    def __init__(self, residual: float, shortcut: float) -> None:
+        super().__init__()
+        self.residual = residual
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """Maps the two, and the unit's input x, which does not count, to their sum."""
+        return self.residual * residual + self.shortcut * shortcut
+
+
+class GatedSum(nn.Module):
+    """The shortcut times 1 - g(x), and the residual, times g(x) where the gate is exclusive.
+
+    The gate g is a 1×1 convolution and a sigmoid. Its bias starts at -6, the best of those that
+    the paper tried, so that the shortcut is all but open.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, *, exclusive: bool
+    ) -> None:
+        super().__init__()
+        self.exclusive = exclusive
+        self.gate = conv(in_channels, out_channels, 1, stride, bias=True)
+        assert self.gate.bias is not None
+        nn.init.constant_(self.gate.bias, GATE_BIAS)
+
+    def forward(self, x: Tensor, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """Maps the two, and the unit's input x, to their gated sum."""
+        gate = torch.sigmoid(self.gate(x))
+        if self.exclusive:
+            residual = gate * residual
+        return residual + (1 - gate) * shortcut
+
+
+class ResidualUnit(nn.Module):
+    """A residual unit of any order of its layers, with any shortcut.
+
+    ``after(merge(branch(before(x)), shortcut(before(x))))``: the merging is a sum, plain, scaled
+    or gated. ``before`` holds what both paths share: an order that begins with an activation
+    begins so on the shortcut, too, where that has a convolution.
+
+    Args:
+        inplanes: Channels C of the input.
+        planes: Channels of the output, or a quarter of them in a bottleneck.
+        stride: Stride of the (first) 3×3 convolution and of the shortcut.
+        bottleneck: Whether the convolutions are 1×1, 3×3 and 1×1 instead of two of 3×3.
+        order: ``"original"``, conv-norm-act-conv-norm, sum, act, which is `BasicBlock` or
+            `Bottleneck`; ``"norm_after_addition"``, whose last norm follows the sum;
+            ``"act_before_addition"``, whose last activation precedes it;
+            ``"act_only_preactivation"``, act-conv-norm twice; ``"preactivation"``, norm-act-conv
+            twice.
+        shortcut: ``"identity"``; ``"scaling"``, the shortcut and the residual times 0.5;
+            ``"shortcut_scaling"`` and ``"residual_scaling"``, one of the two times 0.5;
+            ``"exclusive_gating"``, the shortcut times 1 - g(x) and the residual times g(x) for a
+            learnt gate g; ``"shortcut_gating"``, the shortcut alone times 1 - g(x); ``"conv"``, a
+            1×1 convolution; ``"dropout"``, dropout of 0.5. Where the shape changes, all of them
+            have the 1×1 convolution. It has a norm in the orders whose residual ends behind one.
+        activated: Whether the input comes activated, as behind a stem: an order that begins with
+            an activation then leaves that out.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Attributes:
+        expansion: Channels of the output for one of `planes`.
+        out_channels: Channels of the output.
+
+    Shape:
+        (N, inplanes, H, W) → (N, planes·expansion, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    Raises:
+        ValueError: If a channel count or the stride is less than 1, or `order` or `shortcut` is
+            none of these.
+
+    Source:
+        He et al. 2016 (Identity Mappings in Deep Residual Networks): the orders of figure 4, the
+        shortcuts of figure 2 and table 1, the shared activation of its appendix. Scaling the
+        residual alone is not in it.
+    """
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        *,
+        bottleneck: bool = False,
+        order: Order = "original",
+        shortcut: Shortcut = "identity",
+        activated: bool = False,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        super().__init__()
+        check_positive(inplanes=inplanes, planes=planes, stride=stride)
+        check_choice(order=(order, ORDERS), shortcut=(shortcut, SHORTCUTS))
+        self.expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
+        self.out_channels = planes * self.expansion
+        kinds, last, after = ORDERS[order]
+        make = partial(layers_in_order, norm_layer=norm_layer, act_layer=act_layer)
+
+        branch: OrderedDict[str, nn.Module] = OrderedDict()
+        convs = _convs(inplanes, planes, stride, bottleneck)
+        for number, layer in enumerate(convs, 1):
+            made = make(last if number == len(convs) else kinds, layer.in_channels, layer)
+            branch.update((f"{kind}{number}", module) for kind, module in made.items())
+        lead = OrderedDict((f"{k}1", branch.pop(f"{k}1")) for k in preactivation(order).split())
+        for module in lead.values():
+            if getattr(module, "inplace", False):  # it would change the shortcut's input, too
+                vars(module)["inplace"] = False
+        if activated:
+            lead.clear()
+
+        path: OrderedDict[str, nn.Module] = OrderedDict()
+        if shortcut == "conv" or stride != 1 or inplanes != self.out_channels:
+            normed = "norm" in last.partition("conv")[2]
+            layer = conv(inplanes, self.out_channels, 1, stride)
+            path = make("conv norm" if normed else "conv", inplanes, layer)
+        else:  # the lead is the branch's alone
+            branch = OrderedDict({**lead, **branch})
+            lead.clear()
+        if shortcut == "dropout":
+            path["dropout"] = nn.Dropout(0.5)
+
+        self.before = nn.Sequential(lead)
+        self.branch = Ordered(branch)
+        self.shortcut = nn.Sequential(path)
+        self.merge = _merge(shortcut, inplanes, self.out_channels, stride)
+        self.after = nn.Sequential(make(after, self.out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        x = self.before(x)
+        residual, shortcut = self.branch(x), self.shortcut(x)
+        merged = residual + shortcut if self.merge is None else self.merge(x, residual, shortcut)
+        return self.after(merged)
+
+
+def _convs(inplanes: int, planes: int, stride: int, bottleneck: bool) -> list[nn.Conv2d]:
+    """The convolutions of a residual branch."""
+    if not bottleneck:
+        return [conv(inplanes, planes, 3, stride), conv(planes, planes, 3)]
+    outside = planes * Bottleneck.expansion
+    return [conv(inplanes, planes, 1), conv(planes, planes, 3, stride), conv(planes, outside, 1)]
+
+
+def _merge(
+    shortcut: Shortcut, in_channels: int, out_channels: int, stride: int
+) -> nn.Module | None:
+    """What adds the shortcut to the residual, unless they are just added."""
+    if shortcut in SCALES:
+        return ScaledSum(*SCALES[shortcut])
+    if shortcut in GATES:
+        return GatedSum(in_channels, out_channels, stride, exclusive=GATES[shortcut])
+    return None
+
+
 class InceptionA(nn.Module):
     """Four parallel branches that keep the size, concatenated over the channels.
 
@@ -395,3 +680,195 @@ class InceptionA(nn.Module):
         medium = self.branch5x5_2(self.branch5x5_1(x))
         large = self.branch3x3_3(self.branch3x3_2(self.branch3x3_1(x)))
         return torch.cat([small, medium, large, pooled], dim=1)
+
+
+DENSE_BOTTLENECK = 4  # channels of a dense layer's bottleneck, in growth rates
+
+
+class DenseLayer(nn.Sequential):
+    """Norm, activation and a 3×3 convolution, with a 1×1 bottleneck before: torchvision's.
+
+    It gives the new features alone; `DenseBlock` puts them behind those that it was given.
+
+    Args:
+        in_channels: Channels C of the input.
+        growth_rate: Channels k of the output.
+        bottleneck: Whether norm, activation and a 1×1 convolution to 4·k channels come first.
+        dropout: Probability of dropout at the end.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, C, H, W) → (N, growth_rate, H, W).
+
+    Raises:
+        ValueError: If a number of channels is less than 1, or `dropout` no probability below 1.
+
+    Source:
+        Huang et al. 2017 (Densely Connected Convolutional Networks), section 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int = 32,
+        *,
+        bottleneck: bool = True,
+        dropout: float = 0.0,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        check_positive(in_channels=in_channels, growth_rate=growth_rate)
+        check_dropout(dropout)
+        widths = [in_channels, DENSE_BOTTLENECK * growth_rate] if bottleneck else [in_channels]
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, width in enumerate(widths, 1):
+            last = number == len(widths)
+            layers[f"norm{number}"] = norm_layer(width)
+            layers[f"relu{number}"] = act_layer()
+            layers[f"conv{number}"] = conv(
+                width, growth_rate if last else widths[1], 3 if last else 1, mode="fan_in"
+            )
+        if dropout:
+            layers["dropout"] = nn.Dropout(dropout)
+        super().__init__(layers)
+        self.out_channels = growth_rate
+
+
+class DenseBlock(nn.ModuleDict):
+    """Layers, each of which sees the features of all before it: torchvision's, name for name.
+
+    Args:
+        in_channels: Channels C of the input.
+        depth: Number of layers.
+        growth_rate: Channels k that each layer adds.
+        bottleneck: Whether each layer has a bottleneck; see `DenseLayer`.
+        dropout: Probability of dropout at the end of each layer.
+        memory_efficient: Whether training keeps each layer's new features alone, and computes
+            what is inside the layer again for the backward pass: memory that grows with the depth
+            and not with its square. Outputs, gradients and statistics stay the same.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, C, H, W) → (N, C + depth·k, H, W), the input's channels first.
+
+    Raises:
+        ValueError: If a number is less than 1, or `dropout` no probability below 1.
+
+    Source:
+        Huang et al. 2017, figure 1 and equation 2; Pleiss et al. 2017 (Memory-Efficient
+        Implementation of DenseNets).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        depth: int,
+        growth_rate: int = 32,
+        *,
+        bottleneck: bool = True,
+        dropout: float = 0.0,
+        memory_efficient: bool = False,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        super().__init__()
+        check_positive(in_channels=in_channels, depth=depth, growth_rate=growth_rate)
+        self.out_channels = in_channels + depth * growth_rate
+        self.memory_efficient = memory_efficient
+        for number in range(depth):
+            self[f"denselayer{number + 1}"] = DenseLayer(
+                in_channels + number * growth_rate,
+                growth_rate,
+                bottleneck=bottleneck,
+                dropout=dropout,
+                norm_layer=norm_layer,
+                act_layer=act_layer,
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        features = [x]
+        again = self.memory_efficient and self.training
+        for layer in self.values():
+            if again and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+                features.append(_recomputed(layer, features))
+            else:
+                features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+
+def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """The layer's output, for which nothing inside the layer is kept."""
+    first = True
+
+    def run(*parts: Tensor) -> Tensor:
+        nonlocal first
+        x = torch.cat(parts, 1)
+        if first:
+            first = False
+            return layer(x)
+        with _buffers_kept(layer):  # its norms have seen this batch
+            return layer(x)
+
+    output: Tensor = checkpoint(run, *features, use_reentrant=False)
+    return output
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Restores a module's statistics, whatever happens to them."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+
+class Transition(nn.Sequential):
+    """Norm, activation, a 1×1 convolution, and 2×2 average pooling: torchvision's, name for name.
+
+    Args:
+        in_channels: Channels C of the input.
+        compression: Part θ of the channels that the convolution leaves: above 0, and 1 for all.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, C, H, W) → (N, ⌊θ·C⌋, ⌊H/2⌋, ⌊W/2⌋).
+
+    Raises:
+        ValueError: If `in_channels` is less than 1, or `compression` not above 0 and at most 1,
+            or it leaves no channel.
+
+    Source:
+        Huang et al. 2017, section 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        compression: float = 0.5,
+        *,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        check_positive(in_channels=in_channels)
+        check_compression(compression)
+        out_channels = int(round(in_channels * compression, 6))  # 0.29 times 100 is 28.999…
+        if out_channels < 1:
+            raise ValueError(
+                f"`compression` (={compression!r}) times `in_channels` (={in_channels}) must be "
+                "at least 1"
+            )
+        super().__init__(
+            OrderedDict(
+                norm=norm_layer(in_channels),
+                relu=act_layer(),
+                conv=conv(in_channels, out_channels, 1, mode="fan_in"),
+                pool=nn.AvgPool2d(2),
+            )
+        )
+        self.out_channels = out_channels

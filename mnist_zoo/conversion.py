@@ -134,7 +134,8 @@ def from_torchvision(
 
     Tensors go by name. The prefixes ``module.``, ``_orig_mod.`` and ``model.`` and thop's
     ``total_ops`` and ``total_params`` are dropped; the layout ``net.<group>.<block>`` of the
-    report on ResNet-18 with and without residual connections is read too.
+    report on ResNet-18 with and without residual connections is read too, and the old names in
+    torchvision's files of DenseNets (``denselayer1.norm.1``).
 
     The stem (the first convolution) adapts: from RGB to grey by the sum over its channels,
     from grey to RGB by 1/4, 1/2 and 1/4 of it; a smaller kernel takes the centre of a larger
@@ -199,7 +200,7 @@ def from_torchvision(
 
 
 def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tensor]:
-    """The weights of one of our ResNets as a state dict that torchvision's loads strictly.
+    """The weights of one of our ResNets or DenseNets as a state dict for torchvision's.
 
     ``torchvision.models.resnet18(num_classes=10).load_state_dict(to_torchvision(resnet18()))``
 
@@ -207,8 +208,9 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
     residual sums, needs the same change in torchvision's to compute the same.
 
     Args:
-        model: A ResNet whose tensors torchvision's has too: with BatchNorm, without conv
-            bias, block norm or depthwise convolutions.
+        model: A ResNet or DenseNet whose tensors torchvision's has too: with BatchNorm, without
+            conv bias, block norm or depthwise convolutions; with bottlenecks, half the channels
+            behind each transition, and a norm in the stem.
         in_channels: Channels of torchvision's stem. A grey stem is spread over three as 1/4,
             1/2 and 1/4 of it, an RGB stem summed into one; a 3×3 kernel gets zeros around
             it, as torchvision's has 7×7.
@@ -218,18 +220,20 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
         but for an adapted stem.
 
     Raises:
-        ConversionError: If a tensor has no place in torchvision's ResNet or the stem cannot
+        ConversionError: If a tensor has no place in torchvision's network or the stem cannot
             be adapted.
         ValueError: If `in_channels` is less than 1.
     """
     check_positive(in_channels=in_channels)
     state = state_of(unwrapped(model))
-    if strange := _strange_to_torchvision(state):
+    family = "DenseNet" if "features.conv0.weight" in state else "ResNet"
+    if strange := _strange_to_torchvision(state, family):
         raise ConversionError(
-            f"`model` ({type(model).__name__}) must have the tensors of a torchvision ResNet; "
+            f"`model` ({type(model).__name__}) must have the tensors of a torchvision {family}; "
             f"it has {', '.join(strange[:3])}"
         )
-    stem = state["conv1.weight"]
+    name = TORCHVISION[family][0][0]
+    stem = state[name]
     wanted = torch.empty(stem.shape[0], in_channels, 7, 7, device="meta")
     if stem.shape != wanted.shape:
         adapted = _adapt_stem(stem, wanted)
@@ -237,20 +241,25 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
             raise ConversionError(
                 f"`in_channels` (={in_channels}) must be 1, 3 or the stem's {stem.shape[1]}"
             )
-        state["conv1.weight"] = adapted[0].to(stem.dtype)
+        state[name] = adapted[0].to(stem.dtype)
     return state
 
 
-def _strange_to_torchvision(state: Mapping[str, Tensor]) -> list[str]:
-    """What a state dict has that those of torchvision's ResNets have not, or lacks."""
-    strange = [name for name in state if not TORCHVISION_RESNET.fullmatch(name)]
+def _strange_to_torchvision(state: Mapping[str, Tensor], family: str) -> list[str]:
+    """What a state dict has that those of torchvision's family have not, or lacks."""
+    needed, names = TORCHVISION[family]
+    strange = [name for name in state if not names.fullmatch(name)]
     for name, tensor in state.items():
         mean = name.replace("weight", "running_mean")
         if name.endswith("conv2.weight") and tensor.shape[1] == 1:
             strange.append(f"depthwise {name}")
-        if re.search(r"bn\d\.weight", name) and mean not in state:
+        if re.search(r"denselayer\d+\.conv1\.weight", name) and tensor.shape[2] != 1:
+            strange.append(f"no bottleneck in {name}")
+        if "transition" in name and tensor.dim() == 4 and tensor.shape[0] != tensor.shape[1] // 2:
+            strange.append(f"not half the channels in {name}")
+        if re.search(r"(bn\d|norm\d?)\.weight", name) and mean not in state:
             strange.append(f"no {mean}")
-    return strange if "conv1.weight" in state else [*strange, "no conv1.weight"]
+    return strange + [f"no {name}" for name in needed if name not in state]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -261,10 +270,24 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
-TORCHVISION_RESNET = re.compile(
-    r"conv1\.weight|bn1\.\w+|fc\.(weight|bias)|"
-    r"layer[1-4]\.\d+\.(conv[123]\.weight|bn[123]\.\w+|downsample\.0\.weight|downsample\.1\.\w+)"
-)
+# family: what it needs, its stem first, and the names of all its tensors
+TORCHVISION: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
+    "ResNet": (
+        ("conv1.weight",),
+        re.compile(
+            r"conv1\.weight|bn1\.\w+|fc\.(weight|bias)|layer[1-4]\.\d+\."
+            r"(conv[123]\.weight|bn[123]\.\w+|downsample\.0\.weight|downsample\.1\.\w+)"
+        ),
+    ),
+    "DenseNet": (
+        ("features.conv0.weight", "features.norm0.weight"),
+        re.compile(
+            r"features\.(conv0\.weight|norm[05]\.\w+|transition\d+\.(norm\.\w+|conv\.weight)|"
+            r"denseblock\d+\.denselayer\d+\.(norm[12]\.\w+|conv[12]\.weight))|"
+            r"classifier\.(weight|bias)"
+        ),
+    ),
+}
 
 
 def _from_thop(name: str) -> bool:
@@ -367,6 +390,10 @@ def _rename(
     names = {name: _strip_prefixes(name, target) for name in state}
     if "net.0.0.weight" in names.values() and "net.0.0.weight" not in target:
         names = {name: _from_net_layout(short) for name, short in names.items()}
+    names = {
+        name: short if short in target else OLD_DENSE_LAYER.sub(r"\1\2", short)
+        for name, short in names.items()
+    }
     renamed: dict[str, Tensor] = {}
     dropped = []
     for name, short in names.items():
@@ -395,6 +422,10 @@ NET_LAYOUT = (
     (re.compile(r"net\.([1-4])\.(\d+)\.bn3\."), r"layer\1.\2.downsample.1."),
     (re.compile(r"net\.([1-4])\.(\d+)\."), r"layer\1.\2."),
 )
+
+
+# torchvision's files of DenseNets are older than the rule that a module's name has no dot
+OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def _from_net_layout(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from .blocks import check_positive, did_you_mean, no_random_init
+from .blocks import check_choice, check_positive, did_you_mean, no_random_init
 from .data import LOADERS, Augmentation, Dataset
 from .preprocessing import Preprocessing
 from .registry import MODELS
@@ -105,9 +105,9 @@ class Recipe:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        _check_choice(
-            network=(self.network, tuple(MODELS)),
-            source=(self.source, tuple(LOADERS)),
+        check_choice(
+            network=(self.network, MODELS),
+            source=(self.source, LOADERS),
             optimizer=(self.optimizer, get_args(Optimizer)),
             schedule=(self.schedule, get_args(Schedule)),
             precision=(self.precision, get_args(Precision)),
@@ -225,13 +225,6 @@ class Recipe:
             import tomli as tomllib
 
         return cls.from_dict(tomllib.loads(text))
-
-
-def _check_choice(**arguments: tuple[object, tuple[str, ...]]) -> None:
-    for name, (value, choices) in arguments.items():
-        if value not in choices:
-            rule = f"must be one of {', '.join(choices)}; {did_you_mean(value, choices, 1)}"
-            raise ValueError(f"`{name}` (={value!r}) {rule.removesuffix('; ')}")
 
 
 def _check_range(*, open_below: bool = False, below: float = math.inf, **arguments: float) -> None:

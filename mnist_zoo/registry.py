@@ -37,6 +37,7 @@ MODELS: dict[str, Callable[..., Classifier]] = {
         models.lenet5_conv_residual,
         models.lenet5_fc_residual,
         models.mini_convnet,
+        models.mini_densenet,
         models.mini_googlenet,
         models.mini_resnet,
         models.plain18,
@@ -49,6 +50,18 @@ MODELS: dict[str, Callable[..., Classifier]] = {
         models.resnet152,
         models.resnet_cnn,
         models.resnet_cnn_norm,
+        models.preact_resnet18,
+        models.preact_resnet34,
+        models.preact_resnet50,
+        models.preact_resnet20,
+        models.preact_resnet110,
+        models.preact_resnet164,
+        models.densenet121,
+        models.densenet161,
+        models.densenet169,
+        models.densenet201,
+        models.densenet40_12,
+        models.densenet_bc100_12,
     )
 }
 

@@ -13,12 +13,29 @@ def pytest_addoption(parser):
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")
 
 
+# the code of a smaller network of their family, many times over
+DEEP = (
+    "preact_resnet34",
+    "preact_resnet110",
+    "preact_resnet164",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "densenet_bc100_12",
+)
+
+
+def slow_if(is_slow, name):
+    """A parameter whose tests run with ``-m slow`` alone, if it is slow."""
+    return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=list_models())
+@pytest.fixture(params=[slow_if(name in DEEP, name) for name in list_models()])
 def network(request) -> Classifier:
     """Every network of the registry, in eval mode, with BatchNorm statistics that matter."""
     return randomize_norms(get_model(request.param)).eval()

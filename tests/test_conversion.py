@@ -699,8 +699,9 @@ def test_imagenet_names_torchvisions_own_weights(hub, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    for name in FAMILY:
+    names = [*FAMILY, "densenet121", "densenet161", "densenet169", "densenet201"]
+    for name in names:
         with pytest.raises(FileNotFoundError, match="no network"):
             get_model(name, weights="imagenet")
-    urls = [torchvision.models.get_model_weights(name).DEFAULT.url for name in FAMILY]
+    urls = [torchvision.models.get_model_weights(name).DEFAULT.url for name in names]
     assert asked == [(url, url.rpartition("-")[2].removesuffix(".pth")) for url in urls]

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 onnx = pytest.importorskip("onnx", reason="the onnx extra is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from conftest import randomize_norms  # noqa: E402
+from conftest import DEEP, randomize_norms, slow_if  # noqa: E402
 
 from mnist_zoo.export import (  # noqa: E402
     BATCHES,
@@ -43,7 +43,7 @@ from mnist_zoo.export import (  # noqa: E402
     quantize,
 )
 
-SMALL = list_models(max_params=1_000_000)
+SMALL = set(list_models(max_params=1_000_000)) - set(DEEP)
 SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt"}
 
 
@@ -73,7 +73,7 @@ def agrees(model, path, format):
 @pytest.mark.parametrize("format", SUFFIX)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name in SMALL else pytest.mark.slow) for name in list_models()],
+    [slow_if(name not in SMALL, name) for name in list_models()],
 )
 def test_every_network_agrees_with_its_file(name, format, tmp_path):
     path = tmp_path / f"file{SUFFIX[format]}"

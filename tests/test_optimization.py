@@ -34,6 +34,8 @@ def test_every_network_is_the_same_function_without_its_norms(network, pictures)
         ("plain18", 3),  # of the shortcuts, which are there and unused
         ("resnet_cnn_norm", 12),  # after each stage's later blocks
         ("mini_convnet", 2),  # behind pooling
+        ("preact_resnet18", 8),  # behind the sums
+        ("mini_densenet", 15),  # behind concatenations
     ],
 )
 def test_how_many_norms_are_left(name, left):

@@ -21,7 +21,7 @@ def test_every_factory_of_the_package_is_registered():
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
-        ("mini*", ["mini_convnet", "mini_googlenet", "mini_resnet"]),
+        ("mini*", ["mini_convnet", "mini_densenet", "mini_googlenet", "mini_resnet"]),
         ("plain??", ["plain18", "plain34"]),
         ("resnet[35]*", ["resnet34", "resnet50", "resnet50_separable"]),
         ("Mini*", []),

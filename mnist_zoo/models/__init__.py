@@ -1,6 +1,17 @@
 """The networks, one family a file."""
 
 from .base import Classifier
+from .densenet import (
+    DenseNet,
+    DenseNetOptions,
+    densenet40_12,
+    densenet121,
+    densenet161,
+    densenet169,
+    densenet201,
+    densenet_bc100_12,
+    mini_densenet,
+)
 from .lenet import LeNet5, lenet5, lenet5_conv_residual, lenet5_fc_residual
 from .mini import (
     MiniConvNet,
@@ -9,6 +20,16 @@ from .mini import (
     mini_convnet,
     mini_googlenet,
     mini_resnet,
+)
+from .preact import (
+    PreActResNet,
+    PreActResNetOptions,
+    preact_resnet18,
+    preact_resnet20,
+    preact_resnet34,
+    preact_resnet50,
+    preact_resnet110,
+    preact_resnet164,
 )
 from .resnet import (
     ResNet,
@@ -27,20 +48,37 @@ from .resnet import (
 
 __all__ = [
     "Classifier",
+    "DenseNet",
+    "DenseNetOptions",
     "LeNet5",
     "MiniConvNet",
     "MiniGoogLeNet",
     "MiniResNet",
+    "PreActResNet",
+    "PreActResNetOptions",
     "ResNet",
     "ResNetOptions",
+    "densenet40_12",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "densenet_bc100_12",
     "lenet5",
     "lenet5_conv_residual",
     "lenet5_fc_residual",
     "mini_convnet",
+    "mini_densenet",
     "mini_googlenet",
     "mini_resnet",
     "plain18",
     "plain34",
+    "preact_resnet18",
+    "preact_resnet20",
+    "preact_resnet34",
+    "preact_resnet50",
+    "preact_resnet110",
+    "preact_resnet164",
     "resnet18",
     "resnet34",
     "resnet50",

@@ -23,6 +23,15 @@ WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
 """A factory's ``weights``: None (random), ``"mnist"`` (ours), ``"imagenet"`` (torchvision's), or
 any source of a conversion."""
 
+Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
+
+# stem: kernel size and stride of its convolution, and whether a max-pool follows
+STEMS: dict[Stem, tuple[int, int, bool]] = {
+    "7x7": (7, 2, True),
+    "3x3": (3, 1, False),
+    "3x3-pool": (3, 1, True),
+}
+
 SIZES = ("in_channels", "num_classes", "image_size")  # weights adapt to them, or do not fit
 
 
@@ -209,7 +218,7 @@ def _source(
         return record, record.preprocessing
     if isinstance(weights, str) and weights == "imagenet":
         if not imagenet:
-            raise ValueError("`weights` (='imagenet') is for torchvision's ResNets alone")
+            raise ValueError("`weights` (='imagenet') is for torchvision's ResNets and DenseNets")
         from torchvision.models import get_model_weights
 
         return get_model_weights(name)["DEFAULT"], None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,13 @@ from ..blocks import (
     NormLayer,
     ReLU,
     SeparableBottleneck,
+    check_choice,
+    check_dropout,
+    check_makers,
     check_positive,
     conv,
 )
-from .base import Classifier, WeightsLike, build
+from .base import STEMS, Classifier, Stem, WeightsLike, build
 
 __all__ = [
     "ResNet",
@@ -38,14 +41,6 @@ __all__ = [
 ]
 
 Block: TypeAlias = type[BasicBlock] | type[Bottleneck]
-Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
-
-# stem: kernel size and stride of its convolution, and whether a max-pool follows
-STEMS: dict[Stem, tuple[int, int, bool]] = {
-    "7x7": (7, 2, True),
-    "3x3": (3, 1, False),
-    "3x3-pool": (3, 1, True),
-}
 
 
 class ResNetOptions(TypedDict, total=False):
@@ -132,9 +127,7 @@ class ResNet(Classifier):
     ) -> None:
         super().__init__(in_channels, num_classes, image_size)
         _check(block, layers, stem, dropout)
-        for name, maker in (("norm_layer", norm_layer), ("act_layer", act_layer)):
-            if not callable(maker) or isinstance(maker, nn.Module):
-                raise ValueError(f"`{name}` (={maker!r}) must be a class or function that makes it")
+        check_makers(norm_layer=norm_layer, act_layer=act_layer)
         kernel_size, stride, pool = STEMS[stem]
         self.conv1 = conv(in_channels, 64, kernel_size, stride, bias=conv_bias)
         self.bn1 = norm_layer(64)
@@ -216,10 +209,8 @@ def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> No
         raise ValueError(f"`layers` (={layers!r}) must be four numbers of at least 1")
     for depth in layers:
         check_positive(layers=depth)
-    if not isinstance(stem, str) or stem not in STEMS:
-        raise ValueError(f"`stem` (={stem!r}) must be one of {', '.join(map(repr, STEMS))}")
-    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
+    check_choice(stem=(stem, STEMS))
+    check_dropout(dropout)
 
 
 def _build(

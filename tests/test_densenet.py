@@ -1,0 +1,425 @@
+"""DenseNets: torchvision's to the bit, the paper's figures, and what is kept for backward."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from conftest import randomize_norms, slow_if
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_conversion import assert_same, same_state
+from torch import nn
+
+from mnist_zoo import (
+    ConversionError,
+    DenseBlock,
+    DenseLayer,
+    DenseNet,
+    Transition,
+    from_torchvision,
+    get_model,
+    load,
+    mini_densenet,
+    resnet18,
+    save_weights,
+    to_torchvision,
+)
+
+FAMILY = ["densenet121", "densenet161", "densenet169", "densenet201"]
+
+
+def twins(name, in_channels=3, num_classes=1000, **options):
+    """torchvision's network with norms that matter, and ours with its weights."""
+    theirs = torchvision.models.get_model(name, num_classes=num_classes, **options)
+    if in_channels != 3:
+        stem = theirs.features.conv0
+        theirs.features.conv0 = nn.Conv2d(in_channels, stem.out_channels, 7, 2, 3, bias=False)
+    randomize_norms(theirs)
+    ours = get_model(name, in_channels=in_channels, num_classes=num_classes)
+    assert from_torchvision(ours, theirs).copied == tuple(theirs.state_dict())
+    return ours, theirs
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def layers(model):
+    return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in model.modules())
+
+
+def gradients(model):
+    return [p.grad for p in model.parameters()]
+
+
+def learn(model, x):
+    """Outputs of a forward pass in training, behind which gradients stand."""
+    torch.manual_seed(1)
+    logits = model.train()(x)
+    F.cross_entropy(logits, torch.arange(len(x))).backward()
+    return logits
+
+
+# --- torchvision's ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_names_shapes_and_order_are_torchvisions(name):
+    with torch.device("meta"):
+        ours = get_model(name, in_channels=3, num_classes=1000)
+        theirs = torchvision.models.get_model(name)
+    shapes = [(key, value.shape, value.dtype) for key, value in ours.state_dict().items()]
+    assert shapes == [(key, v.shape, v.dtype) for key, v in theirs.state_dict().items()]
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    assert parameters(ours) == parameters(theirs) == weights.meta["num_params"]
+    assert f"densenet{layers(ours)}" == name
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("size", [29, 32, 64, 224])
+@pytest.mark.parametrize("name", [slow_if(name != "densenet121", name) for name in FAMILY])
+def test_parity_to_the_bit(name, size, batch):
+    ours, theirs = twins(name)
+    x = torch.randn(batch, 3, size, size)
+    if size < 64 and batch == 1:  # one value a channel: BatchNorm cannot train
+        assert torch.equal(ours.eval()(x), theirs.eval()(x))
+        for model in (ours, theirs):
+            with pytest.raises(ValueError, match="more than 1 value per channel"):
+                model.train()(x)
+    else:
+        assert_same(ours, theirs, x)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_parity_with_one_channel_and_ten_classes(name):
+    ours, theirs = twins(name, in_channels=1, num_classes=10)
+    assert_same(ours, theirs, torch.randn(3, 1, 32, 32))
+
+
+def test_dropout_is_torchvisions():
+    theirs = torchvision.models.densenet121(drop_rate=0.3, num_classes=10)
+    ours = get_model("densenet121", in_channels=3, dropout=0.3)
+    from_torchvision(ours, theirs)
+    x = torch.randn(3, 3, 32, 32)
+    assert torch.equal(learn(ours, x), learn(theirs, x))
+    assert all(map(torch.equal, gradients(ours), gradients(theirs)))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_round_trips_are_the_identity(name):
+    ours, theirs = twins(name)
+    again = torchvision.models.get_model(name)
+    again.load_state_dict(to_torchvision(ours), strict=True)
+    assert same_state(again.state_dict(), theirs.state_dict())
+
+    grey = randomize_norms(get_model(name))
+    theirs = torchvision.models.get_model(name, num_classes=10)
+    theirs.load_state_dict(to_torchvision(grey), strict=True)
+    back = get_model(name)
+    assert from_torchvision(back, theirs).adapted == ("features.conv0.weight",)
+    assert same_state(back.state_dict(), grey.state_dict())
+
+
+def test_torchvision_loads_the_digits_network_and_gives_it_back():
+    ours, again = mini_densenet(), mini_densenet()
+    theirs = torchvision.models.DenseNet(8, (4, 4, 4), 16, num_classes=10)
+    theirs.load_state_dict(to_torchvision(ours), strict=True)
+    from_torchvision(again, theirs)
+    assert same_state(again.state_dict(), ours.state_dict())
+
+
+def test_the_old_names_of_torchvisions_files_are_read(tmp_path):
+    theirs = randomize_norms(torchvision.models.densenet121())
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): value
+        for name, value in theirs.state_dict().items()
+        if "num_batches_tracked" not in name
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    ours = get_model(
+        "densenet121", in_channels=3, num_classes=1000, weights=tmp_path / "old.pth"
+    ).eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(ours(x), theirs.eval()(x))
+
+
+@pytest.mark.filterwarnings("ignore:`weights` were adapted")
+def test_grey_pictures_give_the_logits_of_three_equal_channels():
+    theirs = randomize_norms(torchvision.models.densenet121(num_classes=10)).eval()
+    ours = get_model("densenet121", weights=theirs.state_dict()).eval()
+    grey = torch.randn(2, 1, 32, 32)
+    assert torch.allclose(ours(grey), theirs(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "what"),
+    [
+        ("densenet40_12", {}, "no bottleneck in features.denseblock1.denselayer1.conv1.weight"),
+        ("densenet_bc100_12", {}, "no features.norm0.weight"),
+        ("mini_densenet", {"compression": 0.7}, "not half the channels in features.transition1"),
+        ("mini_densenet", {"norm_layer": nn.InstanceNorm2d}, "no features.norm0.weight"),
+        (
+            "mini_densenet",
+            {"norm_layer": lambda channels: nn.GroupNorm(1, channels)},
+            "no features.norm0.running_mean",
+        ),
+    ],
+)
+def test_torchvision_has_no_place_for_other_tensors(name, options, what):
+    with pytest.raises(ConversionError, match=f"torchvision DenseNet; it has {what}"):
+        to_torchvision(get_model(name, **options))
+
+
+def test_convolutions_start_as_torchvisions():
+    model = get_model("densenet121")
+    for name, p in model.named_parameters():
+        if p.dim() == 4:
+            fan_in = p[0].numel()
+            assert p.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.1), name
+    assert not model.classifier.bias.any()
+
+
+# --- the paper's -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "count", "stated"),
+    [("densenet40_12", 40, 1_019_722, "1.0"), ("densenet_bc100_12", 100, 769_162, "0.8")],
+)
+def test_parameters_are_the_papers(name, depth, count, stated):
+    """Table 2, in millions, with three channels."""
+    model = get_model(name, in_channels=3)
+    assert parameters(model) == count
+    assert f"{count / 1e6:.1f}" == stated
+    assert layers(model) == depth
+
+
+def test_maps_of_the_networks_for_small_pictures_are_the_papers():
+    for name, stem, widths in (
+        ("densenet40_12", 16, (160, 304, 448)),
+        ("densenet_bc100_12", 24, (216, 300, 342)),
+    ):
+        with torch.device("meta"):
+            model = get_model(name, in_channels=3, image_size=32).eval()
+            x = model.features.conv0(torch.empty(1, 3, 32, 32))
+            assert x.shape == (1, stem, 32, 32)
+            for number, (width, side) in enumerate(zip(widths, (32, 16, 8), strict=True), 1):
+                x = model.features.get_submodule(f"denseblock{number}")(x)
+                assert x.shape == (1, width, side, side)
+                if number < 3:
+                    x = model.features.get_submodule(f"transition{number}")(x)
+
+
+def test_the_digits_network_is_small():
+    assert parameters(mini_densenet()) <= 60_000
+
+
+# --- the blocks ------------------------------------------------------------------------------
+
+numbers = st.integers(1, 6)
+
+
+@settings(deadline=None)
+@given(numbers, numbers, numbers, st.booleans(), st.integers(1, 6))
+def test_shapes(inside, depth, growth_rate, bottleneck, size):
+    x = torch.randn(2, inside, size, size)
+    layer = DenseLayer(inside, growth_rate, bottleneck=bottleneck).eval()
+    assert layer(x).shape == (2, growth_rate, size, size)
+    block = DenseBlock(inside, depth, growth_rate, bottleneck=bottleneck).eval()
+    out = block(x)
+    assert out.shape == (2, inside + depth * growth_rate, size, size)
+    assert (layer.out_channels, block.out_channels) == (growth_rate, out.shape[1])
+    assert torch.equal(out[:, :inside], x)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 100))
+def test_transitions_round_down(channels, percent):
+    part = percent / 100
+    if channels * percent < 100:
+        with pytest.raises(ValueError, match=rf"`compression` \(={part}\) times `in_channels`"):
+            Transition(channels, part)
+    else:
+        layer = Transition(channels, part)
+        assert layer.out_channels == layer.conv.out_channels == channels * percent // 100
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_every_layer_sees_all_before_it(bottleneck):
+    block = randomize_norms(DenseBlock(5, 3, 4, bottleneck=bottleneck)).eval()
+    x = torch.randn(2, 5, 6, 6)
+    before = x.clone()
+    features = [x]
+    for number in range(1, 4):
+        layer = block[f"denselayer{number}"]
+        h = F.conv2d(
+            layer.norm1(torch.cat(features, 1)).relu(),
+            layer.conv1.weight,
+            padding=0 if bottleneck else 1,
+        )
+        if bottleneck:
+            assert h.shape[1] == 4 * 4
+            h = F.conv2d(layer.norm2(h).relu(), layer.conv2.weight, padding=1)
+        features.append(h)
+    assert torch.equal(block(x), torch.cat(features, 1))
+    assert torch.equal(x, before)
+
+
+def test_a_transition_written_out():
+    layer = randomize_norms(Transition(6)).eval()
+    x = torch.randn(2, 6, 7, 7)
+    h = F.conv2d(layer.norm(x).relu(), layer.conv.weight)
+    assert torch.equal(layer(x), F.avg_pool2d(h, 2))
+    assert layer(x).shape == (2, 3, 3, 3)
+
+
+# --- less memory -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_less_memory_changes_nothing_else(bottleneck):
+    options = {"dropout": 0.2, "bottleneck": bottleneck}
+    plain = mini_densenet(**options)
+    saving = mini_densenet(**options, memory_efficient=True)
+    saving.load_state_dict(plain.state_dict())
+    x = torch.randn(4, 1, 28, 28)
+    assert torch.equal(learn(plain, x), learn(saving, x))
+    assert all(map(torch.equal, gradients(plain), gradients(saving)))
+    assert same_state(plain.state_dict(), saving.state_dict())
+    assert torch.equal(plain.eval()(x), saving.eval()(x))
+
+
+def test_gradients_are_those_of_torchvisions_checkpoints():
+    ours, theirs = twins("densenet121", num_classes=10, memory_efficient=True)
+    saving = get_model("densenet121", in_channels=3, memory_efficient=True)
+    saving.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 3, 32, 32)
+    assert torch.equal(learn(saving, x), learn(theirs, x))
+    assert all(map(torch.equal, gradients(saving), gradients(theirs)))
+
+
+def test_the_inside_of_each_layer_is_computed_again_and_not_kept():
+    block = DenseBlock(4, 3, 2, memory_efficient=True)
+    calls = []
+    for layer in block.values():
+        layer.norm1.register_forward_hook(lambda *_: calls.append(None))
+    x = torch.randn(2, 4, 5, 5, requires_grad=True)
+    loss = block(x).square().sum()
+    assert len(calls) == 3
+    loss.backward(retain_graph=True)
+    assert len(calls) == 6
+    loss.backward()
+    assert len(calls) == 9
+    assert all(int(layer.norm1.num_batches_tracked) == 1 for layer in block.values())
+    with torch.no_grad():
+        block(x)
+    block.eval()(x).sum().backward()
+    assert len(calls) == 15
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_less_memory_in_training_is_no_obstacle_to_anything_after():
+    model = randomize_norms(mini_densenet(memory_efficient=True)).eval()
+    x = torch.randn(2, 1, 28, 28)
+    expected = model(x)
+    assert torch.equal(torch.fx.symbolic_trace(model)(x), expected)
+    assert torch.allclose(torch.jit.script(model)(x), expected, atol=1e-5)
+    assert torch.allclose(torch.jit.trace(model, x)(x), expected, atol=1e-5)
+    assert torch.allclose(torch.export.export(model, (x,)).module()(x), expected, atol=1e-5)
+
+
+def test_files_leave_out_how_memory_was_used(tmp_path):
+    model = mini_densenet(memory_efficient=True, growth_rate=4)
+    assert model.options == {"in_channels": 1, "num_classes": 10, "growth_rate": 4}
+    save_weights(model, tmp_path / "model.safetensors")
+    back = load(tmp_path / "model.safetensors")
+    assert same_state(back.state_dict(), model.state_dict())
+    again = mini_densenet(
+        weights=tmp_path / "model.safetensors", growth_rate=4, memory_efficient=True
+    )
+    assert again.features.denseblock1.memory_efficient
+
+
+# --- mistakes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"growth_rate": 0}, r"`growth_rate` \(=0\) must be a whole number of at least 1"),
+        ({"stem_channels": 0}, r"`stem_channels` \(=0\) must be"),
+        ({"compression": 0}, r"`compression` \(=0\) must be more than 0 and at most 1"),
+        ({"compression": 1.5}, r"`compression` \(=1.5\) must be"),
+        ({"compression": float("nan")}, r"`compression` \(=nan\) must be"),
+        ({"compression": "half"}, r"`compression` \(='half'\) must be"),
+        ({"dropout": 1.0}, r"`dropout` \(=1.0\) must be at least 0 and below 1"),
+        ({"stem": "5x5"}, r"`stem` \(='5x5'\) must be one of '7x7', '3x3', '3x3-pool'"),
+        ({"norm_layer": None}, r"`norm_layer` \(=None\) must be a class or function"),
+        ({"act_layer": nn.ReLU()}, r"`act_layer` \(=ReLU\(\)\) must be"),
+    ],
+)
+@pytest.mark.parametrize("name", ["densenet121", "densenet40_12", "mini_densenet"])
+def test_impossible_options_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        get_model(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest"), [("densenet121", 29), ("mini_densenet", 7), ("densenet40_12", 4)]
+)
+def test_pictures_of_which_nothing_would_be_left_are_named(name, smallest):
+    with pytest.raises(
+        ValueError, match=rf"`image_size` \(={smallest - 1}\) must be at least {smallest}"
+    ):
+        get_model(name, image_size=smallest - 1)
+    model = get_model(name, image_size=smallest).eval()
+    assert model.forward_features(torch.randn(1, 1, smallest, smallest)).shape[2:] == (1, 1)
+    with pytest.raises(RuntimeError, match="too small"):
+        model(torch.randn(1, 1, smallest - 1, smallest - 1))
+
+
+@pytest.mark.parametrize(
+    ("depth", "bottleneck", "rule"),
+    [
+        (41, False, r"`depth` \(=41\) must be 3n \+ 4 for a whole n of at least 1"),
+        (4, False, r"`depth` \(=4\) must be 3n \+ 4"),
+        (43, True, r"`depth` \(=43\) must be 6n \+ 4"),
+        (0, True, r"`depth` \(=0\) must be a whole number of at least 1"),
+    ],
+)
+def test_depths_that_the_family_has_not_are_named(depth, bottleneck, rule):
+    with pytest.raises(ValueError, match=rule):
+        DenseNet.small(depth, bottleneck=bottleneck)
+
+
+@pytest.mark.parametrize(
+    ("layers", "rule"),
+    [([], r"`layers` \(=\[\]\)"), (6, r"`layers` \(=6\)"), ([6, 0], r"`layers` \(=0\) must be")],
+)
+def test_impossible_layers_are_named(layers, rule):
+    with pytest.raises(ValueError, match=rule):
+        DenseNet(layers)
+
+
+@pytest.mark.parametrize("block", [DenseLayer, DenseBlock, Transition])
+@pytest.mark.parametrize("value", [0, -2, 1.5])
+def test_impossible_numbers_are_named(block, value):
+    numbers = (value, 2) if block is DenseBlock else (value,)
+    with pytest.raises(ValueError, match=rf"`in_channels` \(={value}\) must be a whole number"):
+        block(*numbers)
+    if block is DenseBlock:
+        with pytest.raises(ValueError, match=rf"`depth` \(={value}\) must be a whole number"):
+            block(4, value)
+    if block is not Transition:
+        with pytest.raises(ValueError, match=rf"`growth_rate` \(={value}\) must be a whole"):
+            block(4, **({"depth": 2} if block is DenseBlock else {}), growth_rate=value)
+
+
+def test_imagenet_weights_are_torchvisions_alone():
+    with pytest.raises(ValueError, match=r"torchvision's ResNets and DenseNets"):
+        get_model("densenet40_12", weights="imagenet")
+    with pytest.raises(ConversionError, match="must fit DenseNet"):
+        get_model("densenet121", weights=resnet18().state_dict())
