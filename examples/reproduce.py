@@ -316,9 +316,14 @@ def is_of(run: Run, row: Row, seed: int) -> bool:
     return run["label"] == row.label and recipe == row.recipe.replace(seed=seed)
 
 
-def run_experiment(name: str, arguments: argparse.Namespace) -> None:
+def run_folder(runs: Path, name: str, row: Row, seed: int) -> Path:
+    """Where a run of that experiment keeps its checkpoints and its history."""
+    return runs / name / f"{row.label}-seed{seed}"
+
+
+def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namespace) -> None:
     """Runs what is missing of an experiment, and keeps each result as it comes."""
-    experiment, path = EXPERIMENTS[name], RESULTS / f"{name}.json"
+    path = RESULTS / f"{name}.json"
     runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     RESULTS.mkdir(exist_ok=True)
     for seed in experiment.seeds:
@@ -326,7 +331,7 @@ def run_experiment(name: str, arguments: argparse.Namespace) -> None:
             if any(is_of(run, row, seed) for run in runs):
                 continue
             print(f"{name}: {row.label}, seed {seed}")
-            folder = arguments.runs / name / f"{row.label}-seed{seed}"
+            folder = run_folder(arguments.runs, name, row, seed)
             run = train_and_test(row, seed, folder, arguments.data)
             runs.append(run)
             temporary = path.with_suffix(".part")
@@ -334,7 +339,7 @@ def run_experiment(name: str, arguments: argparse.Namespace) -> None:
             temporary.replace(path)
             print(f"{name}: {row.label}, seed {seed}: {accuracies([run])[0]:.2f} %")
     first = {
-        row.label: arguments.runs / name / f"{row.label}-seed{experiment.seeds[0]}/history.json"
+        row.label: run_folder(arguments.runs, name, row, experiment.seeds[0]) / "history.json"
         for row in experiment.rows
         if row.reported
     }
@@ -431,7 +436,7 @@ def main() -> None:
         print(*EXPERIMENTS, sep="\n")
         return
     for name in arguments.experiments:
-        run_experiment(name, arguments)
+        run_experiment(name, EXPERIMENTS[name], arguments)
     (DOCS / "reproduction.md").write_text(page(), encoding="utf-8")
 
 

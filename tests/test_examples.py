@@ -1,6 +1,7 @@
 """The examples that train: their command line, and the page of results that one writes."""
 
 import importlib.util
+import json
 import os
 import re
 import statistics
@@ -20,6 +21,7 @@ from mnist_zoo import (
     list_recipes,
     load_data,
 )
+from mnist_zoo.blocks import ORDERS, SHORTCUTS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -34,6 +36,7 @@ def load(name):
 
 
 train, reproduce, make_weights = load("train"), load("reproduce"), load("make_weights")
+variants, benchmarks = load("residual_variants"), load("benchmarks")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
@@ -127,6 +130,46 @@ def test_a_result_comes_out_again():
     history = fit(recipe, digits, progress=False)
     correct = evaluate(history.model, test, recipe.preprocessing).correct
     assert abs(correct - recorded["test"]["correct"]) <= 25
+
+
+# --- residual_variants.py --------------------------------------------------------------------
+
+
+def test_variants_differ_in_one_choice_alone():
+    recipes = [row.recipe for row in variants.ROWS.values()]
+    assert all(recipe.replace(options={}) == variants.RECIPE for recipe in recipes)
+    chosen = [(recipe.options["order"], recipe.options["shortcut"]) for recipe in recipes]
+    assert chosen == [(order, "identity") for order in ORDERS] + [
+        ("original", shortcut) for shortcut in SHORTCUTS if shortcut != "identity"
+    ]
+    assert set(variants.PAPER) == set(variants.ROWS)
+
+
+@pytest.mark.skipif(not variants.results(), reason="the variants have not been trained")
+def test_the_page_of_variants_is_what_the_results_say():
+    assert variants.PAGE.read_text(encoding="utf-8") == variants.page()
+    seeds = {label: set() for label in variants.ROWS}
+    for run in variants.results():
+        row = variants.ROWS[run["label"]]
+        assert reproduce.is_of(run, row, run["seed"])
+        seeds[row.label].add(run["seed"])
+    assert all(found == set(variants.EXPERIMENT.seeds) for found in seeds.values())
+
+
+# --- benchmarks.py ---------------------------------------------------------------------------
+
+
+def test_the_page_of_benchmarks_is_what_the_results_say():
+    measured = json.loads(benchmarks.RESULTS.read_text(encoding="utf-8"))
+    page = (benchmarks.DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    assert page == benchmarks.page(measured)
+    rows = {row["name"]: row for row in measured["results"]}
+    assert len(rows) == len(measured["results"])
+    assert all(row["low"] <= row["median"] <= row["high"] for row in rows.values())
+    growth = json.loads(benchmarks.GROWTH.read_text(encoding="utf-8"))
+    assert {sweep: [point["value"] for point in points] for sweep, points in growth.items()} == (
+        benchmarks.SWEEPS
+    )
 
 
 # --- make_weights.py -------------------------------------------------------------------------
