@@ -77,7 +77,7 @@ def _to_meta(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
 
 
-def _structural_copy(model: nn.Module) -> nn.Module:
+def structural_copy(model: nn.Module) -> nn.Module:
     """The network without data and hooks: its modules, modes, and tensors on device meta."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
@@ -137,7 +137,7 @@ def _switches_kept(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad = required
 
 
-def _meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tuple[Tensor, ...]:
+def meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tuple[Tensor, ...]:
     """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
     given = getattr(model, "input_size", None) if value is None else value
     if given is None:
@@ -406,8 +406,8 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
     Source:
         torchsummary 1.5.1, whose table it is.
     """
-    twin = _structural_copy(model)
-    inputs = _meta_inputs(twin, "input_size", input_size, batch=2)  # BatchNorm wants two
+    twin = structural_copy(model)
+    inputs = meta_inputs(twin, "input_size", input_size, batch=2)  # BatchNorm wants two
     rows: list[SummaryRow] = []
     seen: set[nn.Parameter] = set()
     output_bytes = 0
@@ -627,8 +627,8 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     from torch.utils.flop_counter import FlopCounterMode
 
     rules = _thop_rules()
-    twin = _structural_copy(model).eval()
-    inputs = _meta_inputs(twin, "inputs_or_size", inputs_or_size, batch=1)
+    twin = structural_copy(model).eval()
+    inputs = meta_inputs(twin, "inputs_or_size", inputs_or_size, batch=1)
     macs: Counter[nn.Module] = Counter()
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -20,6 +20,7 @@ from mnist_zoo import (
     list_models,
     list_recipes,
     load_data,
+    profile,
 )
 from mnist_zoo.blocks import ORDERS, SHORTCUTS
 
@@ -35,7 +36,8 @@ def load(name):
     return module
 
 
-train, reproduce, make_weights = load("train"), load("reproduce"), load("make_weights")
+train, reproduce, catalogue = load("train"), load("reproduce"), load("catalogue")
+make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
 RESULTS = reproduce.results()
 RUNS = [
@@ -172,21 +174,47 @@ def test_the_page_of_benchmarks_is_what_the_results_say():
     )
 
 
-# --- make_weights.py -------------------------------------------------------------------------
+# --- catalogue.py ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", list_models(pretrained=True))
-def test_pages_of_networks_are_what_the_manifest_says(network):
-    page = (make_weights.CARDS / f"{network}.md").read_text(encoding="utf-8")
-    assert page == make_weights.card(network) + "\n"
+@pytest.mark.parametrize("network", list_models())
+def test_pages_of_networks_are_what_registry_and_manifest_say(network):
+    page = (catalogue.CARDS / f"{network}.md").read_text(encoding="utf-8")
+    assert page == catalogue.card(network)
     for picture in re.findall(r"\]\((\w+\.png)\)", page):
-        assert (make_weights.CARDS / picture).stat().st_size > 5_000
+        assert (catalogue.CARDS / picture).stat().st_size > 5_000
 
 
-def test_tables_of_weights_are_what_the_manifest_says():
-    index = (make_weights.CARDS / "index.md").read_text(encoding="utf-8")
-    assert index == make_weights.index()
-    assert make_weights.table(linked=False) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_tables_of_networks_are_what_registry_and_manifest_say():
+    index = (catalogue.CARDS / "index.md").read_text(encoding="utf-8")
+    assert index == catalogue.index()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert catalogue.table_of_weights(linked=False) in readme
+
+
+def test_latency_is_told_of_every_network():
+    measured = json.loads(catalogue.LATENCY.read_text(encoding="utf-8"))
+    assert [*measured["milliseconds"]] == list_models()
+
+
+def test_published_networks_have_the_parameters_that_are_known_of_them():
+    others = catalogue.published()
+    found = {other.name: profile(other.network, other.input_size) for other in others}
+    assert f"{found['MLP (2010)'].macs / 1e6:.2f}" == "12.11"  # million weights
+    assert found["Keras's example"].params == 1_199_882  # those of PyTorch's, the same network
+
+
+def test_accuracies_are_those_of_runs_on_all_of_mnist():
+    for network, experiment in catalogue.MEASURED_BY.items():
+        runs = [run for run in RESULTS[experiment] if run["label"] == network]
+        assert runs
+        assert all(run["test"]["total"] == 10_000 for run in runs)
+        expected = [run["test"]["correct"] / 1e4 for run in runs]
+        assert catalogue.accuracies_of(network) == pytest.approx(expected)
+    assert not catalogue.accuracies_of("resnet152")
+
+
+# --- make_weights.py -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", list_models(pretrained=True))

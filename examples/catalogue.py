@@ -1,0 +1,337 @@
+"""Writes the pages of the networks: a table of all, what others have published, a card for each.
+
+``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
+weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
+measures the latter first (a minute; on an idle machine).
+"""
+
+import argparse
+import inspect
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from reproduce import DOCS, accuracies, results, spread
+from torch import nn
+
+from mnist_zoo import (
+    Comparison,
+    compare,
+    get_model,
+    get_recipe,
+    get_weights,
+    list_models,
+    profile,
+    summary,
+)
+from mnist_zoo.optimization import latency
+from mnist_zoo.registry import MODELS
+
+CARDS = DOCS / "models"
+LATENCY = DOCS / "latency.json"
+MEASURED_BY = {  # experiment that tells a network's accuracy where no weights ship
+    "mini_convnet": "ninety_nine",
+    "resnet50": "resnet50",
+    "resnet_cnn": "resnet_cnn",
+}
+LONGEST_TABLE = 60  # layers; of deeper networks the diagram tells more
+
+
+# --- What others have published ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Published:
+    """A single network's published test accuracy, from 0 to 1, and the network built anew."""
+
+    name: str
+    accuracy: float
+    network: nn.Module
+    input_size: tuple[int, ...]
+    source: str
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    """Linear layers of these widths, with an activation between them."""
+    layers: list[nn.Module] = []
+    for width, following in pairwise(widths):
+        layers += [nn.Linear(width, following), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+def keras_example() -> nn.Sequential:
+    """Two convolutions and two linear layers."""
+    features = (nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(
+        *features, nn.Flatten(), nn.Linear(64 * 12**2, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
+
+
+def simple_cnn() -> nn.Sequential:
+    """Ten 3×3 convolutions without padding, 16 more channels each, and a linear layer."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise([1, *range(32, 177, 16)]):
+        layers += [nn.Conv2d(inputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    head = (nn.Flatten(), nn.Linear(176 * 8**2, 10, bias=False), nn.BatchNorm1d(10))
+    return nn.Sequential(*layers, *head)
+
+
+def published() -> list[Published]:
+    """Networks whose architecture and accuracy their source states; ensembles are left out."""
+    with torch.device("meta"):
+        return [
+            Published(
+                "MLP (2010)",
+                0.9965,
+                perceptron(29**2, 2500, 2000, 1500, 1000, 500, 10),
+                (29**2,),
+                "Cireşan, Meier, Gambardella, Schmidhuber 2010 "
+                "([arXiv:1003.0358](https://arxiv.org/abs/1003.0358)), with distortions",
+            ),
+            Published(
+                "Keras's example",
+                0.9925,
+                keras_example(),
+                (1, 28, 28),
+                "[`examples/mnist_cnn.py`](https://github.com/keras-team/keras/blob/"
+                "05676872b9a772d21da0afab92dc515b3738e54d/examples/mnist_cnn.py) of Keras 2, "
+                "12 epochs",
+            ),
+            Published(
+                "M3 (2020)",
+                0.9972,
+                simple_cnn(),
+                (1, 28, 28),
+                "An, Lee, Park, Yang, So 2020 "
+                "([arXiv:2008.10400](https://arxiv.org/abs/2008.10400)): seed 0 after the last "
+                "of 150 epochs, in the [log](https://github.com/ansh941/MnistSimpleCNN/blob/"
+                "07c981fd0bc2254e64665f084fb966cccc8e7eb4/logs/modelM3/log000.out) of its code",
+            ),
+        ]
+
+
+# --- What we measured ----------------------------------------------------------------------
+
+
+def accuracies_of(network: str) -> list[float]:
+    """Test accuracy of each seed, from 0 to 1; empty where it was not trained on all of MNIST."""
+    if network in list_models(pretrained=True):
+        return [*get_weights(network).accuracies]
+    runs = results().get(MEASURED_BY.get(network, ""), [])
+    return [value / 100 for value in accuracies(run for run in runs if run["label"] == network)]
+
+
+def points() -> Iterator[tuple[str, float, int, int]]:
+    """Name, accuracy, parameters and MACs of every run, ours and published."""
+    for network in list_models():
+        with torch.device("meta"):
+            macs, params = profile(get_model(network))
+        for accuracy in accuracies_of(network):
+            yield network, accuracy, params, macs
+    for other in published():
+        macs, params = profile(other.network, other.input_size)
+        yield other.name, other.accuracy, params, macs
+
+
+def measure_latency() -> None:
+    """Median milliseconds of one picture in inference mode, for every network."""
+    times = {}
+    for name in list_models():
+        model = get_model(name).eval()
+        with torch.inference_mode():
+            (seconds,) = latency([model], torch.randn(1, *model.input_size))
+        times[name] = round(1000 * seconds, 3)
+    machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    measured = {
+        "machine": f"{machine}, threads: {torch.get_num_threads()}",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "milliseconds": times,
+    }
+    LATENCY.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+
+
+# --- Pages -----------------------------------------------------------------------------------
+
+
+def costs() -> Comparison:
+    """What every network costs."""
+    return compare(list_models())
+
+
+def in_percent(found: list[float]) -> str:
+    """Mean and standard deviation in percent; "" of none."""
+    return spread([100 * value for value in found]) if found else ""
+
+
+def accuracy_in_words(network: str) -> str:
+    """Mean and standard deviation in percent, and the number of seeds."""
+    found = accuracies_of(network)
+    seeds = f"{len(found)} seed{'s' if len(found) > 1 else ''}"
+    return f"{in_percent(found)} ({seeds})" if found else ""
+
+
+def table_of_networks() -> str:
+    """Every network with its cost, accuracy and latency."""
+    times = json.loads(LATENCY.read_text(encoding="utf-8"))["milliseconds"]
+    named = ("network", "input", "parameters", "MACs", "size (MB)", "accuracy (%)", "seeds")
+    lines = [f"| {' | '.join(named)} | latency (ms) |", f"|---|{'---:|' * len(named)}"]
+    for row in costs().rows:
+        found = accuracies_of(row.name)
+        cells = [
+            f"[{row.name}]({row.name}.md)",
+            "×".join(map(str, row.input_shapes[0][1:])),
+            f"{row.params:,}",
+            f"{row.macs:,}",
+            f"{row.size_bytes / 2**20:.2f}",
+            spread([100 * value for value in found]).replace(" ", "\N{NO-BREAK SPACE}")
+            if found
+            else "",
+            str(len(found) or ""),
+            f"{times[row.name]:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table_of_weights(*, linked: bool) -> str:
+    """What ships, a line a network, with or without links to their pages."""
+    lines = []
+    for weights in map(get_weights, list_models(pretrained=True)):
+        name = f"[{weights.network}]({weights.network}.md)" if linked else weights.network
+        over_seeds = spread([100 * accuracy for accuracy in weights.accuracies])
+        cells = [name, f"{weights.params:,}", f"{weights.macs:,}", f"{weights.correct:,}"]
+        cells += [over_seeds, str(len(weights.accuracies))]
+        lines.append(f"| {' | '.join(cells)} |")
+    head = "| weights | parameters | MACs | correct of 10,000 | mean over seeds (%) | seeds |"
+    return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *lines])
+
+
+def table_of_published() -> str:
+    """Published networks, their costs recounted."""
+    lines = ["| network | parameters | MACs | accuracy (%) | source |", "|---|---:|---:|---:|---|"]
+    for other in published():
+        macs, params = profile(other.network, other.input_size)
+        cells = [other.name, f"{params:,}", f"{macs:,}", f"{100 * other.accuracy:.2f}"]
+        lines.append(f"| {' | '.join([*cells, other.source])} |")
+    return "\n".join(lines)
+
+
+def index() -> str:
+    """The page that lists all networks."""
+    measured = json.loads(LATENCY.read_text(encoding="utf-8"))
+    return "\n\n".join(
+        [
+            "# Networks",
+            "Written by `examples/catalogue.py` from the registry, the manifest of the weights and "
+            "the measured results. Costs and latency are those of one picture of the network's "
+            "own size, in float32; accuracies are those on MNIST's 10,000 test digits, mean ± "
+            "sample standard deviation over the seeds, where the network was trained on all of "
+            "MNIST (`mini_convnet` for one epoch). Latency: "
+            f"{measured['machine']}; {measured['versions']}.",
+            table_of_networks(),
+            "## Weights that ship",
+            "Trained on MNIST's 60,000 training digits. The settings were chosen on training "
+            "digits alone, or not tuned; the weights are those of the first seed, not of the best.",
+            table_of_weights(linked=True),
+            "## Beside published networks",
+            "![Accuracy against parameters and against MACs](../_pictures/accuracy.svg)",
+            "Single networks whose source states both architecture and accuracy; we built them "
+            "anew to count their costs. Most of them tell the best or the only run, ours the mean "
+            "over seeds.",
+            table_of_published(),
+            "```{toctree}\n:hidden:\n\n" + "\n".join(list_models()) + "\n```\n",
+        ]
+    )
+
+
+def facts(network: str) -> dict[str, str]:
+    """What is known of a network."""
+    model = get_model(network)
+    (row,) = compare([network]).rows
+    known = {
+        "parameters": f"{row.params:,}",
+        "MACs": f"{row.macs:,}",
+        "FLOPs": f"{row.flops:,}",
+        "input": "×".join(map(str, model.input_size)),
+        "size": f"{row.size_bytes / 2**20:.2f} MB in float32",
+        "documentation": f"{{py:func}}`mnist_zoo.{network}`",
+    }
+    if accuracy := accuracy_in_words(network):
+        known["test accuracy (%)"] = accuracy
+    if network in list_models(pretrained=True):
+        weights = get_weights(network)
+        machine = weights.machine
+        known |= {
+            "MNIST test digits recognised by the file": f"{weights.correct:,} of 10,000",
+            "negative log-likelihood (nats)": f"{weights.nll:.4f}",
+            "calibration error, 15 bins": f"{weights.calibration_error:.4f}",
+            "file": f"{weights.file}, half precision, {weights.size:,} bytes",
+            "SHA-256": f"`{weights.sha256}`",
+            "training": f"{weights.training_seconds:,.0f} s beside other work on {machine}",
+        }
+    return known
+
+
+def card(network: str) -> str:
+    """The page of a network."""
+    about = inspect.getdoc(MODELS[network]) or ""
+    lines = "\n".join(f"| {name} | {value} |" for name, value in facts(network).items())
+    parts = [
+        f"# {network}",
+        about.partition("\n\n")[0],
+        f"|  |  |\n| --- | --- |\n{lines}",
+        f"![The layers and blocks of {network}](../_pictures/{network}.svg)",
+    ]
+    if network in list_models(pretrained=True):
+        parts += trained(network)
+    else:
+        parts.append(f"```python\nfrom mnist_zoo import {network}\n\nmodel = {network}()\n```")
+    with torch.device("meta"):
+        layers = summary(get_model(network), quiet=True)
+    if len(layers.rows) <= LONGEST_TABLE:
+        parts.append(f"## Layers\n\n```text\n{layers}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def trained(network: str) -> list[str]:
+    """What a card tells of weights that ship."""
+    weights = get_weights(network)
+    return [
+        "```python\n"
+        f"from mnist_zoo import {network}, predict\n\n"
+        f'model = {network}(weights="mnist")\n'
+        'predict(model, "photo.png").digit\n'
+        "```",
+        "## On the test set\n\n"
+        f"![Confusion matrix]({network}_confusion.png)\n\n"
+        f"![The most confident mistakes]({network}_mistakes.png)",
+        f"## Recipe\n\n```toml\n{get_recipe(weights.recipe).to_toml().strip()}\n```",
+        "To train it again (to the bit with the same torch, processor and number of threads):\n\n"
+        f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
+    ]
+
+
+def write_pages() -> None:
+    """Every page."""
+    CARDS.mkdir(exist_ok=True)
+    for network in list_models():
+        (CARDS / f"{network}.md").write_text(card(network), encoding="utf-8")
+    (CARDS / "index.md").write_text(index(), encoding="utf-8")
+
+
+def main() -> None:
+    """Measures what is asked for, and writes the pages."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--latency", action="store_true", help="measures latency")
+    if parser.parse_args().latency:
+        measure_latency()
+    write_pages()
+
+
+if __name__ == "__main__":
+    main()

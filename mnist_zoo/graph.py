@@ -1,0 +1,277 @@
+"""What flows where in a network: its layers and blocks as a graph, with shapes and parameters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from typing_extensions import override
+
+from .blocks import Ordered
+from .inspection import Inputs, meta_inputs, structural_copy
+
+# functions that a reader need not see: they compute nothing, and the next shape tells what they did
+SILENT = {"check_input", "clone", "contiguous", "detach", "getattr", "getitem", "squeeze", "to"}
+NAMES = {"iadd": "add", "imul": "mul", "cat": "concat", "rsub": "sub", "relu": "ReLU"}
+INNER_BLOCKS = 4  # of one block that are told apart; what is behind them is only counted
+MORE = "more"
+
+
+@dataclass(eq=False)
+class Node:
+    """A layer, a block or an operation.
+
+    Attributes:
+        name: The module's name in the network; "" of an operation.
+        kind: The name of its class, or of the operation; ``"input"``; ``"more"`` for what was
+            left out.
+        detail: Kernel, stride and groups, or how many were left out.
+        shape: Of its output, without the batch.
+        params: Number of parameters inside it, each at the first call alone.
+        inputs: Where its inputs come from.
+        inside: The graph of a block; None of a layer or an operation.
+    """
+
+    name: str
+    kind: str
+    detail: str
+    shape: tuple[int, ...]
+    params: int = 0
+    inputs: list[Node] = field(default_factory=list)
+    inside: Graph | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """Nodes in a row, from the first to the last, that stand so many times behind each other."""
+
+    first: Node
+    last: Node
+    times: int
+
+
+@dataclass(eq=False)
+class Graph:
+    """Nodes in the order in which they run, the inputs first."""
+
+    nodes: list[Node]
+    repeats: list[Repeat] = field(default_factory=list)
+
+    def form(self) -> tuple[Any, ...]:
+        """The same for graphs that differ in names, shapes and numbers of parameters alone."""
+        place = {node: number for number, node in enumerate(self.nodes)}
+        return tuple(
+            (node.kind, node.kind != MORE and node.detail, tuple(place[i] for i in node.inputs))
+            for node in self.nodes
+        )
+
+    def blocks(self) -> Iterator[Node]:
+        """A node of each kind and form of block, from the outside to the inside."""
+        found: dict[tuple[str, tuple[Any, ...]], Node] = {}
+        graphs = [self]
+        for graph in graphs:  # grows
+            for node in graph.nodes:
+                if node.inside is not None:
+                    key = (node.kind, node.inside.form())
+                    if key not in found:
+                        found[key] = node
+                        graphs.append(node.inside)
+        yield from found.values()
+
+
+def graph_of(model: nn.Module, input_size: Inputs = None) -> Graph:
+    """The graph of a network, with those of its blocks inside; the network is not touched.
+
+    ``nn.Sequential`` is no node: what is in it is. Neighbours that are the same, or pairs of them,
+    are one `Repeat`.
+
+    Args:
+        model: A network that torch.fx can trace, as all of the zoo's.
+        input_size: What it is fed; see `mnist_zoo.summary`.
+
+    Raises:
+        ValueError: If it cannot be traced, or `input_size` is missing or no shape.
+        TypeError: If `model` is not a network or cannot be copied.
+        RuntimeError: If the network cannot process the input.
+    """
+    twin = structural_copy(model).eval()
+    inputs = meta_inputs(twin, "input_size", input_size, batch=2)
+    with torch.no_grad(), torch.device("cpu"):
+        run = _Run(twin)
+        try:
+            run.run(*inputs)
+        except Exception as error:
+            raise RuntimeError(f"`model` failed: {error!s:.500}") from error
+    return _folded(_nodes(twin, run))
+
+
+class _Tracer(fx.Tracer):
+    """Looks into plain rows of layers alone."""
+
+    @override
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) not in (nn.Sequential, Ordered)
+
+
+class _Run(fx.Interpreter):
+    """Runs a traced network; what is in its blocks it traces and runs by itself."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(_traced(module), garbage_collect_values=False)
+        self.running: fx.Node | None = None
+        self.insides: dict[fx.Node | None, list[Node]] = {}
+
+    @override
+    def run_node(self, n: fx.Node) -> Any:
+        self.running = n
+        return super().run_node(n)
+
+    @override
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer, node = self.fetch_attr(target), self.running
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            return args[0]  # the same shape; torch's own rule takes far longer
+        if kwargs or not _is_block(layer):
+            return super().call_module(target, args, kwargs)
+        try:
+            run = _Run(layer)
+        except ValueError:  # it stays a box without an inside
+            return super().call_module(target, args, kwargs)
+        output = run.run(*args)
+        self.insides[node] = _nodes(layer, run)
+        return output
+
+
+def _traced(module: nn.Module) -> fx.GraphModule:
+    try:
+        return fx.GraphModule(module, _Tracer().trace(module))
+    except Exception as error:  # of any type: whatever the network's code meets
+        raise ValueError(
+            f"`model` must be traceable by torch.fx; {type(module).__name__} is not: {error!s:.200}"
+        ) from error
+
+
+def _nodes(module: nn.Module, run: _Run) -> list[Node]:
+    """The nodes of a network that has run."""
+    made: dict[fx.Node, Node] = {}
+    counted: set[nn.Parameter] = set()
+    for traced in run.graph.nodes:
+        value = run.env.get(traced)
+        inputs = list(dict.fromkeys(made[i] for i in traced.all_input_nodes if i in made))
+        if not isinstance(value, Tensor) or traced.op == "output":
+            continue
+        if traced.op == "call_module":
+            layer = module.get_submodule(traced.target)
+            node = _of_module(traced.target, layer, tuple(value.shape[1:]), counted)
+            if traced in run.insides:
+                node.inside = _folded(_shortened(run.insides[traced]))
+        elif traced.op == "placeholder":
+            node = Node(traced.name, "input", "", tuple(value.shape[1:]))
+        else:
+            node = _of_operation(traced, tuple(value.shape[1:]))
+        silent = node.kind in (*SILENT, "Identity") or (node.kind == "concat" and len(inputs) == 1)
+        if silent and inputs:
+            made[traced] = inputs[0]
+        else:
+            node.inputs = inputs
+            made[traced] = node
+    return list(dict.fromkeys(made.values()))
+
+
+def _is_block(layer: nn.Module) -> bool:
+    """Whether it is a composition of the zoo or of its user, not a layer of torch's."""
+    return any(layer.children()) and not type(layer).__module__.startswith("torch.nn")
+
+
+def _of_module(
+    name: str, layer: nn.Module, shape: tuple[int, ...], counted: set[nn.Parameter]
+) -> Node:
+    own = set(layer.parameters()) - counted
+    counted |= own
+    kernel, stride, groups = (
+        getattr(layer, key, None) for key in ("kernel_size", "stride", "groups")
+    )
+    detail = _size(kernel)
+    if "Conv" in type(layer).__name__ and stride not in (None, 1, (1, 1)):
+        detail += f" /{stride[0] if isinstance(stride, tuple) else stride}"
+    if groups not in (None, 1):
+        detail += " depthwise" if groups == getattr(layer, "in_channels", 0) else f" in {groups}"
+    params = sum(parameter.numel() for parameter in own)
+    return Node(name, type(layer).__name__, detail, shape, params)
+
+
+def _of_operation(traced: fx.Node, shape: tuple[int, ...]) -> Node:
+    called = traced.target if isinstance(traced.target, str) else traced.target.__name__
+    called = called.strip("_").rpartition(".")[2]
+    kernel = traced.args[1] if "pool" in called and len(traced.args) > 1 else None
+    return Node("", NAMES.get(called, called), _size(kernel), shape)
+
+
+def _size(kernel: Any) -> str:
+    if isinstance(kernel, int):
+        kernel = (kernel, kernel)
+    return "×".join(map(str, kernel)) if isinstance(kernel, tuple) else ""
+
+
+def _shortened(nodes: list[Node]) -> list[Node]:
+    """Leaves out what stands behind the first few blocks of a block of blocks, but its end."""
+    blocks = [place for place, node in enumerate(nodes) if node.inside is not None]
+    joined = any(len(node.inputs) > 1 for node in nodes)
+    if not joined or len(blocks) <= INNER_BLOCKS:
+        return nodes
+    first, last = blocks[INNER_BLOCKS], len(nodes) - 1
+    kept, left_out = nodes[:first], nodes[first:last]
+    used = {given for node in left_out for given in node.inputs}
+    left = sum(node.inside is not None for node in left_out)
+    more = Node("", MORE, f"{left} {nodes[first].kind}", left_out[-1].shape)
+    more.params = sum(node.params for node in left_out)
+    more.inputs = [node for node in kept if node in used]
+    end = nodes[last]
+    end.inputs = list(dict.fromkeys(more if i in left_out else i for i in end.inputs))
+    return [*kept, more, end]
+
+
+def _folded(nodes: list[Node]) -> Graph:
+    """Makes one of equal pairs of neighbours, and then of equal neighbours."""
+    nodes, repeats = list(nodes), []
+    folded: set[Node] = set()
+    for period in (2, 1):
+        start = 1
+        while start + 2 * period <= len(nodes):
+            times = 1
+            while _recurs(nodes, start, start + times * period, period, folded):
+                times += 1
+            if times > 1:
+                kept, gone = nodes[start + period - 1], nodes[start + times * period - 1]
+                del nodes[start + period : start + times * period]
+                for node in nodes:
+                    node.inputs = [kept if given is gone else given for given in node.inputs]
+                repeats.append(Repeat(nodes[start], kept, times))
+                folded |= {*nodes[start : start + period]}
+            start += 1
+    return Graph(nodes, repeats)
+
+
+def _recurs(nodes: Sequence[Node], start: int, again: int, period: int, folded: set[Node]) -> bool:
+    """Whether the nodes from `again` on are those from `start` on, and follow in a single line."""
+    if again + period > len(nodes) or folded & {*nodes[start : again + period]}:
+        return False
+    if period == 2 and _looks(nodes[start]) == _looks(nodes[start + 1]):
+        return False
+    users = Counter(given for node in nodes for given in node.inputs)
+    in_line = all(
+        nodes[place].inputs == [nodes[place - 1]] and users[nodes[place - 1]] == 1
+        for place in range(start + 1, again + period)
+    )
+    return in_line and all(
+        _looks(nodes[start + i]) == _looks(nodes[again + i]) for i in range(period)
+    )
+
+
+def _looks(node: Node) -> tuple[Any, ...]:
+    inside = node.inside and node.inside.form()
+    return (node.kind, node.detail, node.shape, node.params, inside)
