@@ -1,14 +1,35 @@
-"""Sphinx configuration: ``sphinx-build -W docs docs/_build``."""
+"""Sphinx configuration: ``sphinx-build -W docs docs/_build``.
+
+With the environment variable ``INTERSPHINX`` names of PyTorch's are links to its documentation;
+without, the build needs no network.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
 
 import mnist_zoo
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+import pictures
 
 project = "mnist_zoo"
 author = "The mnist_zoo maintainers"
 copyright = "2026, the mnist_zoo maintainers"
 version = release = mnist_zoo.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_examples"]
 html_theme = "furo"
 html_title = f"mnist_zoo {release}"
 
@@ -20,3 +41,35 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Shape", "returns_style"), "Source"]
 myst_heading_anchors = 3
+
+if os.environ.get("INTERSPHINX"):
+    intersphinx_mapping = {
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+        "torchvision": ("https://docs.pytorch.org/vision/stable", None),
+    }
+
+for noisy in ("onnx_ir", "onnxscript"):  # the gallery would show what they log
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+
+# A copy, as the examples write where they are.
+examples = DOCS / "_examples"
+shutil.rmtree(examples, ignore_errors=True)
+examples.mkdir()
+for pattern in ("plot_*.py", "GALLERY_HEADER.rst"):
+    for file in (DOCS.parent / "examples").glob(pattern):
+        shutil.copy(file, examples)
+sphinx_gallery_conf = {
+    "examples_dirs": str(examples),
+    "gallery_dirs": "gallery",
+    "image_scrapers": ("scrapers.written_pictures",),
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "show_memory": False,
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+}
+
+
+def setup(app):
+    app.connect("builder-inited", lambda app: pictures.write(DOCS / "_pictures"), priority=100)

@@ -1,0 +1,46 @@
+"""Draws the pictures of the documentation; Sphinx calls it before each build."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mnist_zoo import (
+    BasicBlock,
+    Bottleneck,
+    DenseBlock,
+    InceptionA,
+    ResidualBlock,
+    get_model,
+    list_models,
+    plots,
+)
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent / "examples"))
+import catalogue  # noqa: E402
+
+# what `concepts.md` shows: a block, and the shape of its input
+BLOCKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "residual_block": (ResidualBlock(16), (16, 12, 12)),
+    "basic_block": (BasicBlock(64, 128, stride=2), (64, 14, 14)),
+    "bottleneck": (Bottleneck(256, 64), (256, 14, 14)),
+    "inception": (InceptionA(10), (10, 12, 12)),
+    "dense_block": (DenseBlock(16, 3, 8, bottleneck=False), (16, 14, 14)),
+}
+
+
+def write(folder: Path) -> None:
+    """A diagram of every network and of some blocks, and accuracy against cost, as SVG."""
+    folder.mkdir(exist_ok=True)
+    figures = {name: plots.draw(block, size) for name, (block, size) in BLOCKS.items()}
+    with torch.device("meta"):
+        figures |= {name: plots.draw(get_model(name)) for name in list_models()}
+    figures["accuracy"] = plots.accuracy_against_cost(catalogue.points())
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    write(DOCS / "_pictures")

@@ -1,0 +1,172 @@
+"""The documentation: its code runs and gives what it says, and every public name has its place."""
+
+import ast
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
+pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+
+from PIL import Image, ImageDraw, ImageFont
+
+import mnist_zoo
+from mnist_zoo import data, get_recipe, list_models, resnet18
+from mnist_zoo.conversion import torch as torch_of_conversion
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+WRITTEN = {"reproduction.md", "residual_variants.md", "benchmarks.md", "changelog.md"}
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in WRITTEN]
+PAGES += [ROOT / "README.md", DOCS / "models" / "mini_resnet.md", DOCS / "models" / "resnet18.md"]
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
+EXTRAS = set(re.findall(r"^(\w+) = \[", PYPROJECT.partition("optional-dependencies]")[2], re.M))
+EXAMPLES = sorted((ROOT / "examples").glob("plot_*.py"))
+
+
+def blocks(page, language):
+    """The code blocks of a page in that language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+
+
+def with_code(language):
+    return [pytest.param(page, id=page.stem) for page in PAGES if blocks(page, language)]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder with what the pages speak of: a photo, a checkpoint, few digits for MNIST's."""
+    monkeypatch.chdir(tmp_path)
+    photo = Image.new("L", (120, 120), "white")
+    ImageDraw.Draw(photo).text((40, 10), "7", font=ImageFont.load_default(80))
+    photo.save("photo.png")
+    torch.save(resnet18().state_dict(), "checkpoint.pth")
+
+    sample = data.LOADERS["sample"]
+
+    def few(split, root):
+        return sample(split, root).split(1200 if split == "train" else 200)[0]
+
+    monkeypatch.setitem(data.LOADERS, "mnist", few)
+    monkeypatch.setitem(data.LOADERS, "sample", few)
+
+    def state_dict(member, **options):
+        return resnet18(in_channels=3, num_classes=1000).state_dict()
+
+    torchvision_weights = importlib.import_module("torchvision.models").ResNet18_Weights
+    monkeypatch.setattr(torchvision_weights, "get_state_dict", state_dict)
+    monkeypatch.setattr(torch_of_conversion.hub, "get_dir", lambda: str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", with_code("pycon"))
+def test_sessions_give_what_they_say(page):
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.filterwarnings("ignore:.weights. were adapted")
+@pytest.mark.parametrize("page", with_code("python"))
+def test_code_runs(page, desk):
+    names = {"__name__": page.stem}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", with_code("sh"))
+def test_commands_name_what_exists(page):
+    for block in blocks(page, "sh"):
+        for script in re.findall(r"[\w/]+\.py\b", block):
+            assert (ROOT / script).exists()
+        for recipe in re.findall(r"train\.py (\w+)", block):
+            get_recipe(recipe)
+        for named in re.findall(r'pip install "\.\[([\w,]+)\]"', block):
+            assert set(named.split(",")) <= EXTRAS
+
+
+def test_no_page_has_code_of_another_kind():
+    known = {"pycon", "python", "sh", "text", "toml", "{toctree}", "{include}", ""}
+    for page in DOCS.rglob("*.md"):
+        if not {"_build", "_examples", "gallery"} & set(page.relative_to(DOCS).parts):
+            assert set(re.findall(r"^```(\S*)", page.read_text("utf-8"), re.M)) <= known, page
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    text = (DOCS / "api.rst").read_text("utf-8")
+    module, documented = "", []
+    for directive, name, options in re.findall(
+        r"^\.\. (currentmodule|auto\w+):: (\S+)\n((?:   .*\n)*)", text, re.M
+    ):
+        if directive == "currentmodule":
+            module = name
+        elif directive != "automodule":
+            documented.append(f"{module}.{name}")
+        elif ":no-members:" not in options:
+            public = importlib.import_module(name).__all__
+            documented += [f"{name}.{member}" for member in public]
+    expected = [f"mnist_zoo.{name}" for name in mnist_zoo.__all__]
+    for other in ("plots", "export", "hub"):
+        public = importlib.import_module(f"mnist_zoo.{other}").__all__
+        expected += [f"mnist_zoo.{other}.{name}" for name in public]
+    assert sorted(documented) == sorted(expected)
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = set(re.findall(r"^([\w/]+)$", (DOCS / "index.md").read_text("utf-8"), re.M))
+    pages = {page.stem for page in DOCS.glob("*.md")} - {"index"}
+    assert pages <= listed
+    cards = {page.stem for page in (DOCS / "models").glob("*.md")} - {"index"}
+    assert cards == set(list_models())
+
+
+def test_links_inside_the_documentation_lead_somewhere():
+    for page in [*DOCS.glob("*.md"), *(DOCS / "models").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            made = link.partition("/")[0] in ("gallery", "_pictures") or "/_pictures/" in link
+            assert made or (page.parent / link).exists(), f"{page.name}: {link}"
+            if link.startswith("gallery/plot_"):
+                assert (ROOT / "examples" / Path(link).with_suffix(".py").name).exists()
+
+
+# --- the gallery and the notebook -----------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run_offline(script, tmp_path):
+    """The build of the documentation runs them, too."""
+    environment = {**os.environ, "MNIST_ZOO_DATA": str(tmp_path), "http_proxy": "http://0.0.0.0:9"}
+    command = [sys.executable, str(script)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    named = re.findall(r'(?:savefig|\.save)\("(\w+\.png)"', script.read_text("utf-8"))
+    assert named
+    assert all((tmp_path / name).stat().st_size > 500 for name in named)
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_begin_with_a_title(script):
+    title, line = (ast.get_docstring(ast.parse(script.read_text("utf-8"))) or "").split("\n")[:2]
+    assert line == "=" * len(title)
+
+
+def test_the_tour_runs_and_is_stored_without_outputs(tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+    kinds = [output.get("data", {}).keys() for cell in cells for output in cell.outputs]
+    assert sum("image/png" in kind for kind in kinds) >= 3
+    assert sum("text/html" in kind or "text/markdown" in kind for kind in kinds) >= 1
