@@ -1,5 +1,6 @@
 """What the tests share: every registered network, and golden files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,14 @@ from torch import nn
 
 from mnist_zoo import Classifier, get_model, list_models
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
 
 def pytest_addoption(parser):
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the sketch pad")
 
 
 # the code of a smaller network of their family, many times over

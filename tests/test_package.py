@@ -90,6 +90,77 @@ def test_readme_names_every_network():
     assert set(list_models()) <= named
 
 
+def test_badges_are_true():
+    badges = dict(
+        re.findall(r"^!\[(\w+): ([\w .]+)\]\(https://img.shields.io/\S+\)$", README, re.M)
+    )
+    assert badges.keys() == {"licence", "Python", "types"}
+    about = metadata.metadata("mnist-zoo")
+    assert badges["licence"] == about["License-Expression"]
+    versions = [
+        name.rpartition(" ")[2]
+        for name in about.get_all("Classifier")
+        if re.search(r"Python :: 3\.\d", name)
+    ]
+    assert badges["Python"] == f"{versions[0]} to {versions[-1]}"
+    assert about["Requires-Python"] == f">={versions[0]}"
+    assert "strict = true" in (ROOT / "pyproject.toml").read_text()
+    for label, message in badges.items():
+        assert f"/badge/{label}-{message.replace(' ', '_')}-blue)" in README
+
+
+def test_citations_are_of_this_version():
+    stated = [
+        re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.M),
+        *re.finditer(r"version = \{(\S+)\}", README),
+        *re.finditer(r"version = \{(\S+)\}", (ROOT / "docs" / "references.bib").read_text()),
+    ]
+    assert [match[1] for match in stated] == 3 * [mnist_zoo.__version__]
+
+
+def test_every_network_has_its_paper_in_the_table():
+    table = README[README.index("| networks | paper |") : README.index("## More")]
+    starts = [name.removesuffix("…") for name in re.findall(r"`(\w+…?)`", table)]
+    ours = {"mini_convnet"}
+    named = {name for name in list_models() if name.startswith(tuple(starts))}
+    assert set(list_models()) - named == ours
+
+
+def compared(row):
+    """The cells of a row in the README's comparison: torchvision's to ours."""
+    (cells,) = re.findall(rf"^\| {row} \|(.+)\|$", README, re.M)
+    return [cell.strip() for cell in cells.split("|")]
+
+
+def test_the_comparison_counts_our_networks():
+    assert compared("classifiers")[-1] == str(len(list_models()))
+    assert compared("weights for digits")[-1] == f"{len(list_models(pretrained=True))} networks"
+
+
+def test_the_comparison_is_true_of_the_others():
+    torchvision = pytest.importorskip("torchvision")
+    timm = pytest.importorskip("timm", reason="the benchmark extra is not installed")
+    models = torchvision.models.list_models(module=torchvision.models)
+    assert compared("classifiers")[0] == str(len(models))
+    assert len(timm.list_models()) > 1000
+    assert compared("weights for digits")[:2] == ["none", "none"]
+    assert not timm.list_pretrained("*mnist*")
+    weights = [torchvision.models.get_model_weights(name) for name in models]
+    assert not [entry for file in weights for entry in file if "mnist" in entry.name.lower()]
+
+
+@pytest.mark.parametrize("form", [*(ROOT / ".github").glob("ISSUE_TEMPLATE/*.yml")], ids=str)
+def test_issue_forms_are_complete(form):
+    yaml = pytest.importorskip("yaml")
+    read = yaml.safe_load(form.read_text())
+    assert {"name", "description", "body"} <= read.keys()
+    for part in read["body"]:
+        assert part["type"] in ("input", "textarea", "checkboxes")
+        assert part["attributes"]["label"]
+    names = [part["id"] for part in read["body"]]
+    assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize("name", ["mini_resnet", "resnet18"])
 def test_torch_hub(name):
     model = torch.hub.load(str(ROOT), name, source="local", num_classes=3).eval()
