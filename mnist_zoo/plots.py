@@ -61,7 +61,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        message = "pictures need the package matplotlib: pip install matplotlib"
+        message = 'plots need matplotlib: pip install "mnist-zoo[examples]"'
         raise ModuleNotFoundError(message, name="matplotlib") from error
     figure = Figure((width, height), layout="constrained")
     # IPython knows how to show a figure only once pyplot was imported, but asks for this method.

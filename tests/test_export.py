@@ -425,6 +425,9 @@ def test_softmax_stays_float(model, calibration, digits, tmp_path):
     report = quantize(tmp_path / "p.onnx", tmp_path / "q.onnx", calibration, test=digits)
     assert report.metrics.correct >= report.float_metrics.correct - len(digits) // 500
     assert report.metrics.nll == pytest.approx(report.float_metrics.nll, abs=0.02)
+    graph = onnx.load(tmp_path / "q.onnx").graph
+    (softmax,) = (node for node in graph.node if node.op_type == "Softmax")
+    assert softmax.output[0] == graph.output[0].name
 
 
 def test_what_cannot_be_quantized(file, calibration, tmp_path):

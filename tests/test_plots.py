@@ -628,6 +628,6 @@ def test_figures_are_the_callers_own():
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install matplotlib") as caught:
+    with pytest.raises(ModuleNotFoundError, match="plots need matplotlib: pip install") as caught:
         curves(history())
     assert caught.value.name == "matplotlib"
