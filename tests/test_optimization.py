@@ -67,6 +67,15 @@ def test_norms_that_cannot_be_folded_stay():
     assert torch.equal(fused(x), model(x))
 
 
+def test_norms_of_the_batch_alone_stay():
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), norm).eval()
+    x = torch.randn(2, 1, 9, 9)
+    fused = fuse(model)
+    assert norms(fused) == 1
+    assert torch.equal(fused(x), model(x))
+
+
 class TwoNames(nn.Module):
     """A convolution and its norm that each go by two names."""
 
