@@ -8,17 +8,15 @@ measures the latter first (a minute; on an idle machine).
 import argparse
 import inspect
 import json
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from reproduce import DOCS, accuracies, results, spread
+from reproduce import DOCS, accuracies, results, spread, surroundings
 from torch import nn
 
 from mnist_zoo import (
-    Comparison,
     compare,
     get_model,
     get_recipe,
@@ -144,21 +142,16 @@ def measure_latency() -> None:
         with torch.inference_mode():
             (seconds,) = latency([model], torch.randn(1, *model.input_size))
         times[name] = round(1000 * seconds, 3)
-    machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    here = surroundings()
     measured = {
-        "machine": f"{machine}, threads: {torch.get_num_threads()}",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "machine": f"{here['machine']}, threads: {torch.get_num_threads()}",
+        "versions": here["versions"],
         "milliseconds": times,
     }
     LATENCY.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 # --- Pages -----------------------------------------------------------------------------------
-
-
-def costs() -> Comparison:
-    """What every network costs."""
-    return compare(list_models())
 
 
 def in_percent(found: list[float]) -> str:
@@ -178,7 +171,7 @@ def table_of_networks() -> str:
     times = json.loads(LATENCY.read_text(encoding="utf-8"))["milliseconds"]
     named = ("network", "input", "parameters", "MACs", "size (MB)", "accuracy (%)", "seeds")
     lines = [f"| {' | '.join(named)} | latency (ms) |", f"|---|{'---:|' * len(named)}"]
-    for row in costs().rows:
+    for row in compare(list_models()).rows:
         found = accuracies_of(row.name)
         cells = [
             f"[{row.name}]({row.name}.md)",
@@ -186,9 +179,7 @@ def table_of_networks() -> str:
             f"{row.params:,}",
             f"{row.macs:,}",
             f"{row.size_bytes / 2**20:.2f}",
-            spread([100 * value for value in found]).replace(" ", "\N{NO-BREAK SPACE}")
-            if found
-            else "",
+            in_percent(found).replace(" ", "\N{NO-BREAK SPACE}"),
             str(len(found) or ""),
             f"{times[row.name]:.2f}",
         ]
@@ -201,9 +192,8 @@ def table_of_weights(*, linked: bool) -> str:
     lines = []
     for weights in map(get_weights, list_models(pretrained=True)):
         name = f"[{weights.network}]({weights.network}.md)" if linked else weights.network
-        over_seeds = spread([100 * accuracy for accuracy in weights.accuracies])
         cells = [name, f"{weights.params:,}", f"{weights.macs:,}", f"{weights.correct:,}"]
-        cells += [over_seeds, str(len(weights.accuracies))]
+        cells += [in_percent([*weights.accuracies]), str(len(weights.accuracies))]
         lines.append(f"| {' | '.join(cells)} |")
     head = "| weights | parameters | MACs | correct of 10,000 | mean over seeds (%) | seeds |"
     return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *lines])

@@ -44,11 +44,6 @@ def trained() -> list[str]:
     ]
 
 
-def shipped() -> list[str]:
-    """The networks whose weights ship, in the zoo's order."""
-    return list_models(pretrained=True)
-
-
 def runs_of(network: str) -> list[Run]:
     """The results of its seeds, the first seed first."""
     found = results().get(TRAINED_BY.get(network, "weights"), [])
@@ -115,7 +110,7 @@ def main() -> None:
         if file.name not in [record["file"] for record in records]:
             file.unlink()
     manifest.cache_clear()
-    for network in shipped():
+    for network in list_models(pretrained=True):
         metrics = evaluate(load(CHECKPOINTS / f"{network}.safetensors"), test)
         write_pictures(network, metrics, test)
     write_pages()

@@ -283,6 +283,14 @@ def measured(metrics: Metrics) -> dict[str, Any]:
     }
 
 
+def surroundings() -> dict[str, str]:
+    """The machine and the versions that a measurement is of."""
+    return {
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+    }
+
+
 def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
     """One run of one row."""
     recipe = row.recipe.replace(seed=seed)
@@ -298,8 +306,7 @@ def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
         "curve": [vars(record) for record in history.epochs],
         "train_seconds": history.seconds,
         "threads": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        **surroundings(),
     }
     if len(test) < 1000:
         everything = load_mnist("test", data, source=recipe.source)
@@ -323,8 +330,7 @@ def run_folder(runs: Path, name: str, row: Row, seed: int) -> Path:
 
 def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namespace) -> None:
     """Runs what is missing of an experiment, and keeps each result as it comes."""
-    path = RESULTS / f"{name}.json"
-    runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    path, runs = RESULTS / f"{name}.json", results_of(name)
     RESULTS.mkdir(exist_ok=True)
     for seed in experiment.seeds:
         for row in experiment.rows:
@@ -392,13 +398,16 @@ def by_class(runs: list[Run]) -> list[list[float]]:
     return [run["test"]["by_class"] for run in runs]
 
 
+def results_of(name: str) -> list[Run]:
+    """The results that there are of an experiment."""
+    path = RESULTS / f"{name}.json"
+    runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return runs
+
+
 def results() -> dict[str, list[Run]]:
     """Every result there is, by experiment."""
-    return {
-        name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in EXPERIMENTS
-        if (RESULTS / f"{name}.json").exists()
-    }
+    return {name: runs for name in EXPERIMENTS if (runs := results_of(name))}
 
 
 def page() -> str:

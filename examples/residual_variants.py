@@ -9,7 +9,6 @@ The whole of MNIST is needed (47 MB; downloaded once). It takes half an hour or 
 """
 
 import argparse
-import json
 import math
 import statistics
 from pathlib import Path
@@ -21,6 +20,7 @@ from reproduce import (
     Row,
     Run,
     accuracies,
+    results_of,
     run_experiment,
     run_folder,
     spread,
@@ -93,13 +93,6 @@ EXPERIMENT = Experiment(
 )
 
 
-def results() -> list[Run]:
-    """The results that there are."""
-    path = RESULTS / f"{NAME}.json"
-    runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return runs
-
-
 def last_losses(runs: list[Run]) -> list[float]:
     """The training loss of each run's last epoch."""
     return [run["curve"][-1]["train_loss"] for run in runs]
@@ -167,7 +160,7 @@ def section(choice: str, runs: list[Run]) -> str:
 
 def page() -> str:
     """The whole page, from the results that there are."""
-    runs = results()
+    runs = results_of(NAME)
     machines = sorted({f"{run['machine']}; {run['versions']}" for run in runs})
     head = (
         f"# {EXPERIMENT.title}\n\n{EXPERIMENT.text} Figures are mean ± sample standard deviation "
