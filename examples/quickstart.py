@@ -1,6 +1,7 @@
 """The zoo in a minute, offline: a table, a cost, torchvision parity, a digit, a trained network.
 
-Run it with ``python examples/quickstart.py``; it writes ``digits.png`` where you are.
+Run it with ``pip install ".[examples]" && python examples/quickstart.py``; it writes ``digits.png``
+where you are.
 """
 
 import time
@@ -73,13 +74,15 @@ def train(model: nn.Module, x: Tensor, y: Tensor) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(EPOCHS):
+        total = 0.0
         for batch in torch.randperm(len(x)).split(BATCH_SIZE):
             loss = F.cross_entropy(model(x[batch]), y[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch + 1}: loss {loss.item():.3f}")
+            total += loss.item() * len(batch)
+        print(f"epoch {epoch + 1}: loss {total / len(x):.3f}")
 
 
 def save_picture(x: Tensor, y: Tensor, predicted: Tensor) -> None:

@@ -107,7 +107,10 @@ def conv(
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
     """Asks for the known names nearest to a wrong one; "" where none is near."""
-    near = get_close_matches(str(name), list(known), n=count)
+    known = list(known)
+    near = [entry for entry in known if str(name) in entry]
+    if not 0 < len(near) <= count:
+        near = get_close_matches(str(name), known, count)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
@@ -124,7 +127,7 @@ def check_choice(**arguments: tuple[object, Iterable[str]]) -> None:
         choices = tuple(known)
         if value not in choices:
             rule = f"must be one of {', '.join(map(repr, choices))}"
-            hint = did_you_mean(value, choices, 1)
+            hint = did_you_mean(value, choices, 2)
             raise ValueError(f"`{name}` (={value!r}) {rule}{hint and f'; {hint}'}")
 
 
@@ -373,7 +376,10 @@ class SeparableBottleneck(Bottleneck):
 
     The 1×1 convolution prepares the channels; the depthwise 3×3 and the 1×1
     convolution after it (pointwise) are a depthwise-separable convolution.
-    Arguments, shapes and errors are those of `Bottleneck`; `groups` must be 1.
+    Arguments and errors are those of `Bottleneck`; `groups` must be 1.
+
+    Shape:
+        That of `Bottleneck`.
 
     Source:
         The separable bottleneck that the ResNet-50 report describes; Howard et al. 2017
@@ -491,8 +497,7 @@ class GatedSum(nn.Module):
         super().__init__()
         self.exclusive = exclusive
         self.gate = conv(in_channels, out_channels, 1, stride, bias=True)
-        assert self.gate.bias is not None
-        nn.init.constant_(self.gate.bias, GATE_BIAS)
+        nn.init.constant_(self.gate.get_parameter("bias"), GATE_BIAS)
 
     def forward(self, x: Tensor, residual: Tensor, shortcut: Tensor) -> Tensor:
         """Maps the two, and the unit's input x, to their gated sum."""

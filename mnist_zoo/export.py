@@ -265,8 +265,7 @@ def _to_onnx(
         dynamo=True,
         verbose=False,
     )
-    assert converted is not None
-    proto = converted.model_proto
+    proto = cast("torch.onnx.ONNXProgram", converted).model_proto  # None without dynamo
     graph = proto.graph
     for part in (
         graph,
@@ -329,6 +328,9 @@ class Session(nn.Module):
     Shape:
         (N, C, H, W) → logits (N, num_classes); the logarithms of the probabilities, which may
         stand for them, where the file gives those.
+
+    Raises:
+        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
     """
 
     def __init__(self, path: Path, content: bytes, threads: int | None = None) -> None:
@@ -358,8 +360,6 @@ class Session(nn.Module):
             ValueError: If the pictures have another shape than the file expects, or are no
                 floating-point numbers.
         """
-        if not x.is_floating_point():
-            raise ValueError(f"expected normalised floating-point pictures, got {x.dtype}")
         check_input(x, self.in_channels, self.input_size[1])
         values = _run(self._session, x).to(x.device)
         if self._gives_probabilities:

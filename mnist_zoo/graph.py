@@ -26,7 +26,8 @@ class Node:
     """A layer, a block or an operation.
 
     Attributes:
-        name: The module's name in the network; "" of an operation.
+        name: The module's name in the network; "" of an operation; of an input ``"input"``, or
+            its argument's name where there are several.
         kind: The name of its class, or of the operation; ``"input"``; ``"more"`` for what was
             left out.
         detail: Kernel, stride and groups, or how many were left out.
@@ -170,7 +171,9 @@ def _nodes(module: nn.Module, run: _Run) -> list[Node]:
             if traced in run.insides:
                 node.inside = _folded(_shortened(run.insides[traced]))
         elif traced.op == "placeholder":
-            node = Node(traced.name, "input", "", tuple(value.shape[1:]))
+            several = sum(node.op == "placeholder" for node in run.graph.nodes) > 1
+            name = traced.name if several else "input"
+            node = Node(name, "input", "", tuple(value.shape[1:]))
         else:
             node = _of_operation(traced, tuple(value.shape[1:]))
         silent = node.kind in (*SILENT, "Identity") or (node.kind == "concat" and len(inputs) == 1)

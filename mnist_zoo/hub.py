@@ -33,6 +33,9 @@ class HubModel(
 
     Attributes:
         model: The network.
+
+    Shape:
+        The network's.
     """
 
     def __init__(self, model: Classifier) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, cycle
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -578,11 +578,9 @@ class _Plan:
 
 
 def _plan_of_block(block: Node) -> _Plan:
-    assert block.inside is not None
-    given = "×".join(map(str, block.inside.nodes[0].shape))
-    return _Plan(
-        block.inside, (block.kind, f"{block.name}: {given} → {'×'.join(map(str, block.shape))}")
-    )
+    inside = cast("Graph", block.inside)
+    given = "×".join(map(str, inside.nodes[0].shape))
+    return _Plan(inside, (block.kind, f"{block.name}: {given} → {'×'.join(map(str, block.shape))}"))
 
 
 def _packed(plans: Sequence[_Plan]) -> list[tuple[float, float]]:
@@ -677,7 +675,7 @@ def _paint_node(axes: Axes, node: Node, x: float, y: float, hues: Mapping[str, s
     box.set(facecolor=_tint(node), edgecolor=hue, linewidth=1.6 if node.inside else 0.6)
     axes.add_patch(box)
     if node.kind == "input":
-        axes.text(x, middle, f"input {shape}", size=8, ha="center", **style)
+        axes.text(x, middle, f"{node.name} {shape}", size=8, ha="center", **style)
         return
     low, high, side = y + 0.1, y + BOX_HEIGHT - 0.1, BOX_WIDTH / 2 - 0.07
     kind = f"… {node.detail} more" if node.kind == MORE else f"{node.kind} {node.detail}".rstrip()

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
 import torch
@@ -41,8 +41,13 @@ class Prediction:
 
     digit: int | None
     probability: float
-    probabilities: tuple[float, ...]
+    probabilities: tuple[float, ...] = field(repr=False)
     top: tuple[tuple[int, float], ...]
+
+    def __str__(self) -> str:
+        """The digit and its probability, such as ``7 (99.8 %)``; or that none is probable."""
+        what = "none" if self.digit is None else self.digit
+        return f"{what} ({self.probability:.1%})".replace("%", " %")
 
 
 @overload
@@ -97,7 +102,7 @@ def predict(
     Args:
         model: A network from pictures (N, C, H, W) to logits (N, classes).
         pictures: One picture or many, of any kind and size that `as_mnist` takes.
-        top: How many classes `Prediction.top` names.
+        top: How many classes `Prediction.top` names, or all where there are fewer.
         reject_below: Least probability at which a class is given rather than None.
         shift: Pixels by which the digit is moved up, down, left and right to average the
             probabilities over the five places; 0 for none.

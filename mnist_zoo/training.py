@@ -590,7 +590,8 @@ def _model_and_recipe(
 ) -> tuple[nn.Module, Recipe]:
     if isinstance(what, nn.Module):
         if recipe is None:
-            raise ValueError("`recipe` (=None) must say how to train the network")
+            hint = "such as get_recipe gives; see list_recipes()"
+            raise ValueError(f"`recipe` (=None) must say how to train the network, {hint}")
         return what, recipe
     if recipe is not None:
         raise ValueError("`recipe` goes with a network; what is trained here is a recipe already")

@@ -344,7 +344,7 @@ def test_wrong_input_at_run_time_is_named(file):
         got = ", ".join(map(str, shape))
         with pytest.raises(ValueError, match=rf"\(N, 1, 28, 28\), got \({got}\)"):
             session(torch.zeros(shape))
-    with pytest.raises(ValueError, match=r"normalised floating-point pictures, got torch\.uint8"):
+    with pytest.raises(ValueError, match=r"floating-point numbers, got torch\.uint8"):
         session(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
     with pytest.raises(ValueError, match="must have the same num_classes"):
         ensemble([session, mini_resnet(num_classes=3)])

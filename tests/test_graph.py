@@ -125,6 +125,7 @@ def test_a_gate_is_a_block_of_three_inputs():
     unit, gate = graph.blocks()
     assert [unit.kind, gate.kind] == ["ResidualUnit", "GatedSum"]
     assert kinds(gate.inside)[:3] == ["input"] * 3
+    assert [node.name for node in gate.inside.nodes[:3]] == ["x", "residual", "shortcut"]
     assert "sub" in kinds(gate.inside)
 
 

@@ -255,6 +255,8 @@ def test_wrong_inputs_are_named(network, pictures):
         network(torch.randn(1, 5, *network.input_size[1:]))
     with pytest.raises(ValueError, match=r"expected .*\(N, 1, .*got \(1, \d+, \d+\)"):
         network(pictures[0])
+    with pytest.raises(ValueError, match=r"floating-point numbers, got torch\.uint8; predict\(\)"):
+        network(pictures.byte())
     size = network.image_size
     if network.any_size:
         assert network(torch.randn(1, 1, size + 5, size + 2)).shape == (1, 10)

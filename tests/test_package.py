@@ -1,15 +1,20 @@
 """The package as a user meets it: its import, its names, its README, its hub entry."""
 
+import ast
 import doctest
+import importlib
+import inspect
 import re
 import runpy
 import subprocess
 import sys
+import textwrap
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import mnist_zoo
 from mnist_zoo import compare, get_model, list_models, mini_resnet, profile, summary
@@ -49,6 +54,48 @@ def test_every_public_name_exists_and_is_documented():
     for name in mnist_zoo.__all__:
         assert getattr(mnist_zoo, name).__doc__, name
     assert sorted(mnist_zoo.__all__) == sorted(set(mnist_zoo.__all__))
+
+
+def public_objects():
+    """All that can be imported under a public name, once, with that name."""
+    found = {}
+    for module in ("", ".plots", ".export", ".hub"):
+        home = importlib.import_module(f"mnist_zoo{module}")
+        found.update({id(thing := getattr(home, name)): (name, thing) for name in home.__all__})
+    return [
+        pair for pair in found.values() if inspect.isroutine(pair[1]) or inspect.isclass(pair[1])
+    ]
+
+
+def raises(function):
+    """Whether a raise stands in its body, which one that dataclass made has not in a file."""
+    if inspect.unwrap(function).__code__.co_filename == "<string>":
+        return False
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    return any(isinstance(node, ast.Raise) for node in ast.walk(tree))
+
+
+@pytest.mark.parametrize(("name", "thing"), public_objects(), ids=lambda value: str(value)[:40])
+def test_docstrings_state_shapes_errors_and_sources(name, thing):
+    text = inspect.getdoc(thing)
+    if inspect.isclass(thing):
+        members = {key: getattr(thing, key) for key in vars(thing)}
+        start = [members[key] for key in ("__init__", "__post_init__") if key in members]
+        assert "Raises:" in text or not any(map(raises, start))
+        methods = {
+            key: value
+            for key, value in members.items()
+            if not key.startswith("_") and inspect.isroutine(value)
+        }
+    else:
+        methods = {name: thing}
+    for key, method in methods.items():
+        assert inspect.getdoc(method), key
+        assert "Raises:" in inspect.getdoc(method) or not raises(method), key
+    if inspect.isclass(thing) and issubclass(thing, nn.Module):
+        assert "Shape:" in text
+        paper = thing.__module__.startswith(("mnist_zoo.blocks", "mnist_zoo.models"))
+        assert "Source:" in text or not paper or thing is mnist_zoo.models.Classifier
 
 
 def test_version_is_the_installed_one_and_in_the_changelog():

@@ -1,5 +1,7 @@
 """predict() on digits of every origin, and what it leaves alone."""
 
+import dataclasses
+
 import drawing
 import numpy as np
 import pytest
@@ -156,6 +158,15 @@ def test_uncertain_digits_are_rejected(model):
         assert after.digit == (before.digit if before.probability >= 0.999 else None)
         assert after.probabilities == before.probabilities
     assert any(p.probability < 0.999 for p in plain)
+
+
+def test_a_prediction_prints_as_digit_and_probability():
+    seven = Prediction(7, 0.98765, (0.01235, 0.98765), ((7, 0.98765), (1, 0.01235)))
+    assert str(seven) == "7 (98.8 %)"
+    assert str(dataclasses.replace(seven, digit=None)) == "none (98.8 %)"
+    assert repr(seven) == (
+        "Prediction(digit=7, probability=0.98765, top=((7, 0.98765), (1, 0.01235)))"
+    )
 
 
 def test_shifts_average_over_five_places(model):

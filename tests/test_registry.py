@@ -67,3 +67,18 @@ def test_unknown_options_and_positional_arguments_are_refused(name):
         get_model(name, colour=True)
     with pytest.raises(TypeError, match="positional"):
         MODELS[name]("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "hint"),
+    [
+        ("resnet18", "pretrained", "it has weights, in_channels, num_classes, image_size"),
+        ("densenet121", "growth", "did you mean 'growth_rate'"),
+        ("preact_resnet18", "in_chans", "did you mean 'in_channels'"),
+    ],
+)
+def test_unknown_options_get_a_hint(name, option, hint):
+    with pytest.raises(TypeError, match=f"{name} has no option '{option}'; {hint}"):
+        get_model(name, **{option: 1})
+    with pytest.raises(ValueError, match="did you mean 'exclusive_gating' or 'shortcut_gating'"):
+        get_model("preact_resnet18", shortcut="gating")

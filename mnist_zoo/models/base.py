@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..blocks import check_positive, no_random_init
+from ..blocks import check_positive, did_you_mean, no_random_init
 from ..conversion import ConversionError, Source, from_torchvision
 from ..preprocessing import Preprocessing
 from ..weights import Origin, Weights, is_safetensors, manifest, origin
@@ -38,10 +38,10 @@ SIZES = ("in_channels", "num_classes", "image_size")  # weights adapt to them, o
 @torch.fx.wrap  # one node of a symbolic trace, whose check still runs
 @torch.jit.script_if_tracing  # a jit trace keeps the check, too
 def check_input(x: Tensor, channels: int, size: int) -> Tensor:
-    """Returns x, a batch (N, channels, size, size); size 0 stands for any.
+    """Returns x, a batch (N, channels, size, size) of floats; size 0 stands for any.
 
     Raises:
-        ValueError: If x has another rank, channel count or size.
+        ValueError: If x has another rank, channel count or size, or holds no floats.
     """
     wrong_size = size > 0 and x.dim() == 4 and (x.size(2) != size or x.size(3) != size)
     if x.dim() != 4 or x.size(1) != channels or wrong_size:
@@ -49,6 +49,11 @@ def check_input(x: Tensor, channels: int, size: int) -> Tensor:
         got = str(x.size()).replace("torch.Size(", "").replace(")", "")  # TorchScript has a list
         got = got.replace("[", "(").replace("]", ")")
         raise ValueError(f"expected an input of shape (N, {expected}), got {got}")
+    if not x.is_floating_point():
+        raise ValueError(
+            f"expected an input of floating-point numbers, got {x.dtype}; predict() and "
+            "Preprocessing make them of pictures"
+        )
     return x
 
 
@@ -77,6 +82,12 @@ class Classifier(nn.Module, ABC):
             otherwise.
         options: That function's options; `num_classes` may have been reset since.
         preprocessing: How its pictures are to be normalised, where its weights say so.
+
+    Shape:
+        (N, in_channels, image_size, image_size) → (N, num_classes).
+
+    Raises:
+        ValueError: If a number is less than 1.
     """
 
     __constants__: ClassVar[list[str]] = ["any_size"]  # TorchScript reads it
@@ -150,7 +161,7 @@ class Classifier(nn.Module, ABC):
         self.num_classes = num_classes
 
     def check_input(self, x: Tensor) -> Tensor:
-        """Returns x, or raises ValueError naming the shape expected and the shape that came."""
+        """Returns x, or raises ValueError naming what was expected and what came."""
         return check_input(x, self.in_channels, 0 if self.any_size else self.image_size)
 
 
@@ -172,6 +183,7 @@ def build(
     weights: WeightsLike,
     *,
     imagenet: bool = False,
+    known: Iterable[str] = (),
     **options: Any,
 ) -> Network:
     """Makes a network, random or with the given weights, which are then its only initialisation.
@@ -181,14 +193,21 @@ def build(
         make: Makes the network from the options.
         weights: None, ``"mnist"``, ``"imagenet"``, or a source of `mnist_zoo.from_torchvision`.
         imagenet: Whether torchvision has a network of the same name and architecture.
+        known: Names of the options that the factory takes as ``**options``; none where Python
+            checks them against its signature.
         **options: Those of the factory.
 
     Raises:
+        TypeError: If the factory has no such option.
         ValueError: If `weights` is ``"mnist"`` or ``"imagenet"``, and there are none.
         ConversionError: If the weights do not fit the network.
         WeightsError: If `weights` is a file that is damaged.
         FileNotFoundError: If `weights` is a file that does not exist.
     """
+    for option in options if known else ():
+        if option not in (choices := ("weights", "in_channels", "num_classes", *known)):
+            hint = did_you_mean(option, choices, 1) or f"it has {', '.join(choices)}"
+            raise TypeError(f"{name} has no option {option!r}; {hint}")
     if weights is None:
         model = make(**options)
     else:

@@ -224,6 +224,7 @@ def _build(
         partial(make, memory_efficient=memory_efficient),
         weights,
         imagenet=imagenet,
+        known=DenseNetOptions.__annotations__,
         in_channels=in_channels,
         num_classes=num_classes,
         **options,

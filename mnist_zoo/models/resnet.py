@@ -234,6 +234,7 @@ def _build(
         lambda **given: ResNet(layers=layers, **{**settings, **given}),
         weights,
         imagenet=imagenet,
+        known=ResNetOptions.__annotations__,
         in_channels=in_channels,
         num_classes=num_classes,
         **options,
