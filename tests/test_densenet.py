@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import randomize_norms, slow_if
+from conftest import randomize_norms
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_conversion import assert_same, same_state
+from test_conversion import DENSENETS, same_state, twins
 from torch import nn
 
 from mnist_zoo import (
@@ -26,20 +26,6 @@ from mnist_zoo import (
     save_weights,
     to_torchvision,
 )
-
-FAMILY = ["densenet121", "densenet161", "densenet169", "densenet201"]
-
-
-def twins(name, in_channels=3, num_classes=1000, **options):
-    """torchvision's network with norms that matter, and ours with its weights."""
-    theirs = torchvision.models.get_model(name, num_classes=num_classes, **options)
-    if in_channels != 3:
-        stem = theirs.features.conv0
-        theirs.features.conv0 = nn.Conv2d(in_channels, stem.out_channels, 7, 2, 3, bias=False)
-    randomize_norms(theirs)
-    ours = get_model(name, in_channels=in_channels, num_classes=num_classes)
-    assert from_torchvision(ours, theirs).copied == tuple(theirs.state_dict())
-    return ours, theirs
 
 
 def parameters(model):
@@ -65,37 +51,10 @@ def learn(model, x):
 # --- torchvision's ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_names_shapes_and_order_are_torchvisions(name):
+@pytest.mark.parametrize("name", DENSENETS)
+def test_layers_are_as_many_as_the_name_says(name):
     with torch.device("meta"):
-        ours = get_model(name, in_channels=3, num_classes=1000)
-        theirs = torchvision.models.get_model(name)
-    shapes = [(key, value.shape, value.dtype) for key, value in ours.state_dict().items()]
-    assert shapes == [(key, v.shape, v.dtype) for key, v in theirs.state_dict().items()]
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    assert parameters(ours) == parameters(theirs) == weights.meta["num_params"]
-    assert f"densenet{layers(ours)}" == name
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("size", [29, 32, 64, 224])
-@pytest.mark.parametrize("name", [slow_if(name != "densenet121", name) for name in FAMILY])
-def test_parity_to_the_bit(name, size, batch):
-    ours, theirs = twins(name)
-    x = torch.randn(batch, 3, size, size)
-    if size < 64 and batch == 1:  # one value a channel: BatchNorm cannot train
-        assert torch.equal(ours.eval()(x), theirs.eval()(x))
-        for model in (ours, theirs):
-            with pytest.raises(ValueError, match="more than 1 value per channel"):
-                model.train()(x)
-    else:
-        assert_same(ours, theirs, x)
-
-
-@pytest.mark.parametrize("name", FAMILY)
-def test_parity_with_one_channel_and_ten_classes(name):
-    ours, theirs = twins(name, in_channels=1, num_classes=10)
-    assert_same(ours, theirs, torch.randn(3, 1, 32, 32))
+        assert f"densenet{layers(get_model(name))}" == name
 
 
 def test_dropout_is_torchvisions():
@@ -105,21 +64,6 @@ def test_dropout_is_torchvisions():
     x = torch.randn(3, 3, 32, 32)
     assert torch.equal(learn(ours, x), learn(theirs, x))
     assert all(map(torch.equal, gradients(ours), gradients(theirs)))
-
-
-@pytest.mark.parametrize("name", FAMILY)
-def test_round_trips_are_the_identity(name):
-    ours, theirs = twins(name)
-    again = torchvision.models.get_model(name)
-    again.load_state_dict(to_torchvision(ours), strict=True)
-    assert same_state(again.state_dict(), theirs.state_dict())
-
-    grey = randomize_norms(get_model(name))
-    theirs = torchvision.models.get_model(name, num_classes=10)
-    theirs.load_state_dict(to_torchvision(grey), strict=True)
-    back = get_model(name)
-    assert from_torchvision(back, theirs).adapted == ("features.conv0.weight",)
-    assert same_state(back.state_dict(), grey.state_dict())
 
 
 def test_torchvision_loads_the_digits_network_and_gives_it_back():
@@ -144,14 +88,6 @@ def test_the_old_names_of_torchvisions_files_are_read(tmp_path):
     ).eval()
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(ours(x), theirs.eval()(x))
-
-
-@pytest.mark.filterwarnings("ignore:`weights` were adapted")
-def test_grey_pictures_give_the_logits_of_three_equal_channels():
-    theirs = randomize_norms(torchvision.models.densenet121(num_classes=10)).eval()
-    ours = get_model("densenet121", weights=theirs.state_dict()).eval()
-    grey = torch.randn(2, 1, 32, 32)
-    assert torch.allclose(ours(grey), theirs(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
