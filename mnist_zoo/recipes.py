@@ -413,7 +413,7 @@ def _recipes() -> dict[str, Recipe]:
         "lenet5_mnist": _SHIPPED.replace(network="lenet5"),
         "lenet5_conv_residual_mnist": _SHIPPED.replace(network="lenet5_conv_residual", epochs=30),
         "lenet5_fc_residual_mnist": _SHIPPED.replace(network="lenet5_fc_residual", epochs=30),
-        "mini_googlenet_mnist": _SHIPPED.replace(network="mini_googlenet"),
+        "mini_googlenet_mnist": _SHIPPED.replace(network="mini_googlenet", epochs=30),
         "mini_resnet_mnist": _SHIPPED,
         "resnet18_mnist": large.replace(
             lr=0.1,
