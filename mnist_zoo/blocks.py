@@ -106,11 +106,11 @@ def conv(
 
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
-    """Asks for the known names nearest to a wrong one; "" where none is near."""
-    known = list(known)
-    near = [entry for entry in known if str(name) in entry]
-    if not 0 < len(near) <= count:
-        near = get_close_matches(str(name), known, count)
+    """Asks for the known names meant by a wrong one: near it, or with it inside; "" for none."""
+    known, given = list(known), str(name)
+    near = get_close_matches(given, known, count, cutoff=0.8)
+    near = near or [entry for entry in known if len(given) > 2 and given in entry][:3]
+    near = near or get_close_matches(given, known, count)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
@@ -127,7 +127,7 @@ def check_choice(**arguments: tuple[object, Iterable[str]]) -> None:
         choices = tuple(known)
         if value not in choices:
             rule = f"must be one of {', '.join(map(repr, choices))}"
-            hint = did_you_mean(value, choices, 2)
+            hint = did_you_mean(value, choices, 1)
             raise ValueError(f"`{name}` (={value!r}) {rule}{hint and f'; {hint}'}")
 
 

@@ -54,6 +54,8 @@ def test_models_by_name_take_their_factorys_options():
         ("resnet81", "did you mean 'resnet18'"),
         ("mini-resnet", "did you mean 'mini_resnet'"),
         ("xyz", r"see list_models\(\)"),
+        ("", r"see list_models\(\)"),
+        ("bc100", "did you mean 'densenet_bc100_12'"),
     ],
 )
 def test_unknown_names_get_a_hint(name, hint):
