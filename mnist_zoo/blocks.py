@@ -114,6 +114,15 @@ def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def check_known(told: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises TypeError, which begins as told, for the first name that is none of the known."""
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known, 1) or f"it has {', '.join(known)}"
+            raise TypeError(f"{told} {name!r}; {hint}")
+
+
 def check_positive(**arguments: int) -> None:
     """Raises ValueError for the first argument that is not a whole number of at least 1."""
     for name, value in arguments.items():

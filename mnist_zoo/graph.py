@@ -160,6 +160,7 @@ def _nodes(module: nn.Module, run: _Run) -> list[Node]:
     """The nodes of a network that has run."""
     made: dict[fx.Node, Node] = {}
     counted: set[nn.Parameter] = set()
+    several = sum(traced.op == "placeholder" for traced in run.graph.nodes) > 1
     for traced in run.graph.nodes:
         value = run.env.get(traced)
         inputs = list(dict.fromkeys(made[i] for i in traced.all_input_nodes if i in made))
@@ -171,7 +172,6 @@ def _nodes(module: nn.Module, run: _Run) -> list[Node]:
             if traced in run.insides:
                 node.inside = _folded(_shortened(run.insides[traced]))
         elif traced.op == "placeholder":
-            several = sum(node.op == "placeholder" for node in run.graph.nodes) > 1
             name = traced.name if several else "input"
             node = Node(name, "input", "", tuple(value.shape[1:]))
         else:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from .blocks import check_choice, check_positive, did_you_mean, no_random_init
+from .blocks import check_choice, check_known, check_positive, did_you_mean, no_random_init
 from .data import LOADERS, Augmentation, Dataset
 from .preprocessing import Preprocessing
 from .registry import MODELS
@@ -250,10 +250,7 @@ def _check_options(network: str, options: Mapping[str, Any]) -> None:
 
 def _check_names(kind: type, values: Mapping[str, Any]) -> None:
     known = [entry.name for entry in dataclasses.fields(kind)]
-    for name in values:
-        if name not in known:
-            hint = did_you_mean(name, known, 1) or f"it has {', '.join(known)}"
-            raise TypeError(f"a {kind.__name__} has no field {name!r}; {hint}")
+    check_known(f"a {kind.__name__} has no field", values, known)
 
 
 # S1: LeNet with a residual module in two places.

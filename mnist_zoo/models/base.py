@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..blocks import check_positive, did_you_mean, no_random_init
+from ..blocks import check_known, check_positive, no_random_init
 from ..conversion import ConversionError, Source, from_torchvision
 from ..preprocessing import Preprocessing
 from ..weights import Origin, Weights, is_safetensors, manifest, origin
@@ -204,10 +204,9 @@ def build(
         WeightsError: If `weights` is a file that is damaged.
         FileNotFoundError: If `weights` is a file that does not exist.
     """
-    for option in options if known else ():
-        if option not in (choices := ("weights", "in_channels", "num_classes", *known)):
-            hint = did_you_mean(option, choices, 1) or f"it has {', '.join(choices)}"
-            raise TypeError(f"{name} has no option {option!r}; {hint}")
+    if known:
+        taken = ("weights", "in_channels", "num_classes", *known)
+        check_known(f"{name} has no option", options, taken)
     if weights is None:
         model = make(**options)
     else:
