@@ -31,6 +31,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .blocks import check_positive
 from .data import Digits, load_mnist, resample, sampling_grid
 from .models import Classifier
+from .optimization import SmallMapsAsProducts
 from .prediction import logits as logits_of
 from .prediction import preprocessing_of
 from .preprocessing import Preprocessing, to_float
@@ -654,11 +655,15 @@ class _Run:
         if self.team.size > 1:
             ids = [self.team.device] if self.team.device.type == "cuda" else None
             forward = DistributedDataParallel(forward, device_ids=ids)
-        return (
-            cast("Callable[[Tensor], Tensor]", torch.compile(forward))
-            if self.recipe.compile
-            else forward
-        )
+        if self.recipe.compile:
+            return cast("Callable[[Tensor], Tensor]", torch.compile(forward))
+
+        def eager(images: Tensor) -> Tensor:
+            with SmallMapsAsProducts():
+                logits: Tensor = forward(images)
+            return logits
+
+        return eager
 
     def autocast(self) -> Any:
         """Forward's precision."""

@@ -345,6 +345,16 @@ def test_switches_change_speed_and_not_the_result(digits, switch):
     assert switched.loss != plain.loss  # the switch does something
 
 
+def test_maps_that_their_kernels_overlook_take_no_convolution(digits):
+    """At 28×28 half of resnet18's are of 2×2 and 1×1, where convolutions are slow."""
+    recipe = Recipe(network="resnet18", lr=0.01, batch_size=16, epochs=1)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        fit(recipe, digits[0][:16], progress=False)
+    calls = [e.input_shapes[:2] for e in profile.events() if e.name == "aten::conv2d"]
+    maps = [(maps[-1], kernel[-1]) for maps, kernel in calls]
+    assert sorted(set(maps)) == [(2, 1), (4, 1), (4, 3), (7, 1), (7, 3), (28, 7)]
+
+
 @pytest.mark.slow
 def test_compiling_does_not_change_the_result(digits):
     recipe = Recipe(network="lenet5", lr=0.02, momentum=0.9, batch_size=64, epochs=2)

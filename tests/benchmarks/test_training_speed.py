@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from mnist_zoo import (
+    Augmentation,
     MiniGoogLeNet,
     MiniResNet,
     Preprocessing,
@@ -104,6 +106,30 @@ def test_the_loop_against_its_steps_alone(race, name):
             optimizer.step()
 
     race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.95, rounds=9)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fit_of_resnet18_against_steps_of_torchvisions(race, precision):
+    """Batches are ready in memory on their side, and neither side augments."""
+    digits = load_mnist()[:2560]
+    recipe = get_recipe("resnet18_mnist", epochs=1, precision=precision, ema_decay=None)
+    recipe = recipe.replace(augmentation=Augmentation())
+    inputs = recipe.preprocessing(digits.images)
+    size = recipe.batch_size
+    batches = list(zip(inputs.split(size), digits.labels.split(size), strict=True))
+    model = torchvision.models.resnet18(num_classes=10).train()
+    model.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+
+    def steps():
+        for x, y in batches:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = F.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    race(lambda: fit(recipe, digits, progress=False), steps, at_least=1.2, rounds=5)
 
 
 def test_ninety_nine_against_an_epoch_of_the_reports_loop(report, seconds):
