@@ -411,8 +411,9 @@ def _recipes() -> dict[str, Recipe]:
         "resnet18_mnist": _SHIPPED.replace(
             network="resnet18",
             options={"zero_init_residual": True},
+            augmentation=Augmentation(rotation=12, shift=2, scale=0.12, shear=10, elastic=20),
             lr=0.003,
-            epochs=24,
+            epochs=18,
             ema_decay=0.99,
         ),
     }
