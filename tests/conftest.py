@@ -31,9 +31,9 @@ DEEP = (
 )
 
 
-def slow_if(is_slow, name):
-    """A parameter whose tests run with ``-m slow`` alone, if it is slow."""
-    return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
+def slow_if(is_slow, *values):
+    """A parameter, or several, whose tests run with ``-m slow`` alone, if they are slow."""
+    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [])
 
 
 @pytest.fixture(autouse=True)
