@@ -65,6 +65,7 @@ def test_the_networks_whose_weights_ship():
         "lenet5_fc_residual",
         "mini_googlenet",
         "mini_resnet",
+        "resnet18",
     ]
 
 
