@@ -110,7 +110,7 @@ def test_the_loop_against_its_steps_alone(race, name):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_fit_of_resnet18_against_steps_of_torchvisions(race, precision):
-    """Batches are ready in memory on their side, and neither side augments."""
+    """Both in channels-last order; their batches are ready in memory, and neither side augments."""
     digits = load_mnist()[:2560]
     recipe = get_recipe("resnet18_mnist", epochs=1, precision=precision, ema_decay=None)
     recipe = recipe.replace(augmentation=Augmentation())
@@ -119,7 +119,8 @@ def test_fit_of_resnet18_against_steps_of_torchvisions(race, precision):
     batches = list(zip(inputs.split(size), digits.labels.split(size), strict=True))
     model = torchvision.models.resnet18(num_classes=10).train()
     model.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.003, weight_decay=0.1, fused=True)
 
     def steps():
         for x, y in batches:
