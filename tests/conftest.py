@@ -1,6 +1,8 @@
 """What the tests share: every registered network, and golden files."""
 
+import copy
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,10 +43,16 @@ def seeded():
     torch.manual_seed(0)
 
 
+@cache
+def _network(name: str) -> Classifier:
+    with torch.random.fork_rng():
+        return randomize_norms(get_model(name)).eval()
+
+
 @pytest.fixture(params=[slow_if(name in DEEP, name) for name in list_models()])
 def network(request) -> Classifier:
     """Every network of the registry, in eval mode, with BatchNorm statistics that matter."""
-    return randomize_norms(get_model(request.param)).eval()
+    return copy.deepcopy(_network(request.param))  # drawing the weights takes three times as long
 
 
 @pytest.fixture
