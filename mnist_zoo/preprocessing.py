@@ -139,8 +139,9 @@ def as_mnist(pictures: Pictures) -> Tensor:
 
     Finds the ink, be it dark on light or light on dark, on paper of uneven light, at any place and
     of any size; scales its longer side to 20 pixels; puts its centre of mass in the middle.
-    MNIST's own pictures come back unchanged. Numbers may be uint8, floats in 0…1, or any other
-    range, which is then stretched; of transparent pictures the visible part is taken.
+    MNIST's own pictures come back unchanged, and their negatives as the digits that they are of.
+    Numbers may be uint8, floats in 0…1, or any other range, which is then stretched; of
+    transparent pictures the visible part is taken.
 
     Args:
         pictures: One or many: PIL's pictures; files or their content (bytes); NumPy arrays
@@ -370,6 +371,8 @@ def _as_mnist(pictures: Tensor) -> tuple[Tensor, dict[int, str]]:
         for row in (~pictures.isfinite().flatten(1).all(1)).nonzero().squeeze(1)
     }
     grey = _grey(_stretched(pictures.nan_to_num(0, 0, 0)).float())
+    negative = 255 - grey
+    grey = torch.where(_in_mnist_form(negative)[:, None, None], negative, grey)
     ready = _in_mnist_form(grey)
     digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8)
     if ready.any():

@@ -55,11 +55,19 @@ def ink_box(digit):
         lambda x: deque(x.split(1)),
         lambda x: x.to(torch.float16) / 255,
         lambda x: (x / 255).requires_grad_(),
+        lambda x: 255 - x,
+        lambda x: 1 - x / 255,
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_mnists_own_pictures_stay_as_they_are_in_every_form(form):
     assert torch.equal(as_mnist(form(DIGITS)), DIGITS)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_normalised_ones_come_back_where_they_reach_white(sign):
+    digits = DIGITS[DIGITS.amax((1, 2, 3)) == 255]
+    assert torch.equal(as_mnist(sign * (digits / 255 - 0.1307) / 0.3081), digits)
 
 
 @pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
@@ -67,12 +75,13 @@ def test_mnists_own_pictures_stay_as_they_are_in_every_form(form):
 def test_all_of_mnist_stays_as_it_is(split):
     images = load_mnist(split).images
     assert torch.equal(as_mnist(images), images)
+    assert torch.equal(as_mnist(255 - images), images)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda x: 255 - x,
+        lambda x: F.pad(255 - x, (2, -2, -1, 1), value=255),
         lambda x: F.pad(x, (9, 0, 3, 14)),
         lambda x: F.pad(x, (0, 30, 30, 0)),
         lambda x: F.pad(x, (2, -2, -1, 1)),
