@@ -611,22 +611,19 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
 
     touching = np.zeros((3, 3, 3), dtype=bool)
     touching[1] = True  # neighbours in a picture, none between pictures
-    labels, count = ndimage.label(ink.numpy() > LINKED, structure=touching)
+    kept = ink.numpy() > LINKED
+    labels, _ = ndimage.label(kept, structure=touching)
     last = np.maximum.accumulate(labels.max((1, 2)))  # they are counted picture by picture
     parts = np.diff(last, prepend=0)
-    keep = np.ones(count + 1, dtype=bool)
-    keep[0] = False
     problems = dict.fromkeys(np.flatnonzero(parts == 0).tolist(), EMPTY)
     for picture in np.flatnonzero(parts > 1).tolist():
-        first = last[picture] - parts[picture]
-        own = np.maximum(labels[picture] - first, 0)
+        own = np.maximum(labels[picture] - (last[picture] - parts[picture]), 0)
         boxes, areas = ndimage.find_objects(own), np.bincount(own.ravel())
         chosen = _digit_of(range(1, len(areas)), boxes, areas, own.shape)
         if _several([boxes[label - 1] for label in chosen]):
             problems[picture] = SEVERAL
-        keep[first + 1 : last[picture] + 1] = False
-        keep[[first + label for label in chosen]] = True
-    return ink * _grown(torch.from_numpy(keep[labels])), problems
+        kept[picture] = np.isin(np.arange(len(areas)), chosen)[own]
+    return ink * _grown(torch.from_numpy(kept)), problems
 
 
 def _grown(marked: Tensor) -> Tensor:
