@@ -51,6 +51,17 @@ SHIPPED = list(manifest().values())
 shipped = pytest.mark.parametrize("weights", SHIPPED, ids=lambda weights: weights.name)
 
 
+# what training anew must reach: mean accuracy over the seeds
+FLOORS = {
+    "lenet5": 0.993,
+    "lenet5_conv_residual": 0.9945,
+    "lenet5_fc_residual": 0.9945,
+    "mini_googlenet": 0.995,
+    "mini_resnet": 0.996,
+    "resnet18": 0.995,
+}
+
+
 def same_state(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
@@ -106,6 +117,13 @@ def test_accuracy_is_that_of_the_manifest(weights):
     assert metrics.correct == weights.correct
     assert metrics.nll == pytest.approx(weights.nll, abs=1e-4)
     assert metrics.calibration_error == pytest.approx(weights.calibration_error, abs=2e-4)
+
+
+@shipped
+def test_weights_are_as_good_as_they_were(weights):
+    assert weights.accuracy_mean >= FLOORS[weights.network]
+    assert weights.nll <= 0.016
+    assert weights.calibration_error <= 0.003
 
 
 @shipped
