@@ -256,6 +256,10 @@ class _Team:
 
 def _join(backend: str) -> None:
     """Joins the process group that torchrun describes in the environment."""
+    # The group is a default of these functions. Imported later, which DistributedDataParallel does,
+    # they would keep it for good, and its threads could end the process as Python shuts down.
+    import torch.distributed.nn.functional  # noqa: F401
+
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend)
         return

@@ -732,6 +732,27 @@ def test_another_number_of_processes_goes_on_and_a_killed_worker_is_replaced(tmp
     assert json.loads((out / "history.json").read_text())["recipe"]["epochs"] == 30
 
 
+THREADS = """
+from pathlib import Path
+from mnist_zoo import fit, get_recipe, load_data
+
+recipe = get_recipe("lenet5_report", source="sample", sizes=(64, 16, 20), epochs=1)
+train, validation, _ = load_data(recipe)
+fit(recipe, train, validation, progress=False)
+print("threads:", *(path.read_text() for path in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
+def test_no_thread_of_the_process_group_outlives_training(tmp_path):
+    """Python's shutdown aborts a process when one of them still holds a tensor."""
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS)
+    out = ran(launch(script=script))
+    assert out.count("threads:") == 2
+    assert "gloo" not in out
+
+
 def test_batchnorm_networks_train_on_two_processes(tmp_path):
     """Also where a process's share of the last batch, of two pictures, is a single one."""
     changes = ["lenet5_fc_residual_report", "source=sample", "sizes=[68,16,20]", "epochs=1"]
