@@ -19,6 +19,7 @@ from .conversion import (
     to_torchvision,
 )
 from .data import Augmentation, DataError, Digits, augment, load_mnist
+from .evaluation import Metrics, Mistake, evaluate
 from .inspection import (
     Comparison,
     ComparisonRow,
@@ -30,39 +31,42 @@ from .inspection import (
     profile,
     summary,
 )
-from .models import (
-    Classifier,
+from .models.base import Classifier
+from .models.densenet import (
     DenseNet,
     DenseNetOptions,
-    LeNet5,
-    MiniConvNet,
-    MiniGoogLeNet,
-    MiniResNet,
-    PreActResNet,
-    PreActResNetOptions,
-    ResNet,
-    ResNetOptions,
     densenet40_12,
     densenet121,
     densenet161,
     densenet169,
     densenet201,
     densenet_bc100_12,
-    lenet5,
-    lenet5_conv_residual,
-    lenet5_fc_residual,
-    mini_convnet,
     mini_densenet,
+)
+from .models.lenet import LeNet5, lenet5, lenet5_conv_residual, lenet5_fc_residual
+from .models.mini import (
+    MiniConvNet,
+    MiniGoogLeNet,
+    MiniResNet,
+    mini_convnet,
     mini_googlenet,
     mini_resnet,
-    plain18,
-    plain34,
+)
+from .models.preact import (
+    PreActResNet,
+    PreActResNetOptions,
     preact_resnet18,
     preact_resnet20,
     preact_resnet34,
     preact_resnet50,
     preact_resnet110,
     preact_resnet164,
+)
+from .models.resnet import (
+    ResNet,
+    ResNetOptions,
+    plain18,
+    plain34,
     resnet18,
     resnet34,
     resnet50,
@@ -82,10 +86,7 @@ from .training import (
     EpochRecord,
     Evaluation,
     History,
-    Metrics,
-    Mistake,
     TrainingError,
-    evaluate,
     fit,
     load_data,
 )

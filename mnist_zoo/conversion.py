@@ -30,7 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import check_positive
+from ._checks import check_positive
+from ._networks import from_thop, state_of, unwrapped
 from .weights import Weights, WeightsError, inner_state, is_finite, read_file
 
 __all__ = [
@@ -46,7 +47,6 @@ Source: TypeAlias = nn.Module | Mapping[str, Tensor] | Weights | Enum | str | os
 file."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
-THOP_BUFFERS = ("total_ops", "total_params")
 GREY_TO_RGB = (0.25, 0.5, 0.25)
 
 
@@ -262,14 +262,6 @@ def _strange_to_torchvision(state: Mapping[str, Tensor], family: str) -> list[st
     return strange + [f"no {name}" for name in needed if name not in state]
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside what DataParallel, DistributedDataParallel or torch.compile made."""
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return unwrapped(model.module)
-    inside = getattr(model, "_orig_mod", None)
-    return unwrapped(inside) if isinstance(inside, nn.Module) else model
-
-
 # family: what it needs, its stem first, and the names of all its tensors
 TORCHVISION: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     "ResNet": (
@@ -288,16 +280,6 @@ TORCHVISION: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
         ),
     ),
 }
-
-
-def _from_thop(name: str) -> bool:
-    return name.rpartition(".")[2] in THOP_BUFFERS
-
-
-def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict without the counters that thop may have left."""
-    parameters = dict(model.named_parameters())
-    return {k: v for k, v in model.state_dict().items() if k in parameters or not _from_thop(k)}
 
 
 def _fit(
@@ -397,7 +379,7 @@ def _rename(
     renamed: dict[str, Tensor] = {}
     dropped = []
     for name, short in names.items():
-        if _from_thop(name) and short not in target:
+        if from_thop(name) and short not in target:
             dropped.append(TensorReport(name, "skipped", "a counter left by thop"))
         elif not isinstance(state[name], Tensor):
             dropped.append(TensorReport(name, "skipped", "not a tensor", fatal=True))

@@ -22,15 +22,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .blocks import check_positive
-from .conversion import unwrapped
+from ._checks import check_positive
+from ._files import check_place, written_whole
+from ._networks import shape_of, unwrapped
 from .data import Digits
+from .evaluation import Metrics, evaluate
 from .models.base import check_input
-from .optimization import latency, shape_of
-from .prediction import preprocessing_of
-from .preprocessing import Preprocessing
-from .training import Metrics, evaluate
-from .weights import written_whole
+from .optimization import latency
+from .preprocessing import Preprocessing, preprocessing_of
 
 if TYPE_CHECKING:
     import onnx
@@ -137,7 +136,7 @@ def export(
         raise ValueError(f"`model` (={model!r:.80}) must be a network")
     if not tolerance > 0:
         raise ValueError(f"`tolerance` (={tolerance!r}) must be more than 0")
-    _check_place(path)
+    check_place(path)
     if format == "onnx":
         _need("onnx", "onnxruntime", "onnxscript")
     model = unwrapped(model)
@@ -185,13 +184,6 @@ def _square(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[int, 
     return shape
 
 
-def _check_place(path: Path) -> None:
-    if path.is_dir():
-        raise ValueError(f"`path` (='{path}') must be a file; it is a folder")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"`path` (='{path}') must be in a folder that exists")
-
-
 def _output(network: nn.Module, x: Tensor) -> Tensor:
     try:
         output = network(x)
@@ -217,9 +209,6 @@ def _largest_difference(
     """Over all inputs; NaN where one side is NaN or infinite and the other is not the same."""
     gaps = [run(x) - y for x, y in zip(inputs, outputs, strict=True)]
     return float(torch.cat([gap.abs().flatten() for gap in gaps]).max())
-
-
-# --- Writing and reading back ---------------------------------------------------------------
 
 
 def _content(
@@ -308,9 +297,6 @@ def _need(*packages: str) -> None:
         except ModuleNotFoundError as error:
             told = f'ONNX needs the package {package}: pip install "mnist-zoo[onnx]"'
             raise ImportError(told, name=package) from error
-
-
-# --- ONNX Runtime ---------------------------------------------------------------------------
 
 
 class Session(nn.Module):
@@ -424,9 +410,6 @@ def _run(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {INPUT: values})[0])
 
 
-# --- int8 -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class QuantizationReport:
     """What `quantize` wrote, beside the file it came from.
@@ -494,7 +477,7 @@ def quantize(
     source, path = Path(source).expanduser(), Path(path).expanduser()
     _need("onnx", "onnxruntime")
     before = load_session(source)
-    _check_place(path)
+    check_place(path)
     if path.resolve() == source.resolve():
         raise ValueError(f"`path` (='{path}') must be another file than `source`")
     channels = calibration.images.shape[1]

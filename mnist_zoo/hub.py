@@ -10,7 +10,7 @@ from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from .models import Classifier
+from .models.base import Classifier
 from .preprocessing import Preprocessing
 from .registry import load, save_weights
 

@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from .conversion import unwrapped
+from ._networks import unwrapped
 from .registry import get_model
 
 __all__ = [

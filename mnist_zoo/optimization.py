@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-from .blocks import check_positive
-from .models import Classifier
+from ._checks import check_positive
+from ._networks import shape_of
+from .models.base import Classifier
 
 __all__ = ["Optimization", "OptimizationStep", "fuse", "optimize"]
 
@@ -187,21 +188,6 @@ def optimize(
         steps.append(OptimizationStep(name, 1000 * after, 1000 * before, difference, kept))
         best = candidate if kept else best
     return Optimization(best, tuple(steps))
-
-
-def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:
-    """The shape (C, H, W) of one input: as given, or as the network says.
-
-    Raises:
-        ValueError: If neither says, or it is no such shape.
-    """
-    given = getattr(model, "input_size", None) if input_size is None else input_size
-    if given is None:
-        raise ValueError(f"`input_size` must be given: {type(model).__name__} has none")
-    if not isinstance(given, (tuple, list)) or len(given) != 3:
-        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W)")
-    check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
-    return (given[0], given[1], given[2])
 
 
 def latency(runs: Sequence[Run], x: Tensor) -> list[float]:

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from .blocks import check_positive, did_you_mean
-from .conversion import unwrapped
+from ._checks import check_positive, did_you_mean
+from ._networks import eval_mode, unwrapped
 from .data import Augmentation, Digits, augment
 from .graph import MORE, Graph, Node, graph_of
 from .inspection import Inputs, profile
-from .prediction import eval_mode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .training import History, Metrics
+    from .evaluation import Metrics
+    from .training import History
 
 __all__ = [
     "accuracy_against_cost",

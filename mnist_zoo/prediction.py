@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
@@ -13,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import check_positive
-from .conversion import unwrapped
-from .models import Classifier
-from .preprocessing import Preprocessing, as_mnist, is_one_picture
+from ._checks import check_positive
+from ._networks import eval_mode, unwrapped
+from .preprocessing import Preprocessing, as_mnist, is_one_picture, preprocessing_of
 
 if TYPE_CHECKING:
     import os
@@ -167,27 +165,6 @@ def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Te
         inputs = inputs.to(tensor.dtype)
     with eval_mode(model):
         return model(inputs).float()
-
-
-def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
-    """What the network was trained with, if it knows; else MNIST's, at its size."""
-    model = unwrapped(model)
-    known = getattr(model, "preprocessing", None)
-    if isinstance(known, Preprocessing):
-        return known
-    return Preprocessing(image_size=model.image_size if isinstance(model, Classifier) else size)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network into eval mode, and each of its modules back into its own afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 class Ensemble(nn.Module):

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import check_positive
+from ._checks import check_positive
+from ._networks import unwrapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +133,16 @@ class Preprocessing:
                 f"{height}×{width} where `resize` is 'pad'"
             )
         return F.pad(images, (right // 2, right - right // 2, below // 2, below - below // 2))
+
+
+def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
+    """What the network was trained with, if it knows; else MNIST's, at its size."""
+    model = unwrapped(model)
+    known = getattr(model, "preprocessing", None)
+    if isinstance(known, Preprocessing):
+        return known
+    own_size = getattr(model, "image_size", None)
+    return Preprocessing(image_size=own_size if isinstance(own_size, int) else size)
 
 
 def as_mnist(pictures: Pictures) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from .blocks import check_choice, check_known, check_positive, did_you_mean, no_random_init
+from ._checks import check_choice, check_known, check_positive, check_range, did_you_mean
+from .blocks import no_random_init
 from .data import LOADERS, Augmentation, Dataset
 from .preprocessing import Preprocessing
 from .registry import MODELS
@@ -129,15 +129,15 @@ class Recipe:
                 raise ValueError(f"`{name}` (={values!r}) must be a tuple of {count}")
         for size in self.sizes or ():
             check_positive(sizes=size)
-        _check_range(lr=self.lr, gamma=self.gamma, open_below=True)
-        _check_range(weight_decay=self.weight_decay)
+        check_range(lr=self.lr, gamma=self.gamma, open_below=True)
+        check_range(weight_decay=self.weight_decay)
         if self.clip_grad_norm is not None:
-            _check_range(clip_grad_norm=self.clip_grad_norm, open_below=True)
-        _check_range(momentum=self.momentum, label_smoothing=self.label_smoothing, below=1)
-        _check_range(beta1=self.betas[0], beta2=self.betas[1], below=1)
-        _check_range(warmup=self.warmup, open_below=True, below=1)
+            check_range(clip_grad_norm=self.clip_grad_norm, open_below=True)
+        check_range(momentum=self.momentum, label_smoothing=self.label_smoothing, below=1)
+        check_range(beta1=self.betas[0], beta2=self.betas[1], below=1)
+        check_range(warmup=self.warmup, open_below=True, below=1)
         if self.ema_decay is not None:
-            _check_range(ema_decay=self.ema_decay, open_below=True, below=1)
+            check_range(ema_decay=self.ema_decay, open_below=True, below=1)
         if self.nesterov and not self.momentum:
             raise ValueError("`nesterov` (=True) needs `momentum` (=0.0) to be more than 0")
         if self.momentum and self.optimizer != "sgd":
@@ -225,15 +225,6 @@ class Recipe:
             import tomli as tomllib
 
         return cls.from_dict(tomllib.loads(text))
-
-
-def _check_range(*, open_below: bool = False, below: float = math.inf, **arguments: float) -> None:
-    """Each argument must be a number from 0 (itself allowed or not) to `below`, without it."""
-    for name, value in arguments.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < below or (open_below and value == 0):
-            limits = "more than 0" if open_below else "at least 0"
-            raise ValueError(f"`{name}` (={value!r}) must be a number, {limits} and below {below}")
 
 
 def _check_options(network: str, options: Mapping[str, Any]) -> None:

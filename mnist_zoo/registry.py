@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from . import models
-from .blocks import did_you_mean, no_random_init
-from .conversion import state_of, unwrapped
-from .models import Classifier
+from ._checks import did_you_mean
+from ._networks import state_of, unwrapped
+from .blocks import no_random_init
+from .models.base import Classifier
 from .weights import (
     WeightsError,
     is_finite,

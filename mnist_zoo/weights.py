@@ -11,18 +11,17 @@ import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from threading import get_ident
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from .blocks import did_you_mean
+from ._checks import did_you_mean
+from ._files import written_whole
 from .preprocessing import PictureTransform, Preprocessing
 
 __all__ = ["Weights", "WeightsError", "get_weights"]
@@ -148,9 +147,6 @@ def get_weights(name: str) -> Weights:
         hint = did_you_mean(name, manifest()) or f"there are {known}"
         raise ValueError(f"`name` (={name!r}) must be the name of weights that ship; {hint}")
     return found
-
-
-# --- Files -----------------------------------------------------------------------------------
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -415,26 +411,3 @@ def _in_order(content: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors are aligned to 8 bytes
     return len(text).to_bytes(8, "little") + text + content[end:]
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the path's place when all of it is on the disk, or never."""
-    path = path.resolve()  # a link stays one
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name, too, is to be on the disk
-        with suppress(OSError):  # of some network drives, which cannot
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)

@@ -22,6 +22,7 @@ from matplotlib.text import Annotation, Text
 
 from mnist_zoo import get_model, lenet5, list_models, mini_googlenet, mini_resnet, resnet18
 from mnist_zoo.data import Augmentation, augment, load_mnist
+from mnist_zoo.evaluation import Metrics
 from mnist_zoo.plots import (
     accuracy_against_cost,
     augmented,
@@ -35,7 +36,7 @@ from mnist_zoo.plots import (
 )
 from mnist_zoo.preprocessing import Preprocessing
 from mnist_zoo.recipes import get_recipe
-from mnist_zoo.training import Evaluation, History, Metrics
+from mnist_zoo.training import Evaluation, History
 
 STEPS = 40  # an epoch
 

@@ -13,14 +13,7 @@ from .densenet import (
     mini_densenet,
 )
 from .lenet import LeNet5, lenet5, lenet5_conv_residual, lenet5_fc_residual
-from .mini import (
-    MiniConvNet,
-    MiniGoogLeNet,
-    MiniResNet,
-    mini_convnet,
-    mini_googlenet,
-    mini_resnet,
-)
+from .mini import MiniConvNet, MiniGoogLeNet, MiniResNet, mini_convnet, mini_googlenet, mini_resnet
 from .preact import (
     PreActResNet,
     PreActResNetOptions,

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..blocks import check_known, check_positive, no_random_init
+from .._checks import check_known, check_positive
+from ..blocks import no_random_init
 from ..conversion import ConversionError, Source, from_torchvision
 from ..preprocessing import Preprocessing
 from ..weights import Origin, Weights, is_safetensors, manifest, origin

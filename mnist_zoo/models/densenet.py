@@ -11,19 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from ..blocks import (
-    ActLayer,
-    DenseBlock,
-    NormLayer,
-    ReLU,
-    Transition,
-    check_choice,
-    check_compression,
-    check_dropout,
-    check_makers,
-    check_positive,
-    conv,
-)
+from .._checks import check_choice, check_compression, check_dropout, check_makers, check_positive
+from ..blocks import ActLayer, DenseBlock, NormLayer, ReLU, Transition, conv
 from .base import STEMS, Classifier, Stem, WeightsLike, build
 
 __all__ = [

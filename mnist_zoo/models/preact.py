@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
+from .._checks import check_choice, check_makers, check_positive
 from ..blocks import (
     ActLayer,
     NormLayer,
@@ -18,9 +19,6 @@ from ..blocks import (
     ReLU,
     ResidualUnit,
     Shortcut,
-    check_choice,
-    check_makers,
-    check_positive,
     conv,
     layers_in_order,
     preactivation,

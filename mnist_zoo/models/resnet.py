@@ -10,19 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from ..blocks import (
-    ActLayer,
-    BasicBlock,
-    Bottleneck,
-    NormLayer,
-    ReLU,
-    SeparableBottleneck,
-    check_choice,
-    check_dropout,
-    check_makers,
-    check_positive,
-    conv,
-)
+from .._checks import check_choice, check_dropout, check_makers, check_positive
+from ..blocks import ActLayer, BasicBlock, Bottleneck, NormLayer, ReLU, SeparableBottleneck, conv
 from .base import STEMS, Classifier, Stem, WeightsLike, build
 
 __all__ = [

@@ -1,0 +1,40 @@
+"""Files: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import get_ident
+from typing import BinaryIO
+
+
+def check_place(path: Path) -> None:
+    if path.is_dir():
+        raise ValueError(f"`path` (='{path}') must be a file; it is a folder")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"`path` (='{path}') must be in a folder that exists")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the path's place when all of it is on the disk, or never."""
+    path = path.resolve()  # a link stays one
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name, too, is to be on the disk
+        with suppress(OSError):  # of some network drives, which cannot
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
