@@ -25,8 +25,8 @@ from mnist_zoo import (
     profile,
     summary,
 )
+from mnist_zoo.models.registry import MODELS
 from mnist_zoo.optimization import latency
-from mnist_zoo.registry import MODELS
 
 CARDS = DOCS / "models"
 LATENCY = DOCS / "latency.json"

@@ -2,7 +2,7 @@
 
 ``python examples/reproduce.py weights weights_resnet18`` trains them, over several seeds. This
 script then takes the first seed's weights in half precision, measures the very file on the test
-set, and writes ``mnist_zoo/checkpoints`` and, by ``catalogue.py``, ``docs/models``.
+set, and writes ``mnist_zoo/weights/checkpoints`` and, by ``catalogue.py``, ``docs/models``.
 
 The whole of MNIST is needed (12 MB, downloaded once).
 """
@@ -30,7 +30,7 @@ from mnist_zoo import (
     profile,
     save_weights,
 )
-from mnist_zoo.weights import CHECKPOINTS, manifest
+from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
 
 TRAINED_BY = {"resnet18": "weights_resnet18"}  # experiment of a network, if not "weights"
 

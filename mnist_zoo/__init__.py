@@ -11,13 +11,6 @@ from .blocks import (
     SeparableBottleneck,
     Transition,
 )
-from .conversion import (
-    ConversionError,
-    ConversionReport,
-    TensorReport,
-    from_torchvision,
-    to_torchvision,
-)
 from .data import Augmentation, DataError, Digits, augment, load_mnist
 from .evaluation import Metrics, Mistake, evaluate
 from .inspection import (
@@ -62,6 +55,7 @@ from .models.preact import (
     preact_resnet110,
     preact_resnet164,
 )
+from .models.registry import get_model, list_models
 from .models.resnet import (
     ResNet,
     ResNetOptions,
@@ -76,11 +70,11 @@ from .models.resnet import (
     resnet_cnn,
     resnet_cnn_norm,
 )
+from .models.saving import load, save_weights
 from .optimization import Optimization, OptimizationStep, fuse, optimize
 from .prediction import Ensemble, Prediction, ensemble, predict
 from .preprocessing import PictureError, PictureTransform, Preprocessing, as_mnist
 from .recipes import Recipe, get_recipe, list_recipes
-from .registry import get_model, list_models, load, save_weights
 from .training import (
     CheckpointError,
     EpochRecord,
@@ -90,7 +84,15 @@ from .training import (
     fit,
     load_data,
 )
-from .weights import Weights, WeightsError, get_weights
+from .weights.conversion import (
+    ConversionError,
+    ConversionReport,
+    TensorReport,
+    from_torchvision,
+    to_torchvision,
+)
+from .weights.files import WeightsError
+from .weights.manifest import Weights, get_weights
 
 __version__ = "0.1.0"
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from .models.base import Classifier
+from .models.saving import load, save_weights
 from .preprocessing import Preprocessing
-from .registry import load, save_weights
 
 __all__ = ["HubModel"]
 

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ._networks import unwrapped
-from .registry import get_model
+from .models.registry import get_model
 
 __all__ = [
     "Comparison",

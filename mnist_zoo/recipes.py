@@ -11,13 +11,10 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, Literal, TypeAlias, get_args
 
-import torch
-
 from ._checks import check_choice, check_known, check_positive, check_range, did_you_mean
-from .blocks import no_random_init
 from .data import LOADERS, Augmentation, Dataset
+from .models.registry import MODELS, outline
 from .preprocessing import Preprocessing
-from .registry import MODELS
 
 __all__ = ["Recipe", "get_recipe", "list_recipes"]
 
@@ -231,8 +228,7 @@ def _check_options(network: str, options: Mapping[str, Any]) -> None:
     """The options must be plain values, and the network's factory must take them."""
     try:
         json.dumps(dict(options))
-        with torch.device("meta"), no_random_init():
-            MODELS[network](**options)
+        outline(network, options)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`options` (={dict(options)!r}) do not suit {network}: {error}"

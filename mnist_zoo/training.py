@@ -33,10 +33,10 @@ from ._networks import device_of
 from .data import Digits, load_mnist, resample, sampling_grid
 from .evaluation import Metrics, logits_of
 from .models.base import Classifier
+from .models.registry import get_model
 from .optimization import SmallMapsAsProducts
 from .preprocessing import Preprocessing, to_float
 from .recipes import Recipe, get_recipe
-from .registry import get_model
 
 __all__ = [
     "CheckpointError",

@@ -45,7 +45,8 @@ def sdist():
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     stated = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL")}
     assert set(wheel) == kept("mnist_zoo") | stated | {f"{NAME}.dist-info/licenses/LICENSE"}
-    assert {"mnist_zoo/py.typed", "mnist_zoo/checkpoints/mini_resnet.safetensors"} <= set(wheel)
+    weights = "mnist_zoo/weights/checkpoints/mini_resnet.safetensors"
+    assert {"mnist_zoo/py.typed", weights} <= set(wheel)
 
 
 def test_the_sdist_holds_what_is_tested_and_documented_and_nothing_else(sdist):

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import mnist_zoo
 from mnist_zoo import data, get_recipe, list_models, resnet18
-from mnist_zoo.conversion import torch as torch_of_conversion
+from mnist_zoo.weights.conversion import torch as torch_of_conversion
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

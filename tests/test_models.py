@@ -18,7 +18,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 
 import mnist_zoo
 from mnist_zoo import Bottleneck, ResNet, get_model, list_models, mini_resnet, resnet18
-from mnist_zoo.registry import MODELS
+from mnist_zoo.models.registry import MODELS
 
 PLAIN = ("plain18", "plain34")
 

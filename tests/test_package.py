@@ -18,7 +18,7 @@ from torch import nn
 
 import mnist_zoo
 from mnist_zoo import compare, get_model, list_models, mini_resnet, profile, summary
-from mnist_zoo.registry import MODELS
+from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

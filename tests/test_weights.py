@@ -38,13 +38,8 @@ from mnist_zoo import (
     resnet18,
     save_weights,
 )
-from mnist_zoo.weights import (
-    CHECKPOINTS,
-    is_finite,
-    manifest,
-    read_safetensors,
-    write_safetensors,
-)
+from mnist_zoo.weights.files import is_finite, read_safetensors, write_safetensors
+from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
 
 FULL = os.environ.get("MNIST_ZOO_DATA")
 SHIPPED = list(manifest().values())
@@ -611,7 +606,7 @@ def test_the_same_network_gives_the_same_file(tmp_path):
 def test_a_shipped_file_that_was_changed_is_refused(tmp_path, monkeypatch):
     weights = get_weights("lenet5")
     (tmp_path / weights.file).write_bytes(weights.path.read_bytes() + b"\0")
-    monkeypatch.setattr("mnist_zoo.weights.CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("mnist_zoo.weights.manifest.CHECKPOINTS", tmp_path)
     with pytest.raises(WeightsError, match=rf"must have the SHA-256 {weights.sha256}, it has"):
         lenet5(weights="mnist")
     (tmp_path / weights.file).unlink()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ..blocks import BasicBlock
-from .base import Classifier, WeightsLike, build, size_after_two_convs
+from .base import Classifier, size_after_two_convs
+from .build import WeightsLike, build
 
 __all__ = ["LeNet5", "lenet5", "lenet5_conv_residual", "lenet5_fc_residual"]
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from ..blocks import InceptionA, ResidualBlock
-from .base import Classifier, WeightsLike, build, size_after_two_convs
+from .base import Classifier, size_after_two_convs
+from .build import WeightsLike, build
 
 __all__ = [
     "MiniConvNet",

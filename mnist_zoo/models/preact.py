@@ -23,7 +23,8 @@ from ..blocks import (
     layers_in_order,
     preactivation,
 )
-from .base import STEMS, Classifier, Stem, WeightsLike, build
+from .base import STEMS, Classifier, Stem
+from .build import WeightsLike, build
 
 __all__ = [
     "PreActResNet",

@@ -12,7 +12,8 @@ from typing_extensions import Unpack, override
 
 from .._checks import check_choice, check_dropout, check_makers, check_positive
 from ..blocks import ActLayer, BasicBlock, Bottleneck, NormLayer, ReLU, SeparableBottleneck, conv
-from .base import STEMS, Classifier, Stem, WeightsLike, build
+from .base import STEMS, Classifier, Stem
+from .build import WeightsLike, build
 
 __all__ = [
     "ResNet",

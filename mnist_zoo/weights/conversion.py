@@ -1,18 +1,4 @@
-"""Weights of torchvision and of the reports, carried onto our networks and back.
-
-Names are compared, never positions. What happened to every tensor is told in a
-`ConversionReport`. The rules where shapes differ:
-
-- A head of another number of classes cannot be carried over: it is drawn anew or kept. One
-  that sees another number of features does not fit.
-- A stem that saw RGB and is to see grey is summed over its input channels, so that a grey
-  picture gives the logits that three equal channels gave.
-- A stem that saw grey and is to see RGB gets 1/4, 1/2 and 1/4 of the grey kernel: near to
-  the weights of luminance, and exact in binary, so that the sum gives it back bit for bit
-  (in float32 and wider).
-- A smaller square kernel takes the centre of a larger one; a larger one is the smaller
-  with zeros around it, which at the same stride computes the same.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -30,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
-from ._networks import from_thop, state_of, unwrapped
-from .weights import Weights, WeightsError, inner_state, is_finite, read_file
+from .._checks import check_positive
+from .._networks import from_thop, state_of, unwrapped
+from .files import WeightsError, inner_state, is_finite, read_file
+from .manifest import Weights
 
 __all__ = [
     "ConversionError",

@@ -1,0 +1,117 @@
+"""How a factory builds a network."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from .._checks import check_known
+from ..blocks import no_random_init
+from ..preprocessing import Preprocessing
+from ..weights.conversion import ConversionError, Source, from_torchvision
+from ..weights.files import Origin, is_safetensors, origin
+from ..weights.manifest import Weights, manifest
+from .base import Classifier
+
+WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
+"""A factory's ``weights``: None (random), ``"mnist"`` (ours), ``"imagenet"`` (torchvision's), or
+any source of a conversion."""
+SIZES = ("in_channels", "num_classes", "image_size")  # weights adapt to them, or do not fit
+
+
+def _levels_to_the_user() -> int:
+    """How many frames above the caller the first one outside this package is."""
+    package, level = __name__.partition(".")[0], 1
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+Network = TypeVar("Network", bound=Classifier)
+
+
+def build(
+    name: str,
+    make: Callable[..., Network],
+    weights: WeightsLike,
+    *,
+    imagenet: bool = False,
+    known: Iterable[str] = (),
+    **options: Any,
+) -> Network:
+    """Makes a network, random or with the given weights, which are then its only initialisation.
+
+    Args:
+        name: Of the factory.
+        make: Makes the network from the options.
+        weights: None, ``"mnist"``, ``"imagenet"``, or a source of `mnist_zoo.from_torchvision`.
+        imagenet: Whether torchvision has a network of the same name and architecture.
+        known: Names of the options that the factory takes as ``**options``; none where Python
+            checks them against its signature.
+        **options: Those of the factory.
+
+    Raises:
+        TypeError: If the factory has no such option.
+        ValueError: If `weights` is ``"mnist"`` or ``"imagenet"``, and there are none.
+        ConversionError: If the weights do not fit the network.
+        WeightsError: If `weights` is a file that is damaged.
+        FileNotFoundError: If `weights` is a file that does not exist.
+    """
+    if known:
+        taken = ("weights", "in_channels", "num_classes", *known)
+        check_known(f"{name} has no option", options, taken)
+    if weights is None:
+        model = make(**options)
+    else:
+        source, preprocessing = _source(name, weights, imagenet, options)
+        with no_random_init():
+            model = make(**options)
+        report = from_torchvision(model, source)
+        changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
+        if changed and not isinstance(source, Enum):
+            told = f"`weights` were adapted to {type(model).__name__}: {report}"
+            warnings.warn(told, stacklevel=_levels_to_the_user())
+        model.preprocessing = preprocessing
+    if all(isinstance(value, bool | int | float | str) for value in options.values()):
+        model.factory, model.options = name, options
+    return model
+
+
+def _source(
+    name: str, weights: Source | str, imagenet: bool, options: Mapping[str, Any]
+) -> tuple[Source, Preprocessing | None]:
+    """What to convert for the network of that name, and the preprocessing that goes with it."""
+    if isinstance(weights, str) and weights == "mnist":
+        record = manifest().get(f"{name}.mnist")
+        if record is None:
+            known = ", ".join(shipped.network for shipped in manifest().values())
+            raise ValueError(f"`weights` (='mnist') ship for {known}; not for {name}")
+        return record, record.preprocessing
+    if isinstance(weights, str) and weights == "imagenet":
+        if not imagenet:
+            raise ValueError("`weights` (='imagenet') is for torchvision's ResNets and DenseNets")
+        from torchvision.models import get_model_weights
+
+        return get_model_weights(name)["DEFAULT"], None
+    if isinstance(weights, Classifier):
+        return weights, weights.preprocessing
+    if isinstance(weights, Weights):
+        made, what = Origin(weights.network, weights.options, weights.preprocessing), weights.name
+    elif isinstance(weights, (str, os.PathLike)) and is_safetensors(Path(weights)):
+        made, what = origin(Path(weights).expanduser()), str(weights)
+    else:
+        return weights, None
+    if made.network not in (name, None):
+        told = f"'{what}' is of {made.network!r:.80}"
+        raise ConversionError(f"`weights` must be those of {name}; {told}")
+    for option, value in made.options.items():
+        if option not in SIZES and options.get(option) != value:
+            told = f"'{what}' was made with `{option}` (={value!r:.80})"
+            raise ConversionError(f"`weights` must be of the same options; {told}")
+    return weights, made.preprocessing

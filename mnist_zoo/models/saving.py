@@ -1,0 +1,108 @@
+"""Networks saved to files and loaded from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .._networks import state_of, unwrapped
+from ..weights.files import (
+    WeightsError,
+    is_finite,
+    is_safetensors,
+    read_safetensors,
+    write_safetensors,
+)
+from .base import Classifier
+from .registry import MODELS, get_model, outline
+
+__all__ = ["load", "save_weights"]
+
+FLOATS = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def save_weights(
+    model: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
+) -> None:
+    """Writes a network of the zoo into one safetensors file, from which `load` makes it anew.
+
+    The file holds the tensors, the factory's name and options, the preprocessing, and a checksum
+    over all of it. It is written beside its place first, so that the path holds all or nothing.
+
+    Args:
+        model: A network made by a factory of the zoo; it may be wrapped by DataParallel,
+            DistributedDataParallel or torch.compile.
+        path: The file; its name must end in ``.safetensors``.
+        dtype: Type in which floating-point numbers are stored, such as ``torch.float16`` for half
+            the size; None for the network's own. `load` gives float32 back in any case.
+
+    Raises:
+        ValueError: If the network was not made by a factory, an option of it is no plain value,
+            its tensors are not those that the factory gave it, or it holds NaN or infinity;
+            nothing is written.
+    """
+    path = Path(path).expanduser()
+    if dtype not in FLOATS:
+        raise ValueError(f"`dtype` (={dtype!r}) must be one of {', '.join(map(str, FLOATS))}")
+    if not is_safetensors(path):
+        raise ValueError(f"`path` (='{path}') must end in .safetensors")
+    model = unwrapped(model)
+    if not isinstance(model, Classifier) or model.factory not in MODELS:
+        raise ValueError(
+            f"`model` ({type(model).__name__}) must be made by a factory of the zoo, with options "
+            "that are plain numbers and strings"
+        )
+    options = {**model.options, "num_classes": model.num_classes}
+    state = {
+        name: value.to(dtype or value.dtype) if value.is_floating_point() else value
+        for name, value in state_of(model).items()
+    }
+    bare = state_of(outline(model.factory, options))
+    if _shapes(state) != _shapes(bare):
+        raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
+    for name, value in state.items():
+        if value.is_meta or not is_finite(value):
+            kind = f", as {dtype}" if dtype else ""
+            raise ValueError(f"`model` must hold finite numbers{kind}; {name} does not")
+    metadata = {"network": model.factory, "options": json.dumps(options)}
+    if model.preprocessing is not None:
+        metadata["preprocessing"] = json.dumps(asdict(model.preprocessing))
+    write_safetensors(path, state, metadata)
+
+
+def load(path: str | os.PathLike[str]) -> Classifier:
+    """Makes the network that `save_weights` wrote, in eval mode. No code of the file runs.
+
+    Args:
+        path: The file.
+
+    Raises:
+        WeightsError: If the file is damaged, or was not written by `save_weights`.
+        FileNotFoundError: If it does not exist.
+    """
+    path = Path(path).expanduser()
+    tensors, made = read_safetensors(path)
+    if made.network not in MODELS:
+        named = f"{made.network!r:.80}"
+        raise WeightsError(f"'{path}' must name a network of the zoo; it names {named}")
+    try:
+        bare = outline(made.network, made.options)
+    except Exception as error:  # of many types: whatever foreign options lead to
+        reason = f"its options do not suit {made.network}: {error!s:.200}"
+        raise WeightsError(f"'{path}' must be a file of save_weights; {reason}") from error
+    if _shapes(tensors) != _shapes(state_of(bare)):  # before memory is asked for
+        raise WeightsError(f"'{path}' must hold the tensors that its options give {made.network}")
+    size = made.preprocessing.image_size if made.preprocessing else bare.image_size
+    if size != bare.image_size and not bare.any_size:
+        raise WeightsError(f"'{path}' must make pictures of its network's size; it makes {size}")
+    return get_model(made.network, weights=path, **made.options).eval()
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
