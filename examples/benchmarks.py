@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from mnist_zoo import BasicBlock, get_model
-from mnist_zoo.optimization import latency
+from mnist_zoo.inspection.latency import latency
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS, GROWTH = DOCS / "benchmarks.json", DOCS / "growth.json"

@@ -25,8 +25,8 @@ from mnist_zoo import (
     profile,
     summary,
 )
+from mnist_zoo.inspection.latency import latency
 from mnist_zoo.models.registry import MODELS
-from mnist_zoo.optimization import latency
 
 CARDS = DOCS / "models"
 LATENCY = DOCS / "latency.json"

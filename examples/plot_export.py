@@ -15,7 +15,7 @@ from torch import nn
 
 from mnist_zoo import evaluate, fit, fuse, get_recipe, load_mnist, optimize
 from mnist_zoo.export import export, load_session, quantize
-from mnist_zoo.optimization import latency
+from mnist_zoo.inspection.latency import latency
 
 train, test = (load_mnist(split, source="sample") for split in ("train", "test"))
 model = fit(get_recipe("ninety_nine", epochs=4), train, progress=False).model

@@ -29,7 +29,7 @@ from reproduce import (
 from scipy.stats import spearmanr
 
 from mnist_zoo import History, Recipe, plots
-from mnist_zoo.blocks import ORDERS, SHORTCUTS
+from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
 
 NAME = "residual_variants"
 PAGE = DOCS / f"{NAME}.md"

@@ -1,29 +1,14 @@
 """A model zoo for handwritten digits: the networks of five published MNIST experiments."""
 
-from .blocks import (
-    BasicBlock,
-    Bottleneck,
-    DenseBlock,
-    DenseLayer,
-    InceptionA,
-    ResidualBlock,
-    ResidualUnit,
-    SeparableBottleneck,
-    Transition,
-)
+from .blocks.dense import DenseBlock, DenseLayer, Transition
+from .blocks.inception import InceptionA
+from .blocks.residual import BasicBlock, Bottleneck, ResidualBlock, SeparableBottleneck
+from .blocks.units import ResidualUnit
 from .data import Augmentation, DataError, Digits, augment, load_mnist
 from .evaluation import Metrics, Mistake, evaluate
-from .inspection import (
-    Comparison,
-    ComparisonRow,
-    LayerProfile,
-    ModelSummary,
-    Profile,
-    SummaryRow,
-    compare,
-    profile,
-    summary,
-)
+from .inspection.comparison import Comparison, ComparisonRow, compare
+from .inspection.costs import LayerProfile, Profile, profile
+from .inspection.tables import ModelSummary, SummaryRow, summary
 from .models.base import Classifier
 from .models.densenet import (
     DenseNet,
@@ -74,16 +59,11 @@ from .models.saving import load, save_weights
 from .optimization import Optimization, OptimizationStep, fuse, optimize
 from .prediction import Ensemble, Prediction, ensemble, predict
 from .preprocessing import PictureError, PictureTransform, Preprocessing, as_mnist
-from .recipes import Recipe, get_recipe, list_recipes
-from .training import (
-    CheckpointError,
-    EpochRecord,
-    Evaluation,
-    History,
-    TrainingError,
-    fit,
-    load_data,
-)
+from .training.checkpoints import CheckpointError, TrainingError
+from .training.history import EpochRecord, Evaluation, History
+from .training.loop import fit
+from .training.recipe import Recipe
+from .training.recipes import get_recipe, list_recipes, load_data
 from .weights.conversion import (
     ConversionError,
     ConversionReport,

@@ -27,8 +27,8 @@ from ._files import check_place, written_whole
 from ._networks import shape_of, unwrapped
 from .data import Digits
 from .evaluation import Metrics, evaluate
+from .inspection.latency import latency
 from .models.base import check_input
-from .optimization import latency
 from .preprocessing import Preprocessing, preprocessing_of
 
 if TYPE_CHECKING:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.overrides import TorchFunctionMode
 
 from ._checks import check_positive
 from ._networks import shape_of
+from .inspection.latency import latency
 from .models.base import Classifier
 
 __all__ = ["Optimization", "OptimizationStep", "fuse", "optimize"]
 
 Network = TypeVar("Network", bound=nn.Module)
-Run = Callable[[Tensor], object]
-
-ROUNDS = 300  # of measurement, at most
-SECONDS = 1.0  # of measurement for each of the things compared, about
 GAIN = 0.98  # of the time before: a step that saves less is not kept
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 0.1}
 
@@ -188,74 +181,3 @@ def optimize(
         steps.append(OptimizationStep(name, 1000 * after, 1000 * before, difference, kept))
         best = candidate if kept else best
     return Optimization(best, tuple(steps))
-
-
-def latency(runs: Sequence[Run], x: Tensor) -> list[float]:
-    """Median seconds that each takes for x; in turns, so that all meet the same machine."""
-    for run in runs:
-        run(x)
-    start = time.perf_counter()
-    times: list[list[float]] = [[] for _ in runs]
-    while len(times[0]) < 3 or (
-        len(times[0]) < ROUNDS and time.perf_counter() - start < SECONDS * len(runs)
-    ):
-        for run, found in zip(runs, times, strict=True):
-            begin = time.perf_counter()
-            run(x)
-            _wait(x)
-            found.append(time.perf_counter() - begin)
-    return [statistics.median(found) for found in times]
-
-
-def _wait(x: Tensor) -> None:
-    if x.device.type != "cpu":
-        torch.accelerator.synchronize(x.device)
-
-
-class SmallMapsAsProducts(TorchFunctionMode):
-    """While active, convolutions over very small maps on the CPU run as matrix products.
-
-    Where a map is as wide as half its kernel (2×2 under 3×3) or less, every output sees every
-    pixel, and the convolution is a linear layer of some of the kernel's weights: of one in nine
-    for 3×3 on a single pixel. Kernels for convolutions gain nothing from that: at 28×28, most of
-    a ResNet's training step goes by on maps of 2×2 and 1×1. Outputs and gradients agree to float
-    precision; modules, their hooks and their state stay as they are.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is F.conv2d and not kwargs and len(args) == 7 and _sees_all(*args):
-            return _as_product(*args[:3], stride=args[3][0])
-        return func(*args, **(kwargs or {}))
-
-
-def _sees_all(
-    x: Tensor, weight: Tensor, bias: object, stride: object, padding: object, *rest: object
-) -> bool:
-    """Whether every output of the convolution sees every pixel, and the plain case is met."""
-    size, reach = x.shape[-1], weight.shape[-1] // 2
-    return (
-        x.device.type == "cpu"
-        and x.dim() == 4
-        and x.shape[-2] == size <= reach + 1
-        and weight.shape[-2:] == (2 * reach + 1, 2 * reach + 1)
-        and stride in ((1, 1), (2, 2))
-        and padding == (reach, reach)
-        and rest == ((1, 1), 1)
-    )
-
-
-def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int) -> Tensor:
-    """The convolution of maps (N, C, S, S) as a product with a row of weights for each output."""
-    size, reach = x.shape[-1], weight.shape[-1] // 2
-    seen = [slice(reach - place, reach - place + size) for place in range(0, size, stride)]
-    rows = torch.stack([weight[:, :, i, j] for i in seen for j in seen])
-    rows = rows.permute(0, 1, 3, 4, 2).flatten(2).flatten(0, 1)
-    biases = None if bias is None else bias.repeat(len(seen) ** 2)
-    y = F.linear(x.permute(0, 2, 3, 1).flatten(1), rows, biases)
-    return y.view(len(x), len(seen), len(seen), len(weight)).permute(0, 3, 1, 2)

@@ -1,6 +1,7 @@
 """What the tests share: every registered network, and golden files."""
 
 import copy
+import inspect
 import os
 from functools import cache
 from pathlib import Path
@@ -72,6 +73,13 @@ def golden(request):
         assert text + "\n" == path.read_text()
 
     return check
+
+
+def public_names(module):
+    """The names that a module offers: its ``__all__``, or all that a folder's face imports."""
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    return [k for k, v in vars(module).items() if k[0] != "_" and not inspect.ismodule(v)]
 
 
 def randomize_norms(model):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mnist_zoo import BasicBlock, Bottleneck, InceptionA, ResidualBlock, SeparableBottleneck
-from mnist_zoo.blocks import no_random_init
+from mnist_zoo.blocks.layers import no_random_init
 
 BLOCKS = [ResidualBlock, BasicBlock, Bottleneck, SeparableBottleneck]
 channels = st.integers(1, 9)

@@ -16,6 +16,7 @@ pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
+from conftest import public_names
 from PIL import Image, ImageDraw, ImageFont
 
 import mnist_zoo
@@ -111,11 +112,11 @@ def test_every_public_name_has_its_place_in_the_reference():
         elif directive != "automodule":
             documented.append(f"{module}.{name}")
         elif ":no-members:" not in options:
-            public = importlib.import_module(name).__all__
+            public = public_names(importlib.import_module(name))
             documented += [f"{name}.{member}" for member in public]
-    expected = [f"mnist_zoo.{name}" for name in mnist_zoo.__all__]
+    expected = [f"mnist_zoo.{name}" for name in public_names(mnist_zoo)]
     for other in ("plots", "export", "hub"):
-        public = importlib.import_module(f"mnist_zoo.{other}").__all__
+        public = public_names(importlib.import_module(f"mnist_zoo.{other}"))
         expected += [f"mnist_zoo.{other}.{name}" for name in public]
     assert sorted(documented) == sorted(expected)
 

@@ -22,7 +22,7 @@ from mnist_zoo import (
     load_data,
     profile,
 )
-from mnist_zoo.blocks import ORDERS, SHORTCUTS
+from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

@@ -15,7 +15,7 @@ from mnist_zoo import (
     resnet18,
     resnet50,
 )
-from mnist_zoo.graph import graph_of
+from mnist_zoo.inspection.graph import graph_of
 
 
 def kinds(graph):

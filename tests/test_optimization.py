@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from mnist_zoo import fuse, get_model, load, mini_resnet, optimize, resnet18, save_weights
-from mnist_zoo.optimization import GAIN, SmallMapsAsProducts
+from mnist_zoo.optimization import GAIN
+from mnist_zoo.training.small_maps import SmallMapsAsProducts
 
 
 def norms(model):

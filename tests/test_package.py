@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import public_names
 from torch import nn
 
 import mnist_zoo
@@ -51,7 +52,7 @@ def test_import_leaves_the_random_state_and_prints_nothing():
 
 
 def test_every_public_name_exists_and_is_documented():
-    for name in mnist_zoo.__all__:
+    for name in public_names(mnist_zoo):
         assert getattr(mnist_zoo, name).__doc__, name
     assert sorted(mnist_zoo.__all__) == sorted(set(mnist_zoo.__all__))
 
@@ -61,7 +62,7 @@ def public_objects():
     found = {}
     for module in ("", ".plots", ".export", ".hub"):
         home = importlib.import_module(f"mnist_zoo{module}")
-        found.update({name: getattr(home, name) for name in home.__all__})
+        found.update({name: getattr(home, name) for name in public_names(home)})
     return {k: v for k, v in found.items() if inspect.isroutine(v) or inspect.isclass(v)}
 
 

@@ -35,8 +35,8 @@ from mnist_zoo.plots import (
     mistakes,
 )
 from mnist_zoo.preprocessing import Preprocessing
-from mnist_zoo.recipes import get_recipe
 from mnist_zoo.training import Evaluation, History
+from mnist_zoo.training.recipes import get_recipe
 
 STEPS = 40  # an epoch
 

@@ -7,7 +7,7 @@ from conftest import randomize_norms
 from torch import nn
 
 from mnist_zoo import PreActResNet, from_torchvision, get_model, load, resnet18, save_weights
-from mnist_zoo.blocks import ORDERS, SHORTCUTS
+from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
 
 
 def parameters(model):

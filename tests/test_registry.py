@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import public_names
 
 import mnist_zoo
 from mnist_zoo import Classifier, get_model, list_models, mini_resnet
@@ -11,7 +12,7 @@ from mnist_zoo.models.registry import MODELS
 def test_every_factory_of_the_package_is_registered():
     factories = {
         name: getattr(mnist_zoo, name)
-        for name in mnist_zoo.__all__
+        for name in public_names(mnist_zoo)
         if getattr(getattr(mnist_zoo, name), "__module__", "").startswith("mnist_zoo.models.")
         and name.islower()
         and name not in ("get_model", "list_models", "load", "save_weights")

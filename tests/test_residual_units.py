@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mnist_zoo import BasicBlock, Bottleneck, ResidualUnit
-from mnist_zoo.blocks import GATES, ORDERS, SHORTCUTS
+from mnist_zoo.blocks.units import GATES, ORDERS, SHORTCUTS
 
 PREACTIVATED = ("act_only_preactivation", "preactivation")
 VARIANTS = [(order, "identity") for order in ORDERS] + [("original", s) for s in SHORTCUTS[1:]]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from .._checks import check_known
-from ..blocks import no_random_init
+from ..blocks.layers import no_random_init
 from ..preprocessing import Preprocessing
 from ..weights.conversion import ConversionError, Source, from_torchvision
 from ..weights.files import Origin, is_safetensors, origin

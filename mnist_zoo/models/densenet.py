@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .._checks import check_choice, check_compression, check_dropout, check_makers, check_positive
-from ..blocks import ActLayer, DenseBlock, NormLayer, ReLU, Transition, conv
+from ..blocks.dense import DenseBlock, Transition
+from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike, build
 

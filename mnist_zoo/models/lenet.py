@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ..blocks import BasicBlock
+from ..blocks.residual import BasicBlock
 from .base import Classifier, size_after_two_convs
 from .build import WeightsLike, build
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from ..blocks import InceptionA, ResidualBlock
+from ..blocks.inception import InceptionA
+from ..blocks.residual import ResidualBlock
 from .base import Classifier, size_after_two_convs
 from .build import WeightsLike, build
 

@@ -12,17 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .._checks import check_choice, check_makers, check_positive
-from ..blocks import (
-    ActLayer,
-    NormLayer,
-    Order,
-    ReLU,
-    ResidualUnit,
-    Shortcut,
-    conv,
-    layers_in_order,
-    preactivation,
-)
+from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
+from ..blocks.units import Order, ResidualUnit, Shortcut, layers_in_order, preactivation
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike, build
 

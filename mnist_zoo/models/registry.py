@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from .._checks import did_you_mean
-from ..blocks import no_random_init
+from ..blocks.layers import no_random_init
+from ..models import densenet, lenet, mini, preact, resnet
 from ..weights.manifest import manifest
-from . import densenet, lenet, mini, preact, resnet
 from .base import Classifier
 
 __all__ = ["get_model", "list_models"]

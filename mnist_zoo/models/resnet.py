@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
 from .._checks import check_choice, check_dropout, check_makers, check_positive
-from ..blocks import ActLayer, BasicBlock, Bottleneck, NormLayer, ReLU, SeparableBottleneck, conv
+from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
+from ..blocks.residual import BasicBlock, Bottleneck, SeparableBottleneck
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike, build
 

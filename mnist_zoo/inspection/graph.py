@@ -1,4 +1,4 @@
-"""What flows where in a network: its layers and blocks as a graph, with shapes and parameters."""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from typing_extensions import override
 
-from .blocks import Ordered
-from .inspection import Inputs, meta_inputs, structural_copy
+from .copies import Inputs, meta_inputs, structural_copy
 
 # functions that a reader need not see: they compute nothing, and the next shape tells what they did
 SILENT = {"check_input", "clone", "contiguous", "detach", "getattr", "getitem", "squeeze", "to"}
@@ -102,7 +101,7 @@ def graph_of(model: nn.Module, input_size: Inputs = None) -> Graph:
     twin = structural_copy(model).eval()
     inputs = meta_inputs(twin, "input_size", input_size, batch=2)
     with torch.no_grad(), torch.device("cpu"):
-        run = _Run(twin)
+        run = _Interpreter(twin)
         try:
             run.run(*inputs)
         except Exception as error:
@@ -115,10 +114,10 @@ class _Tracer(fx.Tracer):
 
     @override
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) not in (nn.Sequential, Ordered)
+        return type(m) is not nn.Sequential and not getattr(m, "plain_row", False)
 
 
-class _Run(fx.Interpreter):
+class _Interpreter(fx.Interpreter):
     """Runs a traced network; what is in its blocks it traces and runs by itself."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -139,7 +138,7 @@ class _Run(fx.Interpreter):
         if kwargs or not _is_block(layer):
             return super().call_module(target, args, kwargs)
         try:
-            run = _Run(layer)
+            run = _Interpreter(layer)
         except ValueError:  # it stays a box without an inside
             return super().call_module(target, args, kwargs)
         output = run.run(*args)
@@ -156,7 +155,7 @@ def _traced(module: nn.Module) -> fx.GraphModule:
         ) from error
 
 
-def _nodes(module: nn.Module, run: _Run) -> list[Node]:
+def _nodes(module: nn.Module, run: _Interpreter) -> list[Node]:
     """The nodes of a network that has run."""
     made: dict[fx.Node, Node] = {}
     counted: set[nn.Parameter] = set()

@@ -1,0 +1,207 @@
+"""Dense layers, dense blocks and the transitions between them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .._checks import check_compression, check_dropout, check_positive
+from .layers import ActLayer, NormLayer, ReLU, conv
+
+__all__ = ["DenseBlock", "DenseLayer", "Transition"]
+
+DENSE_BOTTLENECK = 4  # channels of a dense layer's bottleneck, in growth rates
+
+
+class DenseLayer(nn.Sequential):
+    """Norm, activation and a 3×3 convolution, with a 1×1 bottleneck before: torchvision's.
+
+    It gives the new features alone; `DenseBlock` puts them behind those that it was given.
+
+    Args:
+        in_channels: Channels C of the input.
+        growth_rate: Channels k of the output.
+        bottleneck: Whether norm, activation and a 1×1 convolution to 4·k channels come first.
+        dropout: Probability of dropout at the end.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, C, H, W) → (N, growth_rate, H, W).
+
+    Raises:
+        ValueError: If a number of channels is less than 1, or `dropout` no probability below 1.
+
+    Source:
+        Huang et al. 2017 (Densely Connected Convolutional Networks), section 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int = 32,
+        *,
+        bottleneck: bool = True,
+        dropout: float = 0.0,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        check_positive(in_channels=in_channels, growth_rate=growth_rate)
+        check_dropout(dropout)
+        widths = [in_channels, DENSE_BOTTLENECK * growth_rate] if bottleneck else [in_channels]
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, width in enumerate(widths, 1):
+            last = number == len(widths)
+            layers[f"norm{number}"] = norm_layer(width)
+            layers[f"relu{number}"] = act_layer()
+            layers[f"conv{number}"] = conv(
+                width, growth_rate if last else widths[1], 3 if last else 1, mode="fan_in"
+            )
+        if dropout:
+            layers["dropout"] = nn.Dropout(dropout)
+        super().__init__(layers)
+        self.out_channels = growth_rate
+
+
+class DenseBlock(nn.ModuleDict):
+    """Layers, each of which sees the features of all before it: torchvision's, name for name.
+
+    Args:
+        in_channels: Channels C of the input.
+        depth: Number of layers.
+        growth_rate: Channels k that each layer adds.
+        bottleneck: Whether each layer has a bottleneck; see `DenseLayer`.
+        dropout: Probability of dropout at the end of each layer.
+        memory_efficient: Whether training keeps each layer's new features alone, and computes
+            what is inside the layer again for the backward pass: memory that grows with the depth
+            and not with its square. Outputs, gradients and statistics stay the same.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, C, H, W) → (N, C + depth·k, H, W), the input's channels first.
+
+    Raises:
+        ValueError: If a number is less than 1, or `dropout` no probability below 1.
+
+    Source:
+        Huang et al. 2017, figure 1 and equation 2; Pleiss et al. 2017 (Memory-Efficient
+        Implementation of DenseNets).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        depth: int,
+        growth_rate: int = 32,
+        *,
+        bottleneck: bool = True,
+        dropout: float = 0.0,
+        memory_efficient: bool = False,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        super().__init__()
+        check_positive(in_channels=in_channels, depth=depth, growth_rate=growth_rate)
+        self.out_channels = in_channels + depth * growth_rate
+        self.memory_efficient = memory_efficient
+        for number in range(depth):
+            self[f"denselayer{number + 1}"] = DenseLayer(
+                in_channels + number * growth_rate,
+                growth_rate,
+                bottleneck=bottleneck,
+                dropout=dropout,
+                norm_layer=norm_layer,
+                act_layer=act_layer,
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        features = [x]
+        again = self.memory_efficient and self.training
+        for layer in self.values():
+            if again and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+                features.append(_recomputed(layer, features))
+            else:
+                features.append(layer(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+
+def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """The layer's output, for which nothing inside the layer is kept."""
+    first = True
+
+    def run(*parts: Tensor) -> Tensor:
+        nonlocal first
+        x = torch.cat(parts, 1)
+        if first:
+            first = False
+            return layer(x)
+        with _buffers_kept(layer):  # its norms have seen this batch
+            return layer(x)
+
+    output: Tensor = checkpoint(run, *features, use_reentrant=False)
+    return output
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Restores a module's statistics, whatever happens to them."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)
+
+
+class Transition(nn.Sequential):
+    """Norm, activation, a 1×1 convolution, and 2×2 average pooling: torchvision's, name for name.
+
+    Args:
+        in_channels: Channels C of the input.
+        compression: Part θ of the channels that the convolution leaves: above 0, and 1 for all.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, C, H, W) → (N, ⌊θ·C⌋, ⌊H/2⌋, ⌊W/2⌋).
+
+    Raises:
+        ValueError: If `in_channels` is less than 1, or `compression` not above 0 and at most 1,
+            or it leaves no channel.
+
+    Source:
+        Huang et al. 2017, section 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        compression: float = 0.5,
+        *,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        check_positive(in_channels=in_channels)
+        check_compression(compression)
+        out_channels = int(round(in_channels * compression, 6))  # 0.29 times 100 is 28.999…
+        if out_channels < 1:
+            raise ValueError(
+                f"`compression` (={compression!r}) times `in_channels` (={in_channels}) must be "
+                "at least 1"
+            )
+        super().__init__(
+            OrderedDict(
+                norm=norm_layer(in_channels),
+                relu=act_layer(),
+                conv=conv(in_channels, out_channels, 1, mode="fan_in"),
+                pool=nn.AvgPool2d(2),
+            )
+        )
+        self.out_channels = out_channels

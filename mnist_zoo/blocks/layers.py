@@ -1,0 +1,80 @@
+"""What every block is made of: convolutions, and building without random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+NormLayer = Callable[[int], nn.Module]
+ActLayer = Callable[[], nn.Module]
+ReLU: ActLayer = partial(nn.ReLU, inplace=True)
+
+
+# Every random initialisation ends in one of the first two, or is dispatched before it gets there.
+_RANDOM_INIT = frozenset(
+    [
+        Tensor.normal_,
+        Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+    ]
+)
+
+
+class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, named like torch's)
+    """Builds modules without drawing random weights, for those about to be overwritten.
+
+    Constant initialisation (BatchNorm's ones and zeros) still happens.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _RANDOM_INIT:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+    mode: Literal["fan_in", "fan_out"] = "fan_out",
+) -> nn.Conv2d:
+    """A convolution that keeps the size (but for its stride), with He et al. 2015's weights.
+
+    The weights are torchvision's: normal, gain of ReLU, fan out in its ResNets and fan in in
+    its DenseNets; drawn once, where ``nn.Conv2d`` followed by ``kaiming_normal_`` draws twice.
+    A bias starts at zero.
+    """
+    with no_random_init():
+        layer = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+    nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,252 @@
+"""Residual blocks: the reports' and torchvision's."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .._checks import check_positive
+from .layers import ActLayer, NormLayer, ReLU, conv
+
+__all__ = ["BasicBlock", "Bottleneck", "ResidualBlock", "SeparableBottleneck"]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with bias and no norm: ``relu(conv2(relu(conv1(x))) + shortcut(x))``.
+
+    The shortcut is the identity; where the shape changes it is a 1×1 convolution
+    (He et al. 2015, section 3.3, option B).
+
+    Args:
+        in_channels: Channels C of the input.
+        out_channels: Channels of the output; by default those of the input.
+        stride: Stride of the first convolution and of the shortcut.
+
+    Shape:
+        (N, C, H, W) → (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    Raises:
+        ValueError: If a channel count or the stride is less than 1.
+
+    Source:
+        The residual block of the report's simple ResNet; He et al. 2015, figure 2.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int | None = None, stride: int = 1) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        check_positive(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        self.out_channels = out_channels
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Conv2d(in_channels, out_channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.conv2(F.relu(self.conv1(x)))
+        return F.relu(out + shortcut)
+
+
+def _downsample(
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    *,
+    residual: bool,
+    conv_bias: bool,
+    norm_layer: NormLayer,
+) -> nn.Sequential | None:
+    """The 1×1 projection on the shortcut where the shape changes, else None (the identity).
+
+    A plain block (``residual=False``) has it too, so that both forms of a network
+    share one checkpoint layout, but never runs it: it is frozen, or optimisers would
+    decay it and DistributedDataParallel would wait for its gradient.
+    """
+    if stride == 1 and in_channels == out_channels:
+        return None
+    projection = nn.Sequential(
+        conv(in_channels, out_channels, 1, stride, bias=conv_bias), norm_layer(out_channels)
+    )
+    return projection.requires_grad_(bool(residual))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions, each with a norm, and a residual sum: torchvision's, name for name.
+
+    Args:
+        inplanes: Channels C of the input.
+        planes: Channels of the output.
+        stride: Stride of the first convolution and of the shortcut.
+        residual: Whether the shortcut is added. Without it the same layers run as a
+            plain network; the shortcut's layers exist, frozen and unused.
+        conv_bias: Whether the convolutions have a bias.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, inplanes, H, W) → (N, planes, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    Raises:
+        ValueError: If a channel count or the stride is less than 1.
+
+    Source:
+        He et al. 2015, figure 5 (left); ``torchvision.models.resnet.BasicBlock``.
+    """
+
+    expansion: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        *,
+        residual: bool = True,
+        conv_bias: bool = False,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        super().__init__()
+        check_positive(inplanes=inplanes, planes=planes, stride=stride)
+        self.out_channels = planes
+        self.residual = residual
+        self.conv1 = conv(inplanes, planes, 3, stride, bias=conv_bias)
+        self.bn1 = norm_layer(planes)
+        self.relu = act_layer()
+        self.conv2 = conv(planes, planes, 3, bias=conv_bias)
+        self.bn2 = norm_layer(planes)
+        self.downsample = _downsample(
+            inplanes,
+            planes,
+            stride,
+            residual=residual,
+            conv_bias=conv_bias,
+            norm_layer=norm_layer,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.residual:
+            out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions, each with a norm, and a residual sum: torchvision's.
+
+    The stride sits on the 3×3 convolution, as in torchvision (ResNet v1.5).
+
+    Args:
+        inplanes: Channels C of the input.
+        planes: A quarter (``1 / expansion``) of the channels of the output.
+        stride: Stride of the 3×3 convolution and of the shortcut.
+        groups: Groups of the 3×3 convolution (ResNeXt, Xie et al. 2017).
+        base_width: Channels of each group of the 3×3 convolution where ``planes`` is 64.
+        dilation: Dilation of the 3×3 convolution.
+        residual: Whether the shortcut is added; see `BasicBlock`.
+        conv_bias: Whether the convolutions have a bias.
+        norm_layer: Makes the norm for a number of channels.
+        act_layer: Makes the activation.
+
+    Shape:
+        (N, inplanes, H, W) → (N, 4·planes, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    Raises:
+        ValueError: If a number is less than 1, or leaves the 3×3 convolution no channel.
+
+    Source:
+        He et al. 2015, figure 5 (right); ``torchvision.models.resnet.Bottleneck``.
+    """
+
+    expansion: ClassVar[int] = 4
+    depthwise: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        inplanes: int,
+        planes: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        base_width: int = 64,
+        dilation: int = 1,
+        residual: bool = True,
+        conv_bias: bool = False,
+        norm_layer: NormLayer = nn.BatchNorm2d,
+        act_layer: ActLayer = ReLU,
+    ) -> None:
+        super().__init__()
+        check_positive(
+            inplanes=inplanes,
+            planes=planes,
+            stride=stride,
+            groups=groups,
+            base_width=base_width,
+            dilation=dilation,
+        )
+        if self.depthwise and groups != 1:
+            raise ValueError(f"`groups` (={groups}) must be 1: one group a channel it is already")
+        width = planes * base_width // 64 * groups
+        if width == 0:
+            raise ValueError(
+                f"`base_width` (={base_width}) times `planes` (={planes}) must be at least 64"
+            )
+        self.out_channels = planes * self.expansion
+        self.residual = residual
+        self.conv1 = conv(inplanes, width, 1, bias=conv_bias)
+        self.bn1 = norm_layer(width)
+        self.conv2 = conv(
+            width,
+            width,
+            3,
+            stride,
+            groups=width if self.depthwise else groups,
+            dilation=dilation,
+            bias=conv_bias,
+        )
+        self.bn2 = norm_layer(width)
+        self.conv3 = conv(width, self.out_channels, 1, bias=conv_bias)
+        self.bn3 = norm_layer(self.out_channels)
+        self.relu = act_layer()
+        self.downsample = _downsample(
+            inplanes,
+            self.out_channels,
+            stride,
+            residual=residual,
+            conv_bias=conv_bias,
+            norm_layer=norm_layer,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.residual:
+            out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class SeparableBottleneck(Bottleneck):
+    """A `Bottleneck` whose 3×3 convolution is depthwise: one group a channel.
+
+    The 1×1 convolution prepares the channels; the depthwise 3×3 and the 1×1
+    convolution after it (pointwise) are a depthwise-separable convolution.
+    Arguments and errors are those of `Bottleneck`; `groups` must be 1.
+
+    Shape:
+        That of `Bottleneck`.
+
+    Source:
+        The separable bottleneck that the ResNet-50 report describes; Howard et al. 2017
+        (MobileNets), section 3.1.
+    """
+
+    depthwise: ClassVar[bool] = True

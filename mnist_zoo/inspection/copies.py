@@ -1,0 +1,121 @@
+"""Structural copies of a network, whose tensors hold no data."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .._networks import unwrapped
+
+Size: TypeAlias = tuple[int, ...]
+Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None
+"""What to feed: a shape without the batch, several of them, tensors, or None for `input_size`."""
+
+
+class _DataFreeCopies(TorchFunctionMode):
+    """Inside it, `copy.deepcopy` copies of a tensor the shape and type, not the data."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is Tensor.__deepcopy__:
+            tensor, memo = args
+            memo[id(tensor)] = _to_meta(tensor)
+            return memo[id(tensor)]
+        if func is Tensor.clone:  # how a Parameter copies its data
+            return _to_meta(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _to_meta(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
+
+
+def structural_copy(model: nn.Module) -> nn.Module:
+    """The network without data and hooks: its modules, modes, and tensors on device meta."""
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
+    model = unwrapped(model)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(f"`model` must be initialised; {name} waits for a first forward")
+        if tensor.layout is not torch.strided:
+            raise TypeError(f"`model` must have dense tensors; {name} is {tensor.layout}")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError(f"`model` must be in Python; '{name}' is a {type(module).__name__}")
+    hooks = [key for key in vars(nn.Module()) if "_hooks" in key]
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        memo.update({id(getattr(module, key)): OrderedDict() for key in hooks})
+    try:
+        with _DataFreeCopies(), random_state_kept():
+            twin = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TypeError(f"`model` ({type(model).__name__}) cannot be copied: {error}") from error
+    own = set(model.modules())
+    for name, module in twin.named_modules():
+        if module in own:
+            raise TypeError(f"`model` cannot be copied: '{name}' forbids it by its __deepcopy__")
+        for key, child in module.named_children():
+            setattr(module, key, unwrapped(child))
+    return twin
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restores the random state of Python, NumPy and torch, whatever a forward draws."""
+    numpy = sys.modules.get("numpy")
+    python_state = random.getstate()
+    numpy_state = numpy.random.get_state() if numpy else None
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            if numpy:
+                numpy.random.set_state(numpy_state)
+
+
+def meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tuple[Tensor, ...]:
+    """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
+    given = getattr(model, "input_size", None) if value is None else value
+    if given is None:
+        raise ValueError(f"`{argument}` must be given: {type(model).__name__} has no `input_size`")
+    items = [given] if isinstance(given, Tensor) or _is_size(given) else given
+    if not isinstance(items, Sequence) or not items:
+        items = [None]
+    dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    inputs = []
+    for item in items:
+        if isinstance(item, Tensor):
+            inputs.append(item.detach().to("meta"))
+        elif _is_size(item):
+            dtype = dtypes[0] if dtypes else None
+            inputs.append(torch.empty(batch, *item, dtype=dtype, device="meta"))
+        else:
+            raise ValueError(
+                f"`{argument}` (={given!r:.80}) must be a shape such as (C, H, W), of whole "
+                "numbers of at least 1, several shapes, or tensors"
+            )
+    return tuple(inputs)
+
+
+def _is_size(item: Any) -> bool:
+    if not isinstance(item, (tuple, list)) or not item:
+        return False
+    return all(isinstance(n, Integral) and int(n) > 0 for n in item)

@@ -1,0 +1,36 @@
+"""How long a forward pass takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Forward = Callable[[Tensor], object]
+ROUNDS = 300  # of measurement, at most
+SECONDS = 1.0  # of measurement for each of the things compared, about
+
+
+def latency(runs: Sequence[Forward], x: Tensor) -> list[float]:
+    """Median seconds that each takes for x; in turns, so that all meet the same machine."""
+    for run in runs:
+        run(x)
+    start = time.perf_counter()
+    times: list[list[float]] = [[] for _ in runs]
+    while len(times[0]) < 3 or (
+        len(times[0]) < ROUNDS and time.perf_counter() - start < SECONDS * len(runs)
+    ):
+        for run, found in zip(runs, times, strict=True):
+            begin = time.perf_counter()
+            run(x)
+            _wait(x)
+            found.append(time.perf_counter() - begin)
+    return [statistics.median(found) for found in times]
+
+
+def _wait(x: Tensor) -> None:
+    if x.device.type != "cpu":
+        torch.accelerator.synchronize(x.device)

@@ -1,0 +1,168 @@
+"""Running a structural copy, module by module."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from .copies import random_state_kept
+
+
+@contextlib.contextmanager
+def _switches_kept(model: nn.Module) -> Iterator[None]:
+    """Restores training modes and `requires_grad`, which a closure could reach past the copy."""
+    modes = [(module, module.training) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, required in trained:
+            parameter.requires_grad = required
+
+
+@dataclass(eq=False)
+class _Call:
+    """A module that is running."""
+
+    module: nn.Module
+    inputs: Any
+    told: bool = False
+
+
+class _DataFree(TorchDispatchMode):
+    """Runs a structural copy: what it meets that holds data goes to device meta, too.
+
+    Such are the constants that a network makes as it runs or finds outside itself. Its
+    own tensors are none of these: a forward that reaches them would change the network.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        tensors = (*model.parameters(), *model.buffers())
+        self.own = {tensor.untyped_storage()._cdata for tensor in tensors}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        tensors = tensors_in((args, kwargs))
+        if any(t.untyped_storage()._cdata in self.own for t in tensors):
+            raise RuntimeError("the forward reaches the network itself, past its copy")
+        args, kwargs = _all_on_meta(args, kwargs or {})
+        if not any(t.is_meta for t in tensors):
+            return func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and "device" in kwargs:
+            kwargs = {**kwargs, "device": torch.device("meta")}
+        if func is torch.ops.aten.native_batch_norm.default:
+            statistics = args[0].new_empty(args[0].shape[1])  # torch's own rule takes far longer
+            return torch.empty_like(args[0]), statistics, statistics
+        return func(*args, **kwargs)
+
+
+class _MixedArguments(TorchFunctionMode):
+    """Does as `_DataFree` for calls that compare devices before they are dispatched."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        args, kwargs = _all_on_meta(args, kwargs or {})
+        return func(*args, **kwargs)
+
+
+def _all_on_meta(args: Any, kwargs: Any) -> Any:
+    """The arguments of a call, all on device meta if one of them is."""
+    on_meta = {tensor.is_meta for tensor in tensors_in((args, kwargs))}
+    if len(on_meta) < 2:
+        return args, kwargs
+    return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+
+
+class Trace:
+    """One forward of a structural copy, followed module by module.
+
+    Attributes:
+        names: The name of every module.
+        stack: The modules that are running, innermost last.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        twin: nn.Module,
+        on_return: Callable[[nn.Module, Any, Any], None],
+    ) -> None:
+        self.model = model
+        self.names = {module: name for name, module in twin.named_modules()}
+        self.stack: list[_Call] = []
+        self.on_return = on_return
+        self.data_free = _DataFree(model)
+        for module in self.names:
+            module.register_forward_pre_hook(self._enter, with_kwargs=True)
+            module.register_forward_hook(self._leave, with_kwargs=True)
+
+    def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.stack.append(_Call(module, (*args, *kwargs.values())))
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        call = self.stack.pop()
+        while call.module is not module:  # calls whose error the network caught itself
+            call = self.stack.pop()
+        self.on_return(module, call.inputs, output)
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Runs without data and trace, and raises an error again with its layer's name."""
+        try:
+            with (
+                _switches_kept(self.model),
+                random_state_kept(),
+                torch.no_grad(),
+                torch.device("cpu"),
+                _MixedArguments(),
+                self.data_free,
+            ):
+                yield
+        except Exception as error:
+            raise RuntimeError(f"`model` failed{self._where()}: {error}") from error
+
+    def _where(self) -> str:
+        if not self.stack:
+            return ""
+        call = self.stack[-1]
+        name = self.names[call.module]
+        kind = call.module if is_layer(call.module) else type(call.module).__name__
+        given = ", ".join(str(tuple(t.shape)) for t in tensors_in(call.inputs)) or "no tensor"
+        return f" in layer '{name}', {kind}, given {given}" if name else f" in {kind} itself"
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, Mapping):
+        tree = tree.values()
+    elif not isinstance(tree, (tuple, list)):
+        return []
+    return [tensor for item in tree for tensor in tensors_in(item)]
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether it has no modules inside."""
+    return next(module.children(), None) is None

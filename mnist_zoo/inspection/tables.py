@@ -1,0 +1,210 @@
+"""The table of a network: `summary`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .copies import Inputs, meta_inputs, structural_copy
+from .running import Trace, tensors_in
+
+__all__ = ["ModelSummary", "SummaryRow", "summary"]
+
+MB = 1024**2
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One call of a module.
+
+    Attributes:
+        name: The module's name in the network, such as ``"layer1.0.conv1"``.
+        type: The name of its class.
+        output_shape: Shape of its output with -1 for the batch; a tuple of shapes where it
+            returns several tensors.
+        params: Number of parameters that it owns and no row before it has counted.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[Any, ...]
+    params: int
+
+
+@dataclass(frozen=True, repr=False)
+class ModelSummary:
+    """The table of a network; ``str()`` is the text, notebooks show it as HTML.
+
+    Attributes:
+        model: Name of the network's class.
+        rows: The calls of its modules in order, without Sequential, ModuleList and the network
+            itself; a network that calls no module is a row.
+        total_params: Number of its parameters, each once, whether or not a row has them.
+        trainable_params: Number of those that require a gradient.
+        input_bytes: Size of one input.
+        forward_backward_bytes: Size of all outputs and their gradients for one input.
+        params_bytes: Size of the parameters.
+        unlisted: Names of the parameters that no row has: the network's own, and those of
+            modules that did not run or whose parent used them without calling them.
+    """
+
+    model: str
+    rows: tuple[SummaryRow, ...]
+    total_params: int
+    trainable_params: int
+    input_bytes: int
+    forward_backward_bytes: int
+    params_bytes: int
+    unlisted: tuple[str, ...]
+
+    @property
+    def non_trainable_params(self) -> int:
+        """Number of parameters that require no gradient."""
+        return self.total_params - self.trainable_params
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of the input, the outputs with their gradients, and the parameters."""
+        return self.input_bytes + self.forward_backward_bytes + self.params_bytes
+
+    def __str__(self) -> str:
+        rule = "-" * 64
+        lines = [
+            *_rows_by_torchsummary(self.rows),
+            "=" * 64,
+            f"Total params: {self.total_params:,}",
+            f"Trainable params: {self.trainable_params:,}",
+            f"Non-trainable params: {self.non_trainable_params:,}",
+            rule,
+            f"Input size (MB): {self.input_bytes / MB:0.2f}",
+            f"Forward/backward pass size (MB): {self.forward_backward_bytes / MB:0.2f}",
+            f"Params size (MB): {self.params_bytes / MB:0.2f}",
+            f"Estimated Total Size (MB): {self.total_bytes / MB:0.2f}",
+            rule,
+        ]
+        if self.unlisted:
+            more = f" and {len(self.unlisted) - 4} more" if len(self.unlisted) > 4 else ""
+            lines.append(f"In no row: {', '.join(self.unlisted[:4])}{more}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<ModelSummary of {self.model}: {self.total_params:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        cells = [("Layer", "Type", "Output shape", "Parameters")]
+        cells += [(r.name, r.type, str(list(r.output_shape)), f"{r.params:,}") for r in self.rows]
+        cells += [("all", self.model, "", f"{self.total_params:,}")]
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells)
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False) -> ModelSummary:
+    """Prints torchsummary's table of a network and returns it.
+
+    The network is not touched: it is a data-free copy of it that runs, in the modes the
+    network is in, so hooks of the network do not run, and its forward must not depend on
+    the values of the input.
+
+    Args:
+        model: Any network.
+        input_size: The shape of one input without the batch, such as (C, H, W); a list of
+            shapes for several inputs; or a batch of each input as tensors, whose form and
+            type are used (integer inputs come so). By default the network's own
+            `input_size`.
+        quiet: Whether not to print.
+
+    Returns:
+        The table: rows, totals and sizes.
+
+    Raises:
+        ValueError: If `input_size` is missing or no shape, or the network is lazy.
+        TypeError: If `model` is not a network or cannot be copied.
+        RuntimeError: If the network cannot process the input; the message names the layer.
+
+    Source:
+        torchsummary 1.5.1, whose table it is.
+    """
+    twin = structural_copy(model)
+    inputs = meta_inputs(twin, "input_size", input_size, batch=2)  # BatchNorm wants two
+    rows: list[SummaryRow] = []
+    seen: set[nn.Parameter] = set()
+    output_bytes = 0
+
+    def add_row(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal output_bytes
+        if isinstance(module, (nn.Sequential, nn.ModuleList)) or (module is twin and rows):
+            return
+        own = set(module.parameters(recurse=False)) - seen
+        seen.update(own)
+        outputs = tensors_in(output)
+        output_bytes += sum(map(_bytes_of_one, outputs))
+        shapes = tuple((-1, *t.shape[1:]) for t in outputs)
+        shape = shapes[0] if isinstance(output, Tensor) else shapes
+        params = sum(p.numel() for p in own)
+        rows.append(SummaryRow(run.names[module], type(module).__name__, shape, params))
+
+    run = Trace(model, twin, add_row)
+    with run.guarded():
+        twin(*inputs)
+
+    parameters = list(twin.parameters())
+    table = ModelSummary(
+        model=type(twin).__name__,
+        rows=tuple(rows),
+        total_params=sum(p.numel() for p in parameters),
+        trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
+        input_bytes=sum(map(_bytes_of_one, inputs)),
+        forward_backward_bytes=2 * output_bytes,  # the outputs and their gradients
+        params_bytes=sum(p.nbytes for p in parameters),
+        unlisted=tuple(name for name, p in twin.named_parameters() if p not in seen),
+    )
+    if not quiet:
+        print(table)
+    return table
+
+
+def _bytes_of_one(batch: Tensor) -> int:
+    """The bytes of one element of a batch."""
+    return batch[:1].nbytes if batch.dim() else batch.nbytes
+
+
+def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
+    """The lines that torchsummary prints, down to the last row.
+
+    torchsummary itself can run neither data-free tensors nor nested outputs, and counts
+    shared parameters at every call; so it is given the recorded calls to print.
+    """
+    from torchsummary import summary as print_table
+
+    class Replay(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = nn.ModuleList(_replayed(row) for row in rows)
+
+        def forward(self, x: Tensor) -> None:
+            for call in self.calls:
+                call(x)
+
+    lines: list[str] = []
+    names = {**print_table.__globals__, "print": lines.append}
+    with torch.device("cpu"):
+        # an input of size 0 draws no random number
+        FunctionType(print_table.__code__, names)(Replay(), (0,), -1, "cpu")
+    return lines[: 3 + len(rows)]
+
+
+def _replayed(row: SummaryRow) -> nn.Module:
+    """A module of the row's type name, output shape and number of parameters."""
+    nested = not row.output_shape or isinstance(row.output_shape[0], tuple)
+    shapes = row.output_shape if nested else (row.output_shape,)
+    outputs = tuple(torch.empty(2, *shape[1:], device="meta") for shape in shapes)
+    output = outputs if nested else outputs[0]
+    call: nn.Module = type(row.type, (nn.Module,), {"forward": lambda self, x: output})()
+    call.weight = nn.Parameter(torch.empty(row.params, device="meta"))
+    return call

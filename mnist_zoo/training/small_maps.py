@@ -1,0 +1,60 @@
+"""Convolutions over very small maps, computed as matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class SmallMapsAsProducts(TorchFunctionMode):
+    """While active, convolutions over very small maps on the CPU run as matrix products.
+
+    Where a map is as wide as half its kernel (2×2 under 3×3) or less, every output sees every
+    pixel, and the convolution is a linear layer of some of the kernel's weights: of one in nine
+    for 3×3 on a single pixel. Kernels for convolutions gain nothing from that: at 28×28, most of
+    a ResNet's training step goes by on maps of 2×2 and 1×1. Outputs and gradients agree to float
+    precision; modules, their hooks and their state stay as they are.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is F.conv2d and not kwargs and len(args) == 7 and _sees_all(*args):
+            return _as_product(*args[:3], stride=args[3][0])
+        return func(*args, **(kwargs or {}))
+
+
+def _sees_all(
+    x: Tensor, weight: Tensor, bias: object, stride: object, padding: object, *rest: object
+) -> bool:
+    """Whether every output of the convolution sees every pixel, and the plain case is met."""
+    size, reach = x.shape[-1], weight.shape[-1] // 2
+    return (
+        x.device.type == "cpu"
+        and x.dim() == 4
+        and x.shape[-2] == size <= reach + 1
+        and weight.shape[-2:] == (2 * reach + 1, 2 * reach + 1)
+        and stride in ((1, 1), (2, 2))
+        and padding == (reach, reach)
+        and rest == ((1, 1), 1)
+    )
+
+
+def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int) -> Tensor:
+    """The convolution of maps (N, C, S, S) as a product with a row of weights for each output."""
+    size, reach = x.shape[-1], weight.shape[-1] // 2
+    seen = [slice(reach - place, reach - place + size) for place in range(0, size, stride)]
+    rows = torch.stack([weight[:, :, i, j] for i in seen for j in seen])
+    rows = rows.permute(0, 1, 3, 4, 2).flatten(2).flatten(0, 1)
+    biases = None if bias is None else bias.repeat(len(seen) ** 2)
+    y = F.linear(x.permute(0, 2, 3, 1).flatten(1), rows, biases)
+    return y.view(len(x), len(seen), len(seen), len(weight)).permute(0, 3, 1, 2)
