@@ -4,7 +4,9 @@ from .blocks.dense import DenseBlock, DenseLayer, Transition
 from .blocks.inception import InceptionA
 from .blocks.residual import BasicBlock, Bottleneck, ResidualBlock, SeparableBottleneck
 from .blocks.units import ResidualUnit
-from .data import Augmentation, DataError, Digits, augment, load_mnist
+from .data.augmentation import Augmentation, augment
+from .data.digits import Digits
+from .data.sources import DataError, load_mnist
 from .evaluation import Metrics, Mistake, evaluate
 from .inspection.comparison import Comparison, ComparisonRow, compare
 from .inspection.costs import LayerProfile, Profile, profile
@@ -57,8 +59,10 @@ from .models.resnet import (
 )
 from .models.saving import load, save_weights
 from .optimization import Optimization, OptimizationStep, fuse, optimize
+from .pictures.mnist_form import PictureTransform, as_mnist
+from .pictures.preprocessing import Preprocessing
+from .pictures.reading import PictureError
 from .prediction import Ensemble, Prediction, ensemble, predict
-from .preprocessing import PictureError, PictureTransform, Preprocessing, as_mnist
 from .training.checkpoints import CheckpointError, TrainingError
 from .training.history import EpochRecord, Evaluation, History
 from .training.loop import fit

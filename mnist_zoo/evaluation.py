@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from .data import Digits
+from .data.digits import Digits
+from .pictures.preprocessing import Preprocessing, preprocessing_of
 from .prediction import logits
-from .preprocessing import Preprocessing, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
 

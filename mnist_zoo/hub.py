@@ -12,7 +12,7 @@ from typing_extensions import Self, override
 
 from .models.base import Classifier
 from .models.saving import load, save_weights
-from .preprocessing import Preprocessing
+from .pictures.preprocessing import Preprocessing
 
 __all__ = ["HubModel"]
 

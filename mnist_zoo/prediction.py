@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from ._checks import check_positive
 from ._networks import eval_mode, unwrapped
-from .preprocessing import Preprocessing, as_mnist, is_one_picture, preprocessing_of
+from .pictures.mnist_form import as_mnist
+from .pictures.preprocessing import Preprocessing, preprocessing_of
+from .pictures.reading import is_one_picture
 
 if TYPE_CHECKING:
     import os
 
     from PIL import Image
 
-    from .preprocessing import Picture, Pictures
+    from .pictures.reading import Picture, Pictures
 
 __all__ = ["Ensemble", "Prediction", "ensemble", "predict"]
 

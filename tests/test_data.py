@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
-from mnist_zoo import Augmentation, DataError, Digits, Preprocessing, augment, data, load_mnist
+from mnist_zoo import Augmentation, DataError, Digits, Preprocessing, augment, load_mnist
+from mnist_zoo.data import augmentation, sources
 
 FULL = os.environ.get("MNIST_ZOO_DATA")
 needs_mnist = pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
@@ -49,7 +50,7 @@ def small_mnist(tmp_path, monkeypatch):
     for name, content in files.items():
         (raw / name).write_bytes(content)
     sums = tuple((name, hashlib.md5(content).hexdigest()) for name, content in files.items())
-    monkeypatch.setitem(data.MNIST_FILES, "train", sums)
+    monkeypatch.setitem(sources.MNIST_FILES, "train", sums)
     monkeypatch.setattr(datasets.MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     return tmp_path
 
@@ -199,7 +200,7 @@ def relatives(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source", [s for s in data.LOADERS if s not in ("mnist", "sample", "qmnist")]
+    "source", [s for s in sources.LOADERS if s not in ("mnist", "sample", "qmnist")]
 )
 def test_relatives_come_upright_and_from_class_0(relatives, source):
     images, labels = some_digits()
@@ -445,12 +446,12 @@ def test_elastic_distortion_is_a_gaussian_of_the_noise():
     ndimage = pytest.importorskip("scipy.ndimage")
     noise = torch.rand(3, 2, 28, 28) * 2 - 1
     theirs = ndimage.gaussian_filter(noise.numpy(), sigma=(0, 0, 4, 4), mode="constant", truncate=8)
-    assert np.allclose(data._smoothed(noise, 4.0).numpy(), theirs, atol=1e-4)
+    assert np.allclose(augmentation._smoothed(noise, 4.0).numpy(), theirs, atol=1e-4)
 
 
 def test_elastic_distortion_moves_by_the_stated_pixels(sample, highest):
     x = sample.images[:5].float() / 255
-    grid = data.sampling_grid(x, 5, Augmentation(elastic=30, elastic_sigma=4), None)
+    grid = augmentation.sampling_grid(x, 5, Augmentation(elastic=30, elastic_sigma=4), None)
     still = F.affine_grid(torch.eye(2, 3).expand(5, 2, 3), [5, 1, 28, 28], align_corners=False)
     pixels = (grid - still)[:, 14, 14] * 14
     # Constant noise of 1 stays 1 in the middle, where the Gaussian lies wholly inside.

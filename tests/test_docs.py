@@ -20,7 +20,8 @@ from conftest import public_names
 from PIL import Image, ImageDraw, ImageFont
 
 import mnist_zoo
-from mnist_zoo import data, get_recipe, list_models, resnet18
+from mnist_zoo import get_recipe, list_models, resnet18
+from mnist_zoo.data import sources
 from mnist_zoo.weights.conversion import torch as torch_of_conversion
 
 ROOT = Path(__file__).parent.parent
@@ -51,13 +52,13 @@ def desk(tmp_path, monkeypatch):
     photo.save("photo.png")
     torch.save(resnet18().state_dict(), "checkpoint.pth")
 
-    sample = data.LOADERS["sample"]
+    sample = sources.LOADERS["sample"]
 
     def few(split, root):
         return sample(split, root).split(1200 if split == "train" else 200)[0]
 
-    monkeypatch.setitem(data.LOADERS, "mnist", few)
-    monkeypatch.setitem(data.LOADERS, "sample", few)
+    monkeypatch.setitem(sources.LOADERS, "mnist", few)
+    monkeypatch.setitem(sources.LOADERS, "sample", few)
 
     def state_dict(member, **options):
         return resnet18(in_channels=3, num_classes=1000).state_dict()

@@ -35,13 +35,14 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not i
 from conftest import DEEP, randomize_norms, slow_if  # noqa: E402
 
 from mnist_zoo.export import (  # noqa: E402
-    BATCHES,
     ExportError,
     Session,
     export,
     load_session,
     quantize,
+    writing,  # noqa: E402
 )
+from mnist_zoo.export.writing import BATCHES  # noqa: E402
 
 SMALL = set(list_models(max_params=1_000_000)) - set(DEEP)
 SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt"}
@@ -197,14 +198,14 @@ def test_the_network_stays_as_it_is(tmp_path):
 def test_large_outputs_may_differ_in_proportion(tmp_path, monkeypatch):
     model = lenet5().eval()
     model.fc3.bias.data.fill_(1000.0)
-    read_back = mnist_zoo.export._read_back
+    read_back = writing._read_back
     for off, fits in ((0.05, True), (0.2, False)):
 
         def a_little_off(*arguments, off=off):
             run = read_back(*arguments)
             return lambda x: run(x) + off
 
-        monkeypatch.setattr(mnist_zoo.export, "_read_back", a_little_off)
+        monkeypatch.setattr(writing, "_read_back", a_little_off)
         if fits:
             report = export(model, tmp_path / "a", "torchscript")
             assert report.largest_difference == pytest.approx(off, rel=0.01)
@@ -247,13 +248,13 @@ def test_a_branch_on_values_is_refused_and_nothing_written(format, tmp_path):
 def test_a_file_that_differs_is_not_left_behind(format, batch, off, tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_text("what was there before")
-    read_back = mnist_zoo.export._read_back
+    read_back = writing._read_back
 
     def a_little_off(*arguments):
         run = read_back(*arguments)
         return lambda x: run(x) + (off if len(x) == batch else 0)
 
-    monkeypatch.setattr(mnist_zoo.export, "_read_back", a_little_off)
+    monkeypatch.setattr(writing, "_read_back", a_little_off)
     with pytest.raises(ExportError, match=rf"differs by {off:.1e} from itself, more than"):
         export(lenet5(), path, format)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["what was there before"]

@@ -23,19 +23,14 @@ from matplotlib.text import Annotation, Text
 from mnist_zoo import get_model, lenet5, list_models, mini_googlenet, mini_resnet, resnet18
 from mnist_zoo.data import Augmentation, augment, load_mnist
 from mnist_zoo.evaluation import Metrics
-from mnist_zoo.plots import (
-    accuracy_against_cost,
-    augmented,
-    class_accuracy,
-    confusion_matrix,
-    curves,
-    draw,
-    feature_maps,
-    filters,
-    mistakes,
-)
-from mnist_zoo.preprocessing import Preprocessing
-from mnist_zoo.training import Evaluation, History
+from mnist_zoo.pictures.preprocessing import Preprocessing
+from mnist_zoo.plots.cost import accuracy_against_cost
+from mnist_zoo.plots.data import augmented
+from mnist_zoo.plots.diagram import draw
+from mnist_zoo.plots.evaluation import class_accuracy, confusion_matrix, mistakes
+from mnist_zoo.plots.inside import feature_maps, filters
+from mnist_zoo.plots.training import curves
+from mnist_zoo.training.history import Evaluation, History
 from mnist_zoo.training.recipes import get_recipe
 
 STEPS = 40  # an epoch

@@ -241,7 +241,7 @@ def test_nothing_given_is_changed_and_nothing_given_gives_nothing():
 def test_large_batches_are_worked_on_in_parts(monkeypatch):
     shifted = F.pad(DIGITS, (0, 9, 9, 0))
     together = as_mnist(shifted)
-    monkeypatch.setattr("mnist_zoo.preprocessing.CHUNK", 5 * 37 * 37)
+    monkeypatch.setattr("mnist_zoo.pictures.mnist_form.CHUNK", 5 * 37 * 37)
     assert torch.equal(as_mnist(shifted), together)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_positive
-from ..preprocessing import Preprocessing
+from ..pictures.preprocessing import Preprocessing
 
 Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from .._checks import check_known
 from ..blocks.layers import no_random_init
-from ..preprocessing import Preprocessing
+from ..pictures.preprocessing import Preprocessing
 from ..weights.conversion import ConversionError, Source, from_torchvision
 from ..weights.files import Origin, is_safetensors, origin
 from ..weights.manifest import Weights, manifest

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .._checks import check_positive
-from ..data import Augmentation, Digits, augment
+from ..data.augmentation import Augmentation, augment
+from ..data.digits import Digits
 from ._style import COLOURS, INK, TILE_GAP, new_figure, show_picture, tiles
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._checks import check_positive
-from ..data import Digits
+from ..data.digits import Digits
 from ._style import INK, by_name, colours_of, in_percent, new_figure, show_picture, tidy, tiles
 
 if TYPE_CHECKING:

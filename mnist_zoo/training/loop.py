@@ -12,7 +12,7 @@ from torch import nn
 
 from .._checks import check_positive
 from .._networks import device_of
-from ..data import Digits
+from ..data.digits import Digits
 from ..models.base import Classifier
 from ..models.registry import get_model
 from .checkpoints import Checkpoints, TrainingError

@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..data import Digits
+from ..data.digits import Digits
 from ..evaluation import logits_of
-from ..preprocessing import Preprocessing
+from ..pictures.preprocessing import Preprocessing
 
 
 def shared_logits(

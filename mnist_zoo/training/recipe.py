@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from .._checks import check_choice, check_known, check_positive, check_range
-from ..data import LOADERS, Augmentation, Dataset
+from ..data.augmentation import Augmentation
+from ..data.sources import LOADERS, Dataset
 from ..models.registry import MODELS, outline
-from ..preprocessing import Preprocessing
+from ..pictures.preprocessing import Preprocessing
 
 __all__ = ["Recipe"]
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import did_you_mean
-from ..data import Augmentation, Digits, load_mnist
-from ..preprocessing import Preprocessing
+from ..data.augmentation import Augmentation
+from ..data.digits import Digits
+from ..data.sources import load_mnist
+from ..pictures.preprocessing import Preprocessing
 from .recipe import Recipe
 
 __all__ = ["get_recipe", "list_recipes", "load_data"]

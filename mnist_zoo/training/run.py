@@ -17,10 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data import Digits, resample, sampling_grid
+from ..data.augmentation import resample, sampling_grid
+from ..data.digits import Digits
 from ..evaluation import Metrics
 from ..models.base import Classifier
-from ..preprocessing import to_float
+from ..pictures.preprocessing import to_float
 from .history import Evaluation, History
 from .processes import Team, shared_logits
 from .recipe import Recipe

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._files import written_whole
-from ..preprocessing import Preprocessing
+from ..pictures.preprocessing import Preprocessing
 from .pickles import PickleRefused, check_pickles
 
 __all__ = ["WeightsError"]

@@ -1,0 +1,119 @@
+"""Random geometric changes of training images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..pictures.preprocessing import to_float
+
+__all__ = ["Augmentation", "augment"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a picture may be moved and bent at random; each value 0 leaves that out.
+
+    Each picture draws its own values, uniformly between minus and plus the bound.
+
+    Attributes:
+        rotation: Degrees.
+        shift: Pixels, in each direction.
+        scale: Part of the size: 0.1 draws factors from 0.9 to 1.1.
+        shear: Degrees by which vertical lines lean.
+        elastic: Strength of an elastic distortion: pixels, before smoothing.
+        elastic_sigma: Its smoothness: standard deviation in pixels of the Gaussian that the
+            random displacements are smoothed with.
+
+    Raises:
+        ValueError: If a value is impossible.
+
+    Source:
+        Elastic distortion: Simard, Steinkraus, Platt, "Best practices for convolutional neural
+        networks applied to visual document analysis", 2003, section 2 (34 and 4).
+    """
+
+    rotation: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    elastic: float = 0.0
+    elastic_sigma: float = 4.0
+
+    def __post_init__(self) -> None:
+        bounds = {"rotation": 360, "shift": math.inf, "scale": 1, "shear": 90, "elastic": math.inf}
+        for name, bound in bounds.items():
+            value = getattr(self, name)
+            if not 0 <= value < bound:
+                raise ValueError(f"`{name}` (={value!r}) must be at least 0 and below {bound}")
+        if not 0 < self.elastic_sigma < math.inf:
+            raise ValueError(f"`elastic_sigma` (={self.elastic_sigma!r}) must be more than 0")
+
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+        return any((self.rotation, self.shift, self.scale, self.shear, self.elastic))
+
+
+def augment(
+    images: Tensor, augmentation: Augmentation, generator: torch.Generator | None = None
+) -> Tensor:
+    """Moves and bends each picture at random, all in one bilinear resampling.
+
+    Args:
+        images: Pictures (N, C, H, W), uint8 or float; what comes in from outside is 0.
+        augmentation: How far.
+        generator: Of the random numbers, on the pictures' device; None for torch's own.
+
+    Returns:
+        float32 pictures of the same shape; uint8 ones are divided by 255.
+    """
+    images = to_float(images)
+    return resample(images, sampling_grid(images, len(images), augmentation, generator))
+
+
+def resample(images: Tensor, grid: Tensor) -> Tensor:
+    """Takes each picture's values at the points (N, H, W, 2) of its grid, 0 outside."""
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def sampling_grid(
+    images: Tensor, count: int, augmentation: Augmentation, generator: torch.Generator | None
+) -> Tensor:
+    """Draws where to sample `count` pictures like these: points (count, H, W, 2) in -1…1."""
+    height, width = images.shape[-2:]
+
+    def draw(bound: float) -> Tensor:
+        noise = torch.rand(count, generator=generator, device=images.device)
+        return noise.mul_(2 * bound).sub_(bound)
+
+    angle, lean = draw(math.radians(augmentation.rotation)), draw(math.radians(augmentation.shear))
+    size = 1 + draw(augmentation.scale)
+    right, down = draw(2 * augmentation.shift / width), draw(2 * augmentation.shift / height)
+    # A grid holds the inverse: from a place in the new picture to its place in the old one.
+    cos, sin, tan = angle.cos() / size, angle.sin() / size, lean.tan()
+    flat = height / width  # coordinates go from -1 to 1 on either axis, whatever its length
+    a, b, c, d = cos, (sin + cos * tan) * flat, -sin / flat, cos - sin * tan
+    theta = torch.stack((a, b, -a * right - b * down, c, d, -c * right - d * down), 1)
+    shape = [count, 1, height, width]
+    grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)
+    if augmentation.elastic:
+        noise = torch.rand(count, 2, height, width, generator=generator, device=images.device)
+        pixels = _smoothed(noise.mul_(2).sub_(1), augmentation.elastic_sigma)
+        pixels = pixels.mul_(augmentation.elastic).movedim(1, 3)
+        grid = grid + pixels * grid.new_tensor((2 / width, 2 / height))
+    return grid
+
+
+def _smoothed(fields: Tensor, sigma: float) -> Tensor:
+    """Convolves fields (…, H, W) with a Gaussian, 0 outside: a band matrix on either side."""
+
+    def band(size: int) -> Tensor:
+        place = torch.arange(size, dtype=fields.dtype, device=fields.device)
+        weights = (place[:, None] - place).div(sigma).square().mul(-0.5).exp()
+        return weights / (sigma * math.sqrt(2 * math.pi))
+
+    return band(fields.shape[-2]) @ fields @ band(fields.shape[-1])

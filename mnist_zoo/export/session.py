@@ -1,0 +1,159 @@
+"""Exported ONNX files as networks, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from .._checks import check_positive
+from .._networks import shape_of
+from ..models.base import check_input
+from ..pictures.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["ExportError", "Session", "load_session"]
+
+INPUT = "digits"
+LOGITS, PROBABILITIES = "logits", "probabilities"
+METADATA = "mnist_zoo"
+
+
+class ExportError(ValueError):
+    """A network cannot be exported, or an exported file cannot be read; the message says why."""
+
+
+def square_shape(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """The shape (C, S, S) of one input: `Preprocessing` makes squares."""
+    shape = shape_of(model, input_size)
+    if shape[1] != shape[2]:
+        raise ValueError(f"`input_size` (={shape}) must be that of a square")
+    return shape
+
+
+def need(*packages: str) -> None:
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            told = f'ONNX needs the package {package}: pip install "mnist-zoo[onnx]"'
+            raise ImportError(told, name=package) from error
+
+
+class Session(nn.Module):
+    """A network in an ONNX file, run by ONNX Runtime; `load_session` makes it.
+
+    `predict`, `evaluate` and `ensemble` take it as any network; it has no parameters.
+
+    Attributes:
+        path: The file.
+        input_size: Shape (C, H, W) of one input.
+        num_classes: Number of classes.
+        classes: Their names.
+        preprocessing: How its pictures are normalised.
+
+    Shape:
+        (N, C, H, W) → logits (N, num_classes); the logarithms of the probabilities, which may
+        stand for them, where the file gives those.
+
+    Raises:
+        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+    """
+
+    def __init__(self, path: Path, content: bytes, threads: int | None = None) -> None:
+        super().__init__()
+        self._session = onnx_session(content, threads, f"'{path}'")
+        try:
+            (given,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+            stated = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+            self.preprocessing = Preprocessing(**stated["preprocessing"])
+            self.classes = tuple(map(str, stated["classes"]))
+            _, *shape = given.shape
+            self.input_size = square_shape(self, tuple(shape))
+            if given.name != INPUT or output.shape[1] != len(self.classes):
+                raise ValueError(f"it maps {given.name} to {output.shape}")
+        except (ValueError, LookupError, TypeError) as error:
+            raise ExportError(f"'{path}' must be a file of mnist_zoo.export: {error}") from error
+        self.path = path
+        self.in_channels = self.input_size[0]
+        self.num_classes = len(self.classes)
+        self._gives_probabilities = output.name == PROBABILITIES
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps pictures (N, C, H, W) to logits (N, num_classes), on the device of the pictures.
+
+        Raises:
+            ValueError: If the pictures have another shape than the file expects, or are no
+                floating-point numbers.
+        """
+        check_input(x, self.in_channels, self.input_size[1])
+        values = run_onnx(self._session, x).to(x.device)
+        if self._gives_probabilities:
+            return values.clamp(min=torch.finfo(values.dtype).tiny).log()
+        return values
+
+    @override
+    def extra_repr(self) -> str:
+        """The file."""
+        return f"'{self.path}'"
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("a Session cannot be copied or pickled; load its file again")
+
+
+def load_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
+    """A network from an ONNX file that `export` or `quantize` wrote, run by ONNX Runtime.
+
+    ``predict(load_session("mini_resnet.onnx"), "photo.png").digit``
+
+    Args:
+        path: The file.
+        threads: Threads of a forward pass; None for as many as there are cores.
+
+    Returns:
+        The network, for `predict`, `evaluate` and `ensemble`.
+
+    Raises:
+        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+        FileNotFoundError: If it does not exist.
+        ValueError: If `threads` is less than 1.
+        ImportError: If ONNX Runtime is missing; ``pip install "mnist-zoo[onnx]"``.
+    """
+    if threads is not None:
+        check_positive(threads=threads)
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"`path` (='{path}'): no such file")
+    if not path.is_file():
+        raise ExportError(f"'{path}' must be a file")
+    need("onnxruntime")
+    return Session(path, path.read_bytes(), threads)
+
+
+def onnx_session(
+    content: bytes, threads: int | None, name: str = "the file"
+) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of many types, which ONNX Runtime does not name
+        raise ExportError(f"{name} cannot be read by ONNX Runtime: {error!s:.300}") from error
+
+
+def run_onnx(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
+    values = x.detach().to("cpu", torch.float32).contiguous().numpy()
+    return torch.from_numpy(session.run(None, {INPUT: values})[0])

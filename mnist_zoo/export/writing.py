@@ -1,0 +1,265 @@
+"""Writing a network in one of the export formats, and checking the file."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from .._files import check_place, written_whole
+from .._networks import unwrapped
+from ..inspection.latency import latency
+from ..pictures.preprocessing import preprocessing_of
+from .session import (
+    INPUT,
+    LOGITS,
+    METADATA,
+    PROBABILITIES,
+    ExportError,
+    need,
+    onnx_session,
+    run_onnx,
+    square_shape,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["ExportReport", "export"]
+
+Format: TypeAlias = Literal["onnx", "torch_export", "torchscript"]
+BATCHES = (1, 2, 7)  # the file must agree for; 2 is the one it is traced with
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export` wrote, as its own runtime found it.
+
+    Attributes:
+        path: The file.
+        format: Its format.
+        size: Its bytes.
+        opset: Version of ONNX's operators; None for other formats.
+        largest_difference: Between its outputs and the network's, over batches of 1, 2 and 7.
+        milliseconds: Median time of a forward pass of one picture in the file's runtime.
+        eager_milliseconds: The same of the network in float32 on the processor, in turns.
+    """
+
+    path: Path
+    format: Format
+    size: int
+    opset: int | None
+    largest_difference: float
+    milliseconds: float
+    eager_milliseconds: float
+
+    def __repr__(self) -> str:
+        opset = f", opset {self.opset}" if self.opset else ""
+        return (
+            f"{self.path} ({self.format}{opset}, {self.size / 1e6:.2f} MB): largest difference "
+            f"{self.largest_difference:.1e}; one picture {self.milliseconds:.3f} ms, eager "
+            f"{self.eager_milliseconds:.3f} ms"
+        )
+
+
+def export(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    format: Format = "onnx",
+    *,
+    input_size: tuple[int, int, int] | None = None,
+    softmax: bool = False,
+    classes: Sequence[str] | None = None,
+    tolerance: float = 1e-4,
+) -> ExportReport:
+    """Writes a network for use outside of Python, and checks that the file gives its answers.
+
+    The file takes float32 pictures ``digits`` (N, C, H, W) for any N, normalised as
+    `Preprocessing` does it, to ``logits`` (N, classes). It says the preprocessing and the names of
+    the classes in JSON: in ONNX's metadata, or in the extra file ``mnist_zoo``. It is read back by
+    its own runtime and compared with the network before it takes its place.
+
+    Args:
+        model: The network; it stays as it is. The file is of its eval mode, in float32.
+        path: The file.
+        format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
+            ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
+            ``torch.jit.load`` and C++.
+        input_size: Shape (C, H, W) of an input, a square; None for the network's own.
+        softmax: Whether the output is ``probabilities`` instead.
+        classes: Names of the classes; None for "0", "1" and so on.
+        tolerance: Largest difference from the network's own outputs; where these exceed 1, as a
+            part of the largest.
+
+    Returns:
+        Size, largest difference and time, as the file's own runtime found them.
+
+    Raises:
+        ExportError: If the network cannot be exported, or the file differs by more than
+            `tolerance`; there is no file then, or the one that was there before.
+        ValueError: If an argument is impossible.
+        FileNotFoundError: If the path's folder does not exist.
+        ImportError: If a package is missing; ``pip install "mnist-zoo[onnx]"``.
+    """
+    path = Path(path).expanduser()
+    if format not in get_args(Format):
+        known = ", ".join(map(repr, get_args(Format)))
+        raise ValueError(f"`format` (={format!r}) must be one of {known}")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"`model` (={model!r:.80}) must be a network")
+    if not tolerance > 0:
+        raise ValueError(f"`tolerance` (={tolerance!r}) must be more than 0")
+    check_place(path)
+    if format == "onnx":
+        need("onnx", "onnxruntime", "onnxscript")
+    model = unwrapped(model)
+    network = copy.deepcopy(model).cpu().float().eval()
+    shape = square_shape(model, input_size)
+    inputs = [
+        torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
+        for batch in BATCHES
+    ]
+    with torch.no_grad():
+        outputs = [_output(network, x) for x in inputs]
+        classes = _class_names(outputs[0].shape[1], classes)
+        if softmax:
+            network = nn.Sequential(network, nn.Softmax(1))
+            outputs = [values.softmax(1) for values in outputs]
+        preprocessing = replace(preprocessing_of(model), image_size=shape[2])
+        metadata = {
+            "network": getattr(model, "factory", None) or type(model).__name__,
+            "classes": classes,
+            "preprocessing": asdict(preprocessing),
+            "output": PROBABILITIES if softmax else LOGITS,
+        }
+        with _failures_named(model, format), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content, opset = _content(network, inputs[1], format, metadata)
+            run = _read_back(content, format)
+            difference = _largest_difference(run, inputs, outputs)
+        largest = max(float(values.abs().max()) for values in outputs)
+        if not difference <= tolerance * max(1.0, largest):
+            raise ExportError(
+                f"`model` ({metadata['network']}) as {format} differs by {difference:.1e} from "
+                f"itself, more than `tolerance` (={tolerance:g})"
+            )
+        seconds, eager = latency([run, network], inputs[0])
+    with written_whole(path) as file:
+        file.write(content)
+    return ExportReport(path, format, len(content), opset, difference, 1000 * seconds, 1000 * eager)
+
+
+def _output(network: nn.Module, x: Tensor) -> Tensor:
+    try:
+        output = network(x)
+    except Exception as error:  # of any type: whatever the network's code meets
+        told = f"`model` ({type(network).__name__}) must take pictures of shape {tuple(x.shape)}"
+        raise ValueError(f"{told}: {error!s:.300}") from error
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x):
+        raise ValueError("`model` must map pictures (N, C, H, W) to logits (N, classes)")
+    return output
+
+
+def _class_names(count: int, classes: Sequence[str] | None) -> list[str]:
+    if classes is None:
+        return [str(number) for number in range(count)]
+    if isinstance(classes, str) or len(classes) != count:
+        raise ValueError(f"`classes` (={classes!r:.80}) must be the names of {count} classes")
+    return [str(name) for name in classes]
+
+
+def _largest_difference(
+    run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> float:
+    """Over all inputs; NaN where one side is NaN or infinite and the other is not the same."""
+    gaps = [run(x) - y for x, y in zip(inputs, outputs, strict=True)]
+    return float(torch.cat([gap.abs().flatten() for gap in gaps]).max())
+
+
+def _content(
+    network: nn.Module, x: Tensor, format: Format, metadata: Mapping[str, Any]
+) -> tuple[bytes, int | None]:
+    """The content of the file, and its opset."""
+    extra, buffer = json.dumps(metadata), io.BytesIO()
+    if format == "torchscript":
+        torch.jit.save(_traced(network, x), buffer, _extra_files={METADATA: extra})
+        return buffer.getvalue(), None
+    batch = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network, (x,), dynamic_shapes=batch)
+    if format == "torch_export":
+        torch.export.save(program, buffer, extra_files={METADATA: extra})
+        return buffer.getvalue(), None
+    import onnx
+
+    proto = _to_onnx(program, batch, metadata["output"])
+    proto.metadata_props.add(key=METADATA, value=extra)
+    onnx.checker.check_model(proto, full_check=True)
+    opset = next(opset.version for opset in proto.opset_import if not opset.domain)
+    return proto.SerializeToString(), opset
+
+
+def _traced(network: nn.Module, x: Tensor) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        traced = torch.jit.trace(network, x)
+    for warning in caught:
+        if issubclass(warning.category, torch.jit._trace.TracerWarning):
+            raise ExportError(f"a trace loses what it saw: {warning.message!s:.300}")
+    return cast(torch.jit.ScriptModule, traced)
+
+
+def _to_onnx(
+    program: torch.export.ExportedProgram, batch: tuple[Any, ...], output: str
+) -> onnx.ModelProto:
+    converted = torch.onnx.export(
+        program,
+        input_names=[INPUT],
+        output_names=[output],
+        dynamic_shapes=batch,
+        dynamo=True,
+        verbose=False,
+    )
+    proto = cast("torch.onnx.ONNXProgram", converted).model_proto  # None without dynamo
+    graph = proto.graph
+    for part in (
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+        *graph.value_info,
+    ):
+        del part.metadata_props[:]  # the exporter's, with lines of the source and its folders
+    return proto
+
+
+@contextmanager
+def _failures_named(model: nn.Module, format: Format) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of many types: whatever exporter and runtime meet
+        raise ExportError(
+            f"`model` ({type(model).__name__}) cannot be exported as {format}; its forward must "
+            "not branch on the values of tensors or on the batch (use torch.where, or "
+            f"torch.cond), nor leave torch: {type(error).__name__}: {error!s:.500}"
+        ) from error
+
+
+def _read_back(content: bytes, format: Format) -> Callable[[Tensor], Tensor]:
+    """The file as a function, by its own runtime."""
+    if format == "onnx":
+        session = onnx_session(content, None)
+        return lambda x: run_onnx(session, x)
+    if format == "torch_export":
+        return torch.export.load(io.BytesIO(content)).module()
+    return cast("Callable[[Tensor], Tensor]", torch.jit.load(io.BytesIO(content)))

@@ -1,0 +1,192 @@
+"""Reading images of any kind as tensors."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    Picture: TypeAlias = (
+        Image.Image | str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Tensor
+    )
+    """One picture: of PIL, a file or its content, an array (H, W) or (H, W, C), a tensor (H, W) or
+    (C, H, W); C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
+
+    Pictures: TypeAlias = Picture | Sequence[Picture]
+    """One picture, a sequence of them, an array (N, H, W) or (N, H, W, C), or a tensor
+    (N, C, H, W)."""
+
+__all__ = ["PictureError"]
+
+WORKING_SIDE = 256  # larger pictures are reduced to it first
+
+
+class PictureError(ValueError):
+    """A picture cannot be read as one digit; the message says which picture, and why.
+
+    Attributes:
+        problems: What is wrong with each picture of several, by its place among them; empty where
+            the first error ended the reading.
+    """
+
+    def __init__(self, message: str, problems: Mapping[int, str] | None = None) -> None:
+        super().__init__(message)
+        self.problems = dict(problems or {})
+
+
+def is_one_picture(pictures: Pictures) -> bool:
+    """Whether this is one picture, rather than several."""
+    if _is_sequence(pictures):
+        return False
+    if isinstance(pictures, Tensor):
+        return pictures.dim() < 4
+    if hasattr(pictures, "__array_interface__") and not hasattr(pictures, "convert"):
+        shape = cast("np.ndarray[Any, Any]", pictures).shape
+        return len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+    return True
+
+
+def _is_sequence(pictures: Any) -> bool:
+    return isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
+
+
+def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
+    """Batches of one shape each, with the places of their pictures; and how each is called."""
+    if not _is_sequence(pictures):
+        name = _name(pictures, None)
+        batch = _tensor(pictures, name)
+        alone = is_one_picture(pictures)
+        return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    given = cast("Sequence[Picture]", pictures)
+    names = [_name(picture, place) for place, picture in enumerate(given)]
+    read = []
+    for place, picture in enumerate(given):
+        one = averaged(_tensor(picture, names[place]))
+        if len(one) != 1:
+            raise PictureError(f"{names[place]}: must be one picture; it holds {len(one)}")
+        read.append(one)
+        shapes.setdefault(tuple(one.shape), []).append(place)
+    return [
+        (torch.tensor(places), torch.cat([read[place] for place in places]))
+        for places in shapes.values()
+    ], names.__getitem__
+
+
+def _name(picture: Any, place: int | None) -> str:
+    which = "the picture" if place is None else f"picture {place}"
+    return f"{which} '{picture}'" if isinstance(picture, (str, os.PathLike)) else which
+
+
+def _tensor(picture: Any, name: str) -> Tensor:
+    """One picture, or an array of many, as a tensor (n, channels, H, W) of any type."""
+    if isinstance(picture, Tensor):
+        if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
+            raise PictureError(f"{name}: must be a dense tensor that holds data")
+        values = picture.detach().cpu()
+        values = values[(None,) * (4 - values.dim())] if 2 <= values.dim() < 4 else values
+    else:
+        import numpy as np
+        from PIL import Image
+
+        if isinstance(picture, (str, os.PathLike, bytes)):
+            picture = _open(picture, name)
+        elif isinstance(picture, Image.Image):
+            picture = _pixels(picture)
+        if not isinstance(picture, np.ndarray):
+            raise TypeError(
+                f"{name} must be a PIL picture, a file, its bytes, a NumPy array or a tensor, or "
+                f"one of a sequence of these; it is a {type(picture).__name__}"
+            )
+        if picture.dtype.kind not in "biuf":
+            raise PictureError(f"{name}: must hold numbers, it has dtype {picture.dtype}")
+        values = _from_array(picture)
+    if values.dim() != 4 or values.shape[1] not in (1, 3, 4) or values.is_complex():
+        shape = tuple(picture.shape)
+        raise PictureError(
+            f"{name}: must be grey, RGB or RGBA numbers: an array (H, W), (H, W, C), (N, H, W) or "
+            f"(N, H, W, C), or a tensor (H, W), (C, H, W) or (N, C, H, W); it has shape {shape}"
+        )
+    if not values.shape[2] or not values.shape[3]:
+        raise PictureError(f"{name}: has no pixels, shape {tuple(picture.shape)}")
+    return values
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
+    """An array (H, W), (H, W, C), (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
+    import numpy as np
+
+    if array.dtype.kind == "f":
+        kind: Any = np.float64 if array.itemsize > 4 else np.float32
+    else:
+        kind = np.uint8 if array.dtype in (np.uint8, np.bool_) else np.int64
+    values = torch.from_numpy(np.array(array, dtype=kind))
+    if values.dim() == 2:
+        return values[None, None]
+    if values.dim() == 3:
+        values = values[None] if values.shape[2] in (1, 3, 4) else values[..., None]
+    if values.dim() == 4 and values.shape[3] in (1, 3, 4):
+        return values.movedim(3, 1)
+    return values
+
+
+def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(source, bytes):
+        content: Path | io.BytesIO = io.BytesIO(source)
+    else:
+        content = Path(source).expanduser()
+        if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
+            raise FileNotFoundError(f"{name:.200}: no such file")
+        if not content.is_file():
+            raise PictureError(f"{name}: must be a file")
+    try:
+        with Image.open(content) as image:
+            return _pixels(image)
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{name}: its content is not that of a picture") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{name}: cannot be read as a picture: {error}") from error
+
+
+def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
+    """PIL's picture as an array (H, W) or (H, W, C), the way up that its camera meant."""
+    import numpy as np
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    if image.mode != "L":
+        image = image.convert("LA") if image.mode == "La" else image  # the only way out of it
+        clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa")
+        image = image.convert("L" if image.mode == "1" else "RGBA" if clear else "RGB")
+    return np.asarray(image)
+
+
+def averaged(pictures: Tensor) -> Tensor:
+    """Pictures (n, channels, H, W) of a whole factor less, where they are very large.
+
+    In strips, since the whole as float32 would be many times as large as its bytes; the range and
+    the kind of the numbers stay.
+    """
+    factor = max(pictures.shape[2:]) // (4 * WORKING_SIDE)
+    if factor < 2:
+        return pictures
+    strips = [
+        F.avg_pool2d(strip.float(), factor, ceil_mode=True)
+        for strip in pictures.split(64 * factor, 2)
+    ]
+    small = torch.cat(strips, 2)
+    return small if pictures.is_floating_point() else small.round().to(pictures.dtype)
