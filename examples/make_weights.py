@@ -24,11 +24,11 @@ from mnist_zoo import (
     evaluate,
     get_recipe,
     list_models,
-    load,
     load_mnist,
+    load_model,
     plots,
     profile,
-    save_weights,
+    save_model,
 )
 from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
 
@@ -56,8 +56,8 @@ def measured_record(network: str, folder: Path, test: Digits) -> dict[str, objec
     experiment = TRAINED_BY.get(network, "weights")
     source = folder / experiment / f"{network}-seed{runs[0]['seed']}" / "weights.safetensors"
     file = CHECKPOINTS / f"{network}.safetensors"
-    save_weights(load(source), file, dtype=torch.float16)
-    model = load(file)
+    save_model(load_model(source), file, dtype=torch.float16)
+    model = load_model(file)
     metrics = evaluate(model, test)
     macs, params = profile(model)
     record = Weights(
@@ -111,7 +111,7 @@ def main() -> None:
             file.unlink()
     manifest.cache_clear()
     for network in list_models(pretrained=True):
-        metrics = evaluate(load(CHECKPOINTS / f"{network}.safetensors"), test)
+        metrics = evaluate(load_model(CHECKPOINTS / f"{network}.safetensors"), test)
         write_pictures(network, metrics, test)
     write_pages()
 

@@ -30,7 +30,7 @@ from mnist_zoo import (
     load_data,
     load_mnist,
     plots,
-    save_weights,
+    save_model,
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -313,7 +313,7 @@ def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
         metrics = evaluate(history.model, everything, recipe.preprocessing)
         run["test_all"] = measured(metrics)
     history.save(folder / "history.json")
-    save_weights(history.model, folder / "weights.safetensors")
+    save_model(history.model, folder / "weights.safetensors")
     return run
 
 

@@ -20,7 +20,7 @@ from mnist_zoo import (
     list_recipes,
     load_data,
     plots,
-    save_weights,
+    save_model,
 )
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     assert history.model is not None
     metrics = evaluate(history.model, test, recipe.preprocessing)
     history.save(out / "history.json")
-    save_weights(history.model, out / "weights.safetensors")
+    save_model(history.model, out / "weights.safetensors")
     plots.curves(history).savefig(out / "curves.png", dpi=150)
     print(f"test set: {metrics}")
     print(f"{history.seconds:.1f} s of training; wrote history, curves and weights to {out}")

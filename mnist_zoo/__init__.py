@@ -1,184 +1,88 @@
 """A model zoo for handwritten digits: the networks of five published MNIST experiments."""
 
-from .blocks.dense import DenseBlock, DenseLayer, Transition
-from .blocks.inception import InceptionA
-from .blocks.residual import BasicBlock, Bottleneck, ResidualBlock, SeparableBottleneck
-from .blocks.units import ResidualUnit
-from .data.augmentation import Augmentation, augment
-from .data.digits import Digits
-from .data.sources import DataError, load_mnist
-from .evaluation import Metrics, Mistake, evaluate
-from .inspection.comparison import Comparison, ComparisonRow, compare
-from .inspection.costs import LayerProfile, Profile, profile
-from .inspection.tables import ModelSummary, SummaryRow, summary
-from .models.base import Classifier
-from .models.densenet import (
-    DenseNet,
-    DenseNetOptions,
-    densenet40_12,
-    densenet121,
-    densenet161,
-    densenet169,
-    densenet201,
-    densenet_bc100_12,
-    mini_densenet,
-)
-from .models.lenet import LeNet5, lenet5, lenet5_conv_residual, lenet5_fc_residual
-from .models.mini import (
-    MiniConvNet,
-    MiniGoogLeNet,
-    MiniResNet,
-    mini_convnet,
-    mini_googlenet,
-    mini_resnet,
-)
-from .models.preact import (
-    PreActResNet,
-    PreActResNetOptions,
-    preact_resnet18,
-    preact_resnet20,
-    preact_resnet34,
-    preact_resnet50,
-    preact_resnet110,
-    preact_resnet164,
-)
-from .models.registry import get_model, list_models
-from .models.resnet import (
-    ResNet,
-    ResNetOptions,
-    plain18,
-    plain34,
-    resnet18,
-    resnet34,
-    resnet50,
-    resnet50_separable,
-    resnet101,
-    resnet152,
-    resnet_cnn,
-    resnet_cnn_norm,
-)
-from .models.saving import load, save_weights
-from .optimization import Optimization, OptimizationStep, fuse, optimize
-from .pictures.mnist_form import PictureTransform, as_mnist
-from .pictures.preprocessing import Preprocessing
-from .pictures.reading import PictureError
-from .prediction import Ensemble, Prediction, ensemble, predict
-from .training.checkpoints import CheckpointError, TrainingError
-from .training.history import EpochRecord, Evaluation, History
-from .training.loop import fit
-from .training.recipe import Recipe
-from .training.recipes import get_recipe, list_recipes, load_data
-from .weights.conversion import (
-    ConversionError,
-    ConversionReport,
-    TensorReport,
-    from_torchvision,
-    to_torchvision,
-)
-from .weights.files import WeightsError
-from .weights.manifest import Weights, get_weights
+from .blocks.dense import DenseBlock as DenseBlock
+from .blocks.dense import DenseLayer as DenseLayer
+from .blocks.dense import Transition as Transition
+from .blocks.inception import InceptionA as InceptionA
+from .blocks.residual import BasicBlock as BasicBlock
+from .blocks.residual import Bottleneck as Bottleneck
+from .blocks.residual import ResidualBlock as ResidualBlock
+from .blocks.residual import SeparableBottleneck as SeparableBottleneck
+from .blocks.units import ResidualUnit as ResidualUnit
+from .data.augmentation import Augmentation as Augmentation
+from .data.augmentation import augment as augment
+from .data.digits import Digits as Digits
+from .data.sources import DataError as DataError
+from .data.sources import load_mnist as load_mnist
+from .evaluation import Metrics as Metrics
+from .evaluation import evaluate as evaluate
+from .inspection.comparison import compare as compare
+from .inspection.costs import profile as profile
+from .inspection.tables import ModelSummary as ModelSummary
+from .inspection.tables import summary as summary
+from .models.base import Classifier as Classifier
+from .models.densenet import DenseNet as DenseNet
+from .models.densenet import densenet40_12 as densenet40_12
+from .models.densenet import densenet121 as densenet121
+from .models.densenet import densenet161 as densenet161
+from .models.densenet import densenet169 as densenet169
+from .models.densenet import densenet201 as densenet201
+from .models.densenet import densenet_bc100_12 as densenet_bc100_12
+from .models.densenet import mini_densenet as mini_densenet
+from .models.lenet import LeNet5 as LeNet5
+from .models.lenet import lenet5 as lenet5
+from .models.lenet import lenet5_conv_residual as lenet5_conv_residual
+from .models.lenet import lenet5_fc_residual as lenet5_fc_residual
+from .models.mini import MiniGoogLeNet as MiniGoogLeNet
+from .models.mini import MiniResNet as MiniResNet
+from .models.mini import mini_convnet as mini_convnet
+from .models.mini import mini_googlenet as mini_googlenet
+from .models.mini import mini_resnet as mini_resnet
+from .models.preact import PreActResNet as PreActResNet
+from .models.preact import preact_resnet18 as preact_resnet18
+from .models.preact import preact_resnet20 as preact_resnet20
+from .models.preact import preact_resnet34 as preact_resnet34
+from .models.preact import preact_resnet50 as preact_resnet50
+from .models.preact import preact_resnet110 as preact_resnet110
+from .models.preact import preact_resnet164 as preact_resnet164
+from .models.registry import get_model as get_model
+from .models.registry import list_models as list_models
+from .models.resnet import ResNet as ResNet
+from .models.resnet import plain18 as plain18
+from .models.resnet import plain34 as plain34
+from .models.resnet import resnet18 as resnet18
+from .models.resnet import resnet34 as resnet34
+from .models.resnet import resnet50 as resnet50
+from .models.resnet import resnet50_separable as resnet50_separable
+from .models.resnet import resnet101 as resnet101
+from .models.resnet import resnet152 as resnet152
+from .models.resnet import resnet_cnn as resnet_cnn
+from .models.resnet import resnet_cnn_norm as resnet_cnn_norm
+from .models.saving import load_model as load_model
+from .models.saving import save_model as save_model
+from .optimization import fuse as fuse
+from .optimization import optimize as optimize
+from .pictures.mnist_form import PictureTransform as PictureTransform
+from .pictures.mnist_form import as_mnist as as_mnist
+from .pictures.preprocessing import Preprocessing as Preprocessing
+from .pictures.reading import PictureError as PictureError
+from .prediction import Prediction as Prediction
+from .prediction import ensemble as ensemble
+from .prediction import predict as predict
+from .training.checkpoints import CheckpointError as CheckpointError
+from .training.checkpoints import TrainingError as TrainingError
+from .training.history import History as History
+from .training.history import ValidationPoint as ValidationPoint
+from .training.loop import fit as fit
+from .training.recipe import Recipe as Recipe
+from .training.recipes import get_recipe as get_recipe
+from .training.recipes import list_recipes as list_recipes
+from .training.recipes import load_data as load_data
+from .weights.conversion import ConversionError as ConversionError
+from .weights.conversion import from_torchvision as from_torchvision
+from .weights.conversion import to_torchvision as to_torchvision
+from .weights.files import WeightsError as WeightsError
+from .weights.manifest import Weights as Weights
+from .weights.manifest import get_weights as get_weights
 
-__version__ = "0.1.0"
-
-__all__ = [
-    "Augmentation",
-    "BasicBlock",
-    "Bottleneck",
-    "CheckpointError",
-    "Classifier",
-    "Comparison",
-    "ComparisonRow",
-    "ConversionError",
-    "ConversionReport",
-    "DataError",
-    "DenseBlock",
-    "DenseLayer",
-    "DenseNet",
-    "DenseNetOptions",
-    "Digits",
-    "Ensemble",
-    "EpochRecord",
-    "Evaluation",
-    "History",
-    "InceptionA",
-    "LayerProfile",
-    "LeNet5",
-    "Metrics",
-    "MiniConvNet",
-    "MiniGoogLeNet",
-    "MiniResNet",
-    "Mistake",
-    "ModelSummary",
-    "Optimization",
-    "OptimizationStep",
-    "PictureError",
-    "PictureTransform",
-    "PreActResNet",
-    "PreActResNetOptions",
-    "Prediction",
-    "Preprocessing",
-    "Profile",
-    "Recipe",
-    "ResNet",
-    "ResNetOptions",
-    "ResidualBlock",
-    "ResidualUnit",
-    "SeparableBottleneck",
-    "SummaryRow",
-    "TensorReport",
-    "TrainingError",
-    "Transition",
-    "Weights",
-    "WeightsError",
-    "as_mnist",
-    "augment",
-    "compare",
-    "densenet40_12",
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
-    "densenet_bc100_12",
-    "ensemble",
-    "evaluate",
-    "fit",
-    "from_torchvision",
-    "fuse",
-    "get_model",
-    "get_recipe",
-    "get_weights",
-    "lenet5",
-    "lenet5_conv_residual",
-    "lenet5_fc_residual",
-    "list_models",
-    "list_recipes",
-    "load",
-    "load_data",
-    "load_mnist",
-    "mini_convnet",
-    "mini_densenet",
-    "mini_googlenet",
-    "mini_resnet",
-    "optimize",
-    "plain18",
-    "plain34",
-    "preact_resnet18",
-    "preact_resnet20",
-    "preact_resnet34",
-    "preact_resnet50",
-    "preact_resnet110",
-    "preact_resnet164",
-    "predict",
-    "profile",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet50_separable",
-    "resnet101",
-    "resnet152",
-    "resnet_cnn",
-    "resnet_cnn_norm",
-    "save_weights",
-    "summary",
-    "to_torchvision",
-]
+__version__ = "0.2.0"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from .models.base import Classifier
-from .models.saving import load, save_weights
+from .models.saving import load_model, save_model
 from .pictures.preprocessing import Preprocessing
 
 __all__ = ["HubModel"]
@@ -54,7 +54,7 @@ class HubModel(
 
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_weights(self.model, save_directory / FILE)
+        save_model(self.model, save_directory / FILE)
         config = {"network": self.model.factory, "options": dict(self.model.options)}
         (save_directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
@@ -75,7 +75,7 @@ class HubModel(
             raise TypeError(f"from_pretrained takes no {', '.join(sorted(unknown))}")
         folder = Path(model_id)
         if folder.is_dir():
-            return cls(load(folder / FILE))
+            return cls(load_model(folder / FILE))
         file = hf_hub_download(
             model_id,
             FILE,
@@ -85,4 +85,4 @@ class HubModel(
             local_files_only=local_files_only,
             token=token,
         )
-        return cls(load(file))
+        return cls(load_model(file))

@@ -34,7 +34,7 @@ def fuse(model: Network) -> Network:
         model: A network that torch.fx can trace, as all of the zoo's; it stays as it is.
 
     Returns:
-        The network's copy; `save_weights` does not take it.
+        The network's copy; `save_model` does not take it.
 
     Raises:
         ValueError: If it cannot be traced.
@@ -47,7 +47,7 @@ def fuse(model: Network) -> Network:
         _replace(fused, conv, fuse_conv_bn_eval(conv, norm))
         _replace(fused, norm, nn.Identity())
     if isinstance(fused, Classifier):
-        fused.factory, fused.options = None, {}  # save_weights could not make it anew
+        fused.factory, fused.options = None, {}  # save_model could not make it anew
     return fused
 
 

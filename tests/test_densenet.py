@@ -20,10 +20,10 @@ from mnist_zoo import (
     Transition,
     from_torchvision,
     get_model,
-    load,
+    load_model,
     mini_densenet,
     resnet18,
-    save_weights,
+    save_model,
     to_torchvision,
 )
 
@@ -271,8 +271,8 @@ def test_less_memory_in_training_is_no_obstacle_to_anything_after():
 def test_files_leave_out_how_memory_was_used(tmp_path):
     model = mini_densenet(memory_efficient=True, growth_rate=4)
     assert model.options == {"in_channels": 1, "num_classes": 10, "growth_rate": 4}
-    save_weights(model, tmp_path / "model.safetensors")
-    back = load(tmp_path / "model.safetensors")
+    save_model(model, tmp_path / "model.safetensors")
+    back = load_model(tmp_path / "model.safetensors")
     assert same_state(back.state_dict(), model.state_dict())
     again = mini_densenet(
         weights=tmp_path / "model.safetensors", growth_rate=4, memory_efficient=True

@@ -40,7 +40,7 @@ from mnist_zoo.export import (  # noqa: E402
     export,
     load_session,
     quantize,
-    writing,  # noqa: E402
+    writing,
 )
 from mnist_zoo.export.writing import BATCHES  # noqa: E402
 

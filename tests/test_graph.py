@@ -181,7 +181,7 @@ def test_what_cannot_be_traced_is_an_error_at_the_root_and_a_box_inside():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"`input_size` must be given"):
+    with pytest.raises(ValueError, match=r"`inputs` must be given"):
         graph_of(nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match=r"`model` failed"):
         graph_of(resnet18(), (3, 28, 28))

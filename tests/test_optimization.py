@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from mnist_zoo import fuse, get_model, load, mini_resnet, optimize, resnet18, save_weights
+from mnist_zoo import fuse, get_model, load_model, mini_resnet, optimize, resnet18, save_model
 from mnist_zoo.optimization import GAIN
 from mnist_zoo.training.small_maps import SmallMapsAsProducts
 
@@ -124,10 +124,10 @@ def test_what_cannot_be_traced_is_said():
 
 
 def test_a_fused_network_is_not_saved_as_what_it_was(tmp_path):
-    save_weights(mini_resnet(), tmp_path / "a.safetensors")
-    assert load(tmp_path / "a.safetensors").factory == "mini_resnet"
+    save_model(mini_resnet(), tmp_path / "a.safetensors")
+    assert load_model(tmp_path / "a.safetensors").factory == "mini_resnet"
     with pytest.raises(ValueError, match="made by a factory"):
-        save_weights(fuse(mini_resnet()), tmp_path / "b.safetensors")
+        save_model(fuse(mini_resnet()), tmp_path / "b.safetensors")
 
 
 def test_optimize_keeps_what_saves_time_and_says_so():

@@ -30,7 +30,7 @@ from mnist_zoo.plots.diagram import draw
 from mnist_zoo.plots.evaluation import class_accuracy, confusion_matrix, mistakes
 from mnist_zoo.plots.inside import feature_maps, filters
 from mnist_zoo.plots.training import curves
-from mnist_zoo.training.history import Evaluation, History
+from mnist_zoo.training.history import History, ValidationPoint
 from mnist_zoo.training.recipes import get_recipe
 
 STEPS = 40  # an epoch
@@ -60,7 +60,9 @@ def history(steps=3 * STEPS + 10, every=16, factor=1.0):
         loss=loss,
         accuracy=[1 - value / 3 for value in loss],
         lr=[0.1] * steps,
-        evaluations=[Evaluation(s, s / STEPS, loss[s - 1], 1 - loss[s - 1] / 4) for s in looks],
+        evaluations=[
+            ValidationPoint(s, s / STEPS, loss[s - 1], 1 - loss[s - 1] / 4) for s in looks
+        ],
     )
 
 
@@ -376,7 +378,7 @@ def test_a_diagram_is_written_as_svg_and_png(tmp_path):
 def test_a_diagram_of_ones_own_network_needs_its_input():
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten())
     assert "input 2×6×6" in labels_of(draw(net, (2, 6, 6)).axes[0].texts)
-    with pytest.raises(ValueError, match=r"`input_size` must be given"):
+    with pytest.raises(ValueError, match=r"`inputs` must be given"):
         draw(net)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from conftest import randomize_norms
 from torch import nn
 
-from mnist_zoo import PreActResNet, from_torchvision, get_model, load, resnet18, save_weights
+from mnist_zoo import PreActResNet, from_torchvision, get_model, load_model, resnet18, save_model
 from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
 
 
@@ -123,8 +123,8 @@ def test_every_order_with_every_shortcut_learns(order, shortcut, bottleneck):
 
 def test_order_and_shortcut_are_saved(tmp_path):
     model = get_model("preact_resnet18", order="original", shortcut="exclusive_gating").eval()
-    save_weights(model, tmp_path / "model.safetensors")
-    back = load(tmp_path / "model.safetensors")
+    save_model(model, tmp_path / "model.safetensors")
+    back = load_model(tmp_path / "model.safetensors")
     assert back.options["shortcut"] == "exclusive_gating"
     x = torch.randn(2, 1, 28, 28)
     assert torch.equal(back(x), model(x))

@@ -30,13 +30,13 @@ from mnist_zoo import (
     get_weights,
     lenet5,
     list_models,
-    load,
     load_mnist,
+    load_model,
     mini_resnet,
     plain18,
     profile,
     resnet18,
-    save_weights,
+    save_model,
 )
 from mnist_zoo.weights.files import is_finite, read_safetensors, write_safetensors
 from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
@@ -213,8 +213,8 @@ def test_fit_tells_its_network_the_preprocessing():
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_comes_back_from_its_file(name, tmp_path):
     model = get_model(name, num_classes=7)
-    save_weights(model, tmp_path / "model.safetensors")
-    back = load(tmp_path / "model.safetensors")
+    save_model(model, tmp_path / "model.safetensors")
+    back = load_model(tmp_path / "model.safetensors")
     assert same_state(back.state_dict(), model.state_dict())
     assert (type(back), back.factory, back.options) == (type(model), name, model.options)
     assert not back.training
@@ -225,8 +225,8 @@ def test_options_preprocessing_and_a_new_head_come_back(tmp_path):
     model = resnet18(in_channels=3, stem="3x3", residual=False, dropout=0.25)
     model.reset_classifier(5)
     model.preprocessing = Preprocessing(mean=0.4, std=0.2, image_size=32, resize="pad")
-    save_weights(torch.compile(nn.DataParallel(model)), file)
-    back = load(str(file))
+    save_model(torch.compile(nn.DataParallel(model)), file)
+    back = load_model(str(file))
     assert back.input_size == (3, 28, 28)
     assert back.preprocessing == model.preprocessing
     assert back.get_classifier().out_features == 5
@@ -236,7 +236,7 @@ def test_options_preprocessing_and_a_new_head_come_back(tmp_path):
 
 def test_a_file_of_other_options_is_refused(tmp_path):
     file = tmp_path / "model.safetensors"
-    save_weights(resnet18(residual=False), file)
+    save_model(resnet18(residual=False), file)
     with pytest.raises(
         ConversionError, match=r"same options; '.*' was made with `residual` \(=False"
     ):
@@ -260,18 +260,18 @@ def test_a_networks_preprocessing_goes_with_its_weights():
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "real.safetensors").write_bytes(b"")
     (tmp_path / "link.safetensors").symlink_to(tmp_path / "real.safetensors")
-    save_weights(lenet5(), tmp_path / "link.safetensors")
+    save_model(lenet5(), tmp_path / "link.safetensors")
     assert (tmp_path / "link.safetensors").is_symlink()
-    assert load(tmp_path / "real.safetensors").factory == "lenet5"
+    assert load_model(tmp_path / "real.safetensors").factory == "lenet5"
 
 
 def test_half_precision_halves_the_file(tmp_path):
     model = mini_resnet()
-    save_weights(model, tmp_path / "whole.safetensors")
-    save_weights(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    save_model(model, tmp_path / "whole.safetensors")
+    save_model(model, tmp_path / "half.safetensors", dtype=torch.float16)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
     assert sizes[0] < 0.52 * sizes[1]
-    back = load(tmp_path / "half.safetensors")
+    back = load_model(tmp_path / "half.safetensors")
     for name, value in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], value.half().float())
 
@@ -289,15 +289,15 @@ def test_half_precision_halves_the_file(tmp_path):
 )
 def test_what_could_not_be_loaded_is_not_saved(make, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        save_weights(make(), tmp_path / "model.safetensors")
+        save_model(make(), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
-        save_weights(lenet5(), tmp_path / "model.pth")
+        save_model(lenet5(), tmp_path / "model.pth")
     with pytest.raises(ValueError, match=r"`dtype` \(=torch.int8\) must be one of None, torch.fl"):
-        save_weights(lenet5(), tmp_path / "model.safetensors", dtype=torch.int8)
+        save_model(lenet5(), tmp_path / "model.safetensors", dtype=torch.int8)
     large = lenet5()
     large.fc3.bias.data[0] = 1e6
     with pytest.raises(ValueError, match=r"numbers, as torch.float16; fc3\.bias does not"):
-        save_weights(large, tmp_path / "model.safetensors", dtype=torch.float16)
+        save_model(large, tmp_path / "model.safetensors", dtype=torch.float16)
     assert not list(tmp_path.iterdir())
 
 
@@ -313,13 +313,13 @@ def changed(model):
 
 def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path):
     file = tmp_path / "model.safetensors"
-    save_weights(lenet5(), file)
+    save_model(lenet5(), file)
     before = file.read_bytes()
     code = (
-        "import resource, sys; from mnist_zoo import resnet18, save_weights\n"
+        "import resource, sys; from mnist_zoo import resnet18, save_model\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "save_weights(resnet18(), sys.argv[1])"
+        "save_model(resnet18(), sys.argv[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
     assert "OSError" in done.stderr
@@ -334,8 +334,8 @@ def test_parallel_loads_and_saves(tmp_path):
         for model in pool.map(lambda _: mini_resnet(weights="mnist"), range(32)):
             assert same_state(model.state_dict(), expected)
         model = mini_resnet(weights="mnist")
-        list(pool.map(lambda _: save_weights(model, file), range(8)))
-    assert same_state(load(file).state_dict(), expected)
+        list(pool.map(lambda _: save_model(model, file), range(8)))
+    assert same_state(load_model(file).state_dict(), expected)
 
 
 WITHOUT_WRITING = """
@@ -363,14 +363,14 @@ def test_loading_writes_nothing():
 
 READ = """
 import resource, sys, time, torch
-from mnist_zoo import WeightsError, from_torchvision, lenet5, load
+from mnist_zoo import WeightsError, from_torchvision, lenet5, load_model
 from safetensors.torch import load_file
 model = lenet5()
 state = {name: value.clone() for name, value in model.state_dict().items()}
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
     start = time.monotonic()
-    for read in (lambda path: from_torchvision(model, path), load):
+    for read in (lambda path: from_torchvision(model, path), load_model):
         try:
             read(path)
         except WeightsError as error:
@@ -379,7 +379,7 @@ for path in sys.argv[1:]:
             assert len(message) < 4000, message[:4000]
         else:
             raise AssertionError(f"{path} was read")
-        if read is not load:
+        if read is not load_model:
             print(message.replace(chr(10), " "))
     assert time.monotonic() - start < 10, path
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
@@ -539,7 +539,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
     for read in (
         lambda: lenet5(weights=tmp_path / "bad.safetensors"),
         lambda: lenet5(weights=tmp_path / "bad.pth"),
-        lambda: load(tmp_path / "ours.safetensors"),
+        lambda: load_model(tmp_path / "ours.safetensors"),
     ):
         with pytest.raises(WeightsError, match=r"must hold finite numbers; fc1\.weight does not"):
             read()
@@ -575,7 +575,7 @@ def test_spoilt_copies_of_a_real_file_are_refused(tmp_path, kind):
             flipped = bytearray(content)
             flipped[place] ^= 1 << int(random.integers(8))
             path.write_bytes(flipped)
-        for read in (load, lambda path: from_torchvision(model, path)):
+        for read in (load_model, lambda path: from_torchvision(model, path)):
             with pytest.raises(WeightsError, match=r"spoilt\.safetensors"):
                 read(path)
     assert same_state(model.state_dict(), before)
@@ -597,7 +597,7 @@ def test_the_same_network_gives_the_same_file(tmp_path):
     contents = set()
     for number in range(6):
         path = tmp_path / f"{number}.safetensors"
-        save_weights(model, path)
+        save_model(model, path)
         contents.add(path.read_bytes())
     assert len(contents) == 1
     assert load_file(path).keys() == model.state_dict().keys()
@@ -640,7 +640,7 @@ def test_what_a_file_says_is_checked(tmp_path, metadata, message):
     path = tmp_path / "said.safetensors"
     write_safetensors(path, lenet5().state_dict(), metadata)
     with pytest.raises(WeightsError, match=rf"said\.safetensors' .*({message})"):
-        load(path)
+        load_model(path)
 
 
 def test_the_record_of_other_weights_can_be_made():

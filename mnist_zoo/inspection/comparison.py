@@ -73,13 +73,13 @@ class Comparison:
 
 def compare(
     models: Sequence[nn.Module | str] | Mapping[str, nn.Module | str],
-    inputs_or_size: Inputs = None,
+    inputs: Inputs = None,
 ) -> Comparison:
     """Profiles several networks and puts them side by side.
 
     Args:
         models: Networks, or names of `list_models`; or either by the name to show.
-        inputs_or_size: What each is fed, as in `profile`; by default its own `input_size`.
+        inputs: What each is fed, as in `profile`; by default its own `input_size`.
 
     Returns:
         A table of parameters, MACs, FLOPs, and the size of parameters and buffers.
@@ -98,7 +98,7 @@ def compare(
         with torch.device("meta"):  # no data and no random numbers for a network that goes again
             model = get_model(item) if isinstance(item, str) else item
         try:
-            cost = profile(model, inputs_or_size)
+            cost = profile(model, inputs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
         size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

@@ -91,28 +91,28 @@ def random_state_kept() -> Iterator[None]:
                 numpy.random.set_state(numpy_state)
 
 
-def meta_inputs(model: nn.Module, argument: str, value: Any, batch: int) -> tuple[Tensor, ...]:
+def meta_inputs(model: nn.Module, inputs: Any, batch: int) -> tuple[Tensor, ...]:
     """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
-    given = getattr(model, "input_size", None) if value is None else value
+    given = getattr(model, "input_size", None) if inputs is None else inputs
     if given is None:
-        raise ValueError(f"`{argument}` must be given: {type(model).__name__} has no `input_size`")
+        raise ValueError(f"`inputs` must be given: {type(model).__name__} has no `input_size`")
     items = [given] if isinstance(given, Tensor) or _is_size(given) else given
     if not isinstance(items, Sequence) or not items:
         items = [None]
     dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
-    inputs = []
+    tensors = []
     for item in items:
         if isinstance(item, Tensor):
-            inputs.append(item.detach().to("meta"))
+            tensors.append(item.detach().to("meta"))
         elif _is_size(item):
             dtype = dtypes[0] if dtypes else None
-            inputs.append(torch.empty(batch, *item, dtype=dtype, device="meta"))
+            tensors.append(torch.empty(batch, *item, dtype=dtype, device="meta"))
         else:
             raise ValueError(
-                f"`{argument}` (={given!r:.80}) must be a shape such as (C, H, W), of whole "
+                f"`inputs` (={given!r:.80}) must be a shape such as (C, H, W), of whole "
                 "numbers of at least 1, several shapes, or tensors"
             )
-    return tuple(inputs)
+    return tuple(tensors)
 
 
 def _is_size(item: Any) -> bool:

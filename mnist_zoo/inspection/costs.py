@@ -116,12 +116,12 @@ class _Uncounted(TorchDispatchMode):
             return
         if not is_layer(call.module):
             self.calls[operation] += 1
-        elif not call.told:
-            call.told = True
+        elif not call.reported:
+            call.reported = True
             self.calls[type(call.module).__name__] += 1
 
 
-def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
+def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
     """Counts multiply-accumulates by thop, FLOPs by torch, and parameters, each once.
 
     The network is not touched: it is a data-free copy of it that runs, in eval mode; see
@@ -130,7 +130,7 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
 
     Args:
         model: Any network.
-        inputs_or_size: What it is fed: the shape of one input without the batch, such as
+        inputs: What it is fed: the shape of one input without the batch, such as
             (C, H, W), or a list of shapes, with a batch of 1; or tensors, whose form
             and type are used. By default the network's own `input_size`.
 
@@ -149,7 +149,7 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
 
     rules = _thop_rules()
     twin = structural_copy(model).eval()
-    inputs = meta_inputs(twin, "inputs_or_size", inputs_or_size, batch=1)
+    tensors = meta_inputs(twin, inputs, batch=1)
     macs: Counter[nn.Module] = Counter()
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -161,7 +161,7 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
     run = Trace(model, twin, count)
     uncounted = _Uncounted(run, rules)
     with run.guarded(), FlopCounterMode(display=False) as flops, uncounted:
-        twin(*inputs)
+        twin(*tensors)
 
     by_layer: dict[str, LayerProfile] = {}
     seen: set[nn.Parameter] = set()
@@ -173,7 +173,7 @@ def profile(model: nn.Module, inputs_or_size: Inputs = None) -> Profile:
             by_layer[name] = LayerProfile(type(module).__name__, macs[module], params)
     return Profile(
         model=type(twin).__name__,
-        input_shapes=tuple(tuple(t.shape) for t in inputs),
+        input_shapes=tuple(tuple(t.shape) for t in tensors),
         macs=macs.total(),
         params=sum(p.numel() for p in twin.parameters()),
         flops=flops.get_total_flops(),

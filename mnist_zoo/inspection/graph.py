@@ -83,7 +83,7 @@ class Graph:
         yield from found.values()
 
 
-def graph_of(model: nn.Module, input_size: Inputs = None) -> Graph:
+def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
     """The graph of a network, with those of its blocks inside; the network is not touched.
 
     ``nn.Sequential`` is no node: what is in it is. Neighbours that are the same, or pairs of them,
@@ -91,19 +91,19 @@ def graph_of(model: nn.Module, input_size: Inputs = None) -> Graph:
 
     Args:
         model: A network that torch.fx can trace, as all of the zoo's.
-        input_size: What it is fed; see `mnist_zoo.summary`.
+        inputs: What it is fed; see `mnist_zoo.summary`.
 
     Raises:
-        ValueError: If it cannot be traced, or `input_size` is missing or no shape.
+        ValueError: If it cannot be traced, or `inputs` is missing or no shape.
         TypeError: If `model` is not a network or cannot be copied.
         RuntimeError: If the network cannot process the input.
     """
     twin = structural_copy(model).eval()
-    inputs = meta_inputs(twin, "input_size", input_size, batch=2)
+    tensors = meta_inputs(twin, inputs, batch=2)
     with torch.no_grad(), torch.device("cpu"):
         run = _Interpreter(twin)
         try:
-            run.run(*inputs)
+            run.run(*tensors)
         except Exception as error:
             raise RuntimeError(f"`model` failed: {error!s:.500}") from error
     return _folded(_nodes(twin, run))

@@ -36,7 +36,7 @@ class _Call:
 
     module: nn.Module
     inputs: Any
-    told: bool = False
+    reported: bool = False
 
 
 class _DataFree(TorchDispatchMode):

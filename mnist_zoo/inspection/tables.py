@@ -104,7 +104,7 @@ class ModelSummary:
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
-def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False) -> ModelSummary:
+def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> ModelSummary:
     """Prints torchsummary's table of a network and returns it.
 
     The network is not touched: it is a data-free copy of it that runs, in the modes the
@@ -113,7 +113,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
 
     Args:
         model: Any network.
-        input_size: The shape of one input without the batch, such as (C, H, W); a list of
+        inputs: The shape of one input without the batch, such as (C, H, W); a list of
             shapes for several inputs; or a batch of each input as tensors, whose form and
             type are used (integer inputs come so). By default the network's own
             `input_size`.
@@ -123,7 +123,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
         The table: rows, totals and sizes.
 
     Raises:
-        ValueError: If `input_size` is missing or no shape, or the network is lazy.
+        ValueError: If `inputs` is missing or no shape, or the network is lazy.
         TypeError: If `model` is not a network or cannot be copied.
         RuntimeError: If the network cannot process the input; the message names the layer.
 
@@ -131,7 +131,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
         torchsummary 1.5.1, whose table it is.
     """
     twin = structural_copy(model)
-    inputs = meta_inputs(twin, "input_size", input_size, batch=2)  # BatchNorm wants two
+    tensors = meta_inputs(twin, inputs, batch=2)  # BatchNorm wants two
     rows: list[SummaryRow] = []
     seen: set[nn.Parameter] = set()
     output_bytes = 0
@@ -151,7 +151,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
 
     run = Trace(model, twin, add_row)
     with run.guarded():
-        twin(*inputs)
+        twin(*tensors)
 
     parameters = list(twin.parameters())
     table = ModelSummary(
@@ -159,7 +159,7 @@ def summary(model: nn.Module, input_size: Inputs = None, *, quiet: bool = False)
         rows=tuple(rows),
         total_params=sum(p.numel() for p in parameters),
         trainable_params=sum(p.numel() for p in parameters if p.requires_grad),
-        input_bytes=sum(map(_bytes_of_one, inputs)),
+        input_bytes=sum(map(_bytes_of_one, tensors)),
         forward_backward_bytes=2 * output_bytes,  # the outputs and their gradients
         params_bytes=sum(p.nbytes for p in parameters),
         unlisted=tuple(name for name, p in twin.named_parameters() if p not in seen),

@@ -1,83 +1,46 @@
 """The networks, one family a file."""
 
-from .base import Classifier
-from .densenet import (
-    DenseNet,
-    DenseNetOptions,
-    densenet40_12,
-    densenet121,
-    densenet161,
-    densenet169,
-    densenet201,
-    densenet_bc100_12,
-    mini_densenet,
-)
-from .lenet import LeNet5, lenet5, lenet5_conv_residual, lenet5_fc_residual
-from .mini import MiniConvNet, MiniGoogLeNet, MiniResNet, mini_convnet, mini_googlenet, mini_resnet
-from .preact import (
-    PreActResNet,
-    PreActResNetOptions,
-    preact_resnet18,
-    preact_resnet20,
-    preact_resnet34,
-    preact_resnet50,
-    preact_resnet110,
-    preact_resnet164,
-)
-from .resnet import (
-    ResNet,
-    ResNetOptions,
-    plain18,
-    plain34,
-    resnet18,
-    resnet34,
-    resnet50,
-    resnet50_separable,
-    resnet101,
-    resnet152,
-    resnet_cnn,
-    resnet_cnn_norm,
-)
-
-__all__ = [
-    "Classifier",
-    "DenseNet",
-    "DenseNetOptions",
-    "LeNet5",
-    "MiniConvNet",
-    "MiniGoogLeNet",
-    "MiniResNet",
-    "PreActResNet",
-    "PreActResNetOptions",
-    "ResNet",
-    "ResNetOptions",
-    "densenet40_12",
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
-    "densenet_bc100_12",
-    "lenet5",
-    "lenet5_conv_residual",
-    "lenet5_fc_residual",
-    "mini_convnet",
-    "mini_densenet",
-    "mini_googlenet",
-    "mini_resnet",
-    "plain18",
-    "plain34",
-    "preact_resnet18",
-    "preact_resnet20",
-    "preact_resnet34",
-    "preact_resnet50",
-    "preact_resnet110",
-    "preact_resnet164",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet50_separable",
-    "resnet101",
-    "resnet152",
-    "resnet_cnn",
-    "resnet_cnn_norm",
-]
+from .base import Classifier as Classifier
+from .densenet import DenseNet as DenseNet
+from .densenet import DenseNetOptions as DenseNetOptions
+from .densenet import densenet40_12 as densenet40_12
+from .densenet import densenet121 as densenet121
+from .densenet import densenet161 as densenet161
+from .densenet import densenet169 as densenet169
+from .densenet import densenet201 as densenet201
+from .densenet import densenet_bc100_12 as densenet_bc100_12
+from .densenet import mini_densenet as mini_densenet
+from .lenet import LeNet5 as LeNet5
+from .lenet import lenet5 as lenet5
+from .lenet import lenet5_conv_residual as lenet5_conv_residual
+from .lenet import lenet5_fc_residual as lenet5_fc_residual
+from .mini import MiniConvNet as MiniConvNet
+from .mini import MiniGoogLeNet as MiniGoogLeNet
+from .mini import MiniResNet as MiniResNet
+from .mini import mini_convnet as mini_convnet
+from .mini import mini_googlenet as mini_googlenet
+from .mini import mini_resnet as mini_resnet
+from .preact import PreActResNet as PreActResNet
+from .preact import PreActResNetOptions as PreActResNetOptions
+from .preact import preact_resnet18 as preact_resnet18
+from .preact import preact_resnet20 as preact_resnet20
+from .preact import preact_resnet34 as preact_resnet34
+from .preact import preact_resnet50 as preact_resnet50
+from .preact import preact_resnet110 as preact_resnet110
+from .preact import preact_resnet164 as preact_resnet164
+from .registry import get_model as get_model
+from .registry import list_models as list_models
+from .resnet import ResNet as ResNet
+from .resnet import ResNetOptions as ResNetOptions
+from .resnet import plain18 as plain18
+from .resnet import plain34 as plain34
+from .resnet import resnet18 as resnet18
+from .resnet import resnet34 as resnet34
+from .resnet import resnet50 as resnet50
+from .resnet import resnet50_separable as resnet50_separable
+from .resnet import resnet101 as resnet101
+from .resnet import resnet152 as resnet152
+from .resnet import resnet_cnn as resnet_cnn
+from .resnet import resnet_cnn_norm as resnet_cnn_norm
+from .saving import load_model as load_model
+from .saving import save_model as save_model

@@ -14,7 +14,7 @@ from .._checks import check_known
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
 from ..weights.conversion import ConversionError, Source, from_torchvision
-from ..weights.files import Origin, is_safetensors, origin
+from ..weights.files import FileInfo, is_safetensors, read_info
 from ..weights.manifest import Weights, manifest
 from .base import Classifier
 
@@ -102,9 +102,9 @@ def _source(
     if isinstance(weights, Classifier):
         return weights, weights.preprocessing
     if isinstance(weights, Weights):
-        made, what = Origin(weights.network, weights.options, weights.preprocessing), weights.name
+        made, what = FileInfo(weights.network, weights.options, weights.preprocessing), weights.name
     elif isinstance(weights, (str, os.PathLike)) and is_safetensors(Path(weights)):
-        made, what = origin(Path(weights).expanduser()), str(weights)
+        made, what = read_info(Path(weights).expanduser()), str(weights)
     else:
         return weights, None
     if made.network not in (name, None):

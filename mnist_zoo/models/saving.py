@@ -22,15 +22,15 @@ from ..weights.files import (
 from .base import Classifier
 from .registry import MODELS, get_model, outline
 
-__all__ = ["load", "save_weights"]
+__all__ = ["load_model", "save_model"]
 
 FLOATS = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def save_weights(
+def save_model(
     model: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
 ) -> None:
-    """Writes a network of the zoo into one safetensors file, from which `load` makes it anew.
+    """Writes a network of the zoo into one safetensors file, from which `load_model` makes it anew.
 
     The file holds the tensors, the factory's name and options, the preprocessing, and a checksum
     over all of it. It is written beside its place first, so that the path holds all or nothing.
@@ -40,7 +40,7 @@ def save_weights(
             DistributedDataParallel or torch.compile.
         path: The file; its name must end in ``.safetensors``.
         dtype: Type in which floating-point numbers are stored, such as ``torch.float16`` for half
-            the size; None for the network's own. `load` gives float32 back in any case.
+            the size; None for the network's own. `load_model` gives float32 back in any case.
 
     Raises:
         ValueError: If the network was not made by a factory, an option of it is no plain value,
@@ -76,14 +76,14 @@ def save_weights(
     write_safetensors(path, state, metadata)
 
 
-def load(path: str | os.PathLike[str]) -> Classifier:
-    """Makes the network that `save_weights` wrote, in eval mode. No code of the file runs.
+def load_model(path: str | os.PathLike[str]) -> Classifier:
+    """Makes the network that `save_model` wrote, in eval mode. No code of the file runs.
 
     Args:
         path: The file.
 
     Raises:
-        WeightsError: If the file is damaged, or was not written by `save_weights`.
+        WeightsError: If the file is damaged, or was not written by `save_model`.
         FileNotFoundError: If it does not exist.
     """
     path = Path(path).expanduser()
@@ -95,7 +95,7 @@ def load(path: str | os.PathLike[str]) -> Classifier:
         bare = outline(made.network, made.options)
     except Exception as error:  # of many types: whatever foreign options lead to
         reason = f"its options do not suit {made.network}: {error!s:.200}"
-        raise WeightsError(f"'{path}' must be a file of save_weights; {reason}") from error
+        raise WeightsError(f"'{path}' must be a file of save_model; {reason}") from error
     if _shapes(tensors) != _shapes(state_of(bare)):  # before memory is asked for
         raise WeightsError(f"'{path}' must hold the tensors that its options give {made.network}")
     size = made.preprocessing.image_size if made.preprocessing else bare.image_size

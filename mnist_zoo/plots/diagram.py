@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 
-def draw(model: nn.Module, input_size: Inputs = None) -> Figure:
+def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
     """A diagram of a network: on the left its layers and blocks, beside it each kind of block.
 
     A box tells what it is, its name, the shape that it gives (channels × height × width) and its
@@ -31,19 +31,19 @@ def draw(model: nn.Module, input_size: Inputs = None) -> Figure:
 
     Args:
         model: A network that torch.fx can trace, as all of the zoo's; it is not touched.
-        input_size: What it is fed; see `mnist_zoo.summary`. By default its own `input_size`.
+        inputs: What it is fed; see `mnist_zoo.summary`. By default its own `input_size`.
 
     Returns:
         The figure; ``figure.savefig("name.svg")`` writes it.
 
     Raises:
-        ValueError: If the network cannot be traced, or `input_size` is missing or no shape.
+        ValueError: If the network cannot be traced, or `inputs` is missing or no shape.
         TypeError: If `model` is not a network or cannot be copied.
         RuntimeError: If the network cannot process the input.
         ModuleNotFoundError: If matplotlib is not installed.
     """
-    graph = graph_of(model, input_size)
-    cost = profile(model, input_size)
+    graph = graph_of(model, inputs)
+    cost = profile(model, inputs)
     name = getattr(unwrapped(model), "factory", None) or cost.model
     title = (name, f"{cost.params:,} parameters, {cost.macs:,} MACs")
     blocks = [*graph.blocks()]

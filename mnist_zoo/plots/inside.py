@@ -22,7 +22,7 @@ __all__ = ["feature_maps", "filters"]
 MATRIX = 16  # channels; of more, kernels are averaged over the input channels
 
 
-def filters(model: nn.Module, *, layer: str | None = None, limit: int = 64) -> Figure:
+def filters(model: nn.Module, layer: str | None = None, *, limit: int = 64) -> Figure:
     """The kernels of a convolution, on one scale of colours with white at 0.
 
     With one input channel (or one a group) the kernels stand in a grid, numbered row by row. With

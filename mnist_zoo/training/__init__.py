@@ -3,8 +3,8 @@
 from .checkpoints import CheckpointError as CheckpointError
 from .checkpoints import TrainingError as TrainingError
 from .history import EpochRecord as EpochRecord
-from .history import Evaluation as Evaluation
 from .history import History as History
+from .history import ValidationPoint as ValidationPoint
 from .loop import fit as fit
 from .recipe import Recipe as Recipe
 from .recipes import get_recipe as get_recipe

@@ -12,11 +12,11 @@ from torch import nn
 
 from .recipe import Recipe
 
-__all__ = ["EpochRecord", "Evaluation", "History"]
+__all__ = ["EpochRecord", "History", "ValidationPoint"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ValidationPoint:
     """A look at the validation pictures.
 
     Attributes:
@@ -73,7 +73,7 @@ class History:
     loss: list[float] = field(default_factory=list, repr=False)
     accuracy: list[float] = field(default_factory=list, repr=False)
     lr: list[float] = field(default_factory=list, repr=False)
-    evaluations: list[Evaluation] = field(default_factory=list, repr=False)
+    evaluations: list[ValidationPoint] = field(default_factory=list, repr=False)
     seconds: float = 0.0
     stopped: str = ""
     model: nn.Module | None = field(default=None, repr=False, compare=False)
@@ -84,7 +84,7 @@ class History:
         return len(self.loss)
 
     @property
-    def best(self) -> Evaluation | None:
+    def best(self) -> ValidationPoint | None:
         """The evaluation with the highest accuracy, the earlier of two equals."""
         return max(self.evaluations, key=lambda e: e.accuracy, default=None)
 
@@ -118,7 +118,7 @@ class History:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
         """The history that `to_dict` gave, without a network."""
-        evaluations = [Evaluation(**entry) for entry in values["evaluations"]]
+        evaluations = [ValidationPoint(**entry) for entry in values["evaluations"]]
         recipe = Recipe.from_dict(values["recipe"])
         return cls(**{**values, "recipe": recipe, "evaluations": evaluations})
 

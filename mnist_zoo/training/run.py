@@ -22,7 +22,7 @@ from ..data.digits import Digits
 from ..evaluation import Metrics
 from ..models.base import Classifier
 from ..pictures.preprocessing import to_float
-from .history import Evaluation, History
+from .history import History, ValidationPoint
 from .processes import Team, shared_logits
 from .recipe import Recipe
 from .small_maps import SmallMapsAsProducts
@@ -138,7 +138,7 @@ class TrainingRun:
         self.team.follow_first([*self.model.buffers(), *self.result.buffers()])
         logits = shared_logits(self.result, self.validation, recipe.preprocessing, 1000, self.team)
         metrics = Metrics.from_logits(logits, self.validation.labels)
-        evaluation = Evaluation(
+        evaluation = ValidationPoint(
             step=history.step,
             epoch=history.step / history.steps_per_epoch,
             loss=metrics.loss,

@@ -164,7 +164,7 @@ def from_torchvision(
     for name, tensor in target.items():
         value = given.pop(name, None)
         if value is not None and resized and name.rpartition(".")[0] == last:
-            reports.append(TensorReport(name, "skipped", f"{_shapes(value, tensor)}; {fate}"))
+            reports.append(TensorReport(name, "skipped", f"{_shape_change(value, tensor)}; {fate}"))
             continue
         report, fitted = _fit(name, value, tensor, adaptable=name == f"{stem}.weight")
         reports.append(report)
@@ -281,7 +281,7 @@ def _fit(
     if value.shape == tensor.shape:
         note = "" if value.dtype == tensor.dtype else f"{value.dtype} → {tensor.dtype}"
         return TensorReport(name, "copied", note), value
-    shapes = _shapes(value, tensor)
+    shapes = _shape_change(value, tensor)
     if adaptable and (adapted := _adapt_stem(value, tensor)):
         return TensorReport(name, "adapted", f"{shapes}; {adapted[1]}"), adapted[0]
     return TensorReport(name, "skipped", f"{shapes}; the shapes must be equal", fatal=True), None
@@ -315,7 +315,7 @@ def _unusable(value: Tensor, tensor: Tensor) -> str:
     return ""
 
 
-def _shapes(value: Tensor, tensor: Tensor) -> str:
+def _shape_change(value: Tensor, tensor: Tensor) -> str:
     return f"{tuple(value.shape)} → {tuple(tensor.shape)}"
 
 

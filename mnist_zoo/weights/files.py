@@ -47,10 +47,10 @@ def is_safetensors(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
 
 
-def read_safetensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], Origin]:
+def read_safetensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tensor], FileInfo]:
     """The tensors of a safetensors file, and what it says of their network.
 
-    Its checksum must be the one given, or else the one it states; files of `save_weights` do. It
+    Its checksum must be the one given, or else the one it states; files of `save_model` do. It
     is read once, so that what was checked is what is used, whoever writes meanwhile.
 
     Raises:
@@ -74,14 +74,14 @@ def read_safetensors(path: Path, sha256: str | None = None) -> tuple[dict[str, T
         if digest.hexdigest() != stated:
             found = digest.hexdigest()
             raise WeightsError(f"'{path}' must have the SHA-256 {stated}, it has {found}")
-    made = _origin(metadata, path)
+    made = _parse_info(metadata, path)
     try:
         return load(content), made
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"'{path}' must be a safetensors file: {error!s:.200}") from error
 
 
-def origin(path: Path) -> Origin:
+def read_info(path: Path) -> FileInfo:
     """What a safetensors file says of its network, of which nothing else is read.
 
     Raises:
@@ -90,7 +90,7 @@ def origin(path: Path) -> Origin:
     """
     _check_is_file(path)
     with path.open("rb") as file:
-        return _origin(_metadata(_read_header(file, path), path), path)
+        return _parse_info(_metadata(_read_header(file, path), path), path)
 
 
 def _metadata(header: bytes, path: Path) -> dict[str, str]:
@@ -105,14 +105,14 @@ def _metadata(header: bytes, path: Path) -> dict[str, str]:
         raise WeightsError(f"'{path}' must have strings as metadata; it has {metadata!r:.80}")
     stated = metadata.get("sha256")
     if stated is None and metadata.keys() & {"network", "options", "preprocessing"}:
-        raise WeightsError(f"'{path}' must state its SHA-256, as save_weights writes it")
+        raise WeightsError(f"'{path}' must state its SHA-256, as save_model writes it")
     if stated is not None and not re.fullmatch("[0-9a-f]{64}", stated):
         raise WeightsError(f"'{path}' must state a SHA-256; it has {stated!r:.80}")
     return metadata
 
 
 @dataclass(frozen=True)
-class Origin:
+class FileInfo:
     """What a file says of the network whose weights it holds; None and {} where it says nothing."""
 
     network: str | None
@@ -120,7 +120,7 @@ class Origin:
     preprocessing: Preprocessing | None
 
 
-def _origin(metadata: Mapping[str, str], path: Path) -> Origin:
+def _parse_info(metadata: Mapping[str, str], path: Path) -> FileInfo:
     try:
         options = json.loads(metadata.get("options", "{}"))
         values = json.loads(metadata.get("preprocessing", "null"))
@@ -129,7 +129,7 @@ def _origin(metadata: Mapping[str, str], path: Path) -> Origin:
         raise WeightsError(f"'{path}' must say what its network is: {error!s:.200}") from error
     if not isinstance(options, dict):
         raise WeightsError(f"'{path}' must have a dictionary of options; it has {options!r:.80}")
-    return Origin(metadata.get("network"), options, preprocessing)
+    return FileInfo(metadata.get("network"), options, preprocessing)
 
 
 def _check_is_file(path: Path) -> None:
