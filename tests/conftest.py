@@ -22,6 +22,15 @@ def pytest_addoption(parser):
     parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the sketch pad")
 
 
+# every module and folder that has public names
+FACES = ["mnist_zoo"] + [
+    f"mnist_zoo.{part}"
+    for part in (
+        *("blocks", "weights", "models", "inspection", "pictures", "data", "prediction"),
+        *("evaluation", "training", "optimization", "export", "plots", "hub"),
+    )
+]
+
 # the code of a smaller network of their family, many times over
 DEEP = (
     "preact_resnet34",

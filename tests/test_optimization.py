@@ -1,18 +1,14 @@
 """The same function, faster: folded BatchNorm, and what optimize keeps."""
 
-import contextlib
 import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from mnist_zoo import fuse, get_model, load_model, mini_resnet, optimize, resnet18, save_model
 from mnist_zoo.optimization import GAIN
-from mnist_zoo.training.small_maps import SmallMapsAsProducts
 
 
 def norms(model):
@@ -192,83 +188,3 @@ def test_compiled_networks_agree():
     found = optimize(model, compile=True)
     assert found.steps[-1].name == "compile"
     assert found.steps[-1].largest_difference < 1e-4
-
-
-def convolves(y):
-    """Whether a convolution is among what a tensor was made by."""
-    nodes = [y.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is not None:
-            if "Convolution" in node.name():
-                return True
-            nodes += [parent for parent, _ in node.next_functions]
-    return False
-
-
-@settings(deadline=None)
-@given(
-    reach=st.integers(0, 3),
-    inner=st.integers(0, 3),
-    stride=st.integers(1, 2),
-    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5)),
-    bias=st.booleans(),
-    order=st.sampled_from([torch.contiguous_format, torch.channels_last]),
-)
-def test_a_product_is_the_convolution_of_small_maps(reach, inner, stride, shape, bias, order):
-    batch, channels, outputs = shape
-    size, kernel = min(inner, reach) + 1, 2 * reach + 1
-    conv = nn.Conv2d(channels, outputs, kernel, stride, reach, bias=bias).double()
-    x = torch.randn(batch, channels, size, size).double().to(memory_format=order)
-    found = []
-    for mode in (contextlib.nullcontext(), SmallMapsAsProducts()):
-        leaf = x.clone().requires_grad_()
-        with mode:
-            y = conv(leaf)
-        # the sum of squares' gradient tells outputs apart
-        found.append((y, *torch.autograd.grad(y.square().sum(), (leaf, *conv.parameters()))))
-    assert convolves(found[0][0])
-    assert not convolves(found[1][0])
-    for expected, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-@pytest.mark.parametrize(
-    ("options", "shape"),
-    [
-        ({}, (3, 3)),
-        ({}, (2, 1)),
-        ({"padding": 0}, (3, 3)),
-        ({"padding": "same"}, (2, 2)),
-        ({"padding_mode": "circular"}, (2, 2)),
-        ({"dilation": 2, "padding": 2}, (2, 2)),
-        ({"groups": 2}, (2, 2)),
-        ({"stride": 3}, (2, 2)),
-        ({"kernel_size": (3, 5), "padding": (1, 2)}, (2, 2)),
-    ],
-    ids=str,
-)
-def test_other_convolutions_stay(options, shape):
-    conv = nn.Conv2d(4, 6, **{"kernel_size": 3, "padding": 1, **options})
-    x = torch.randn(2, 4, *shape)
-    with SmallMapsAsProducts():
-        y = conv(x)
-    assert convolves(y)
-    assert torch.equal(y, conv(x))
-
-
-def test_every_network_is_the_same_function_with_products(network, pictures):
-    network, pictures = network.double().eval(), pictures.double()
-    with SmallMapsAsProducts():
-        found = network(pictures)
-    torch.testing.assert_close(found, network(pictures))
-
-
-def test_products_know_autocast():
-    conv, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(2, 4, 2, 2)
-    with torch.autocast("cpu", torch.bfloat16):
-        expected = conv(x)
-        with SmallMapsAsProducts():
-            y = conv(x)
-    assert y.dtype == expected.dtype == torch.bfloat16
-    torch.testing.assert_close(y, expected, rtol=0.05, atol=0.05)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import public_names
+from conftest import FACES, public_names
 from torch import nn
 
 import mnist_zoo
@@ -60,8 +60,8 @@ def test_every_public_name_exists_and_is_documented():
 def public_objects():
     """Every class and function that can be imported under a public name, by that name."""
     found = {}
-    for module in ("", ".plots", ".export", ".hub"):
-        home = importlib.import_module(f"mnist_zoo{module}")
+    for face in FACES:
+        home = importlib.import_module(face)
         found.update({name: getattr(home, name) for name in public_names(home)})
     return {k: v for k, v in found.items() if inspect.isroutine(v) or inspect.isclass(v)}
 

@@ -1,25 +1,29 @@
 """Parity with torchvision, the reports' layouts, and what does not fit."""
 
 import copy
-import hashlib
 import itertools
-import os
-import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
 from conftest import randomize_norms, slow_if
+from conversion_cases import (
+    DENSENETS,
+    FAMILY,
+    RESNETS,
+    Net,
+    same_state,
+    stem_of,
+    torchvision_model,
+    twins,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 from torch import nn
-from torchvision.models._api import Weights, WeightsEnum
 
 from mnist_zoo import (
     ConversionError,
-    WeightsError,
     from_torchvision,
     get_model,
     lenet5,
@@ -28,37 +32,6 @@ from mnist_zoo import (
     resnet18,
     to_torchvision,
 )
-
-RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-DENSENETS = ["densenet121", "densenet161", "densenet169", "densenet201"]
-FAMILY = [*RESNETS, *DENSENETS]
-
-
-def stem_of(name):
-    return "conv1" if name in RESNETS else "features.conv0"
-
-
-def torchvision_model(name, in_channels=3, num_classes=1000, **options):
-    """torchvision's network, with a stem and head of the given size."""
-    model = torchvision.models.get_model(name, num_classes=num_classes, **options)
-    if in_channels != 3:
-        channels = model.get_submodule(stem_of(name)).out_channels
-        stem = nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False)
-        model.set_submodule(stem_of(name), stem)
-    return randomize_norms(model)
-
-
-def same_state(a, b):
-    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def twins(name, in_channels=3, num_classes=1000, **options):
-    """torchvision's network with its options, and ours with its weights."""
-    theirs = torchvision_model(name, in_channels, num_classes, **options)
-    ours = get_model(name, in_channels=in_channels, num_classes=num_classes)
-    report = from_torchvision(ours, theirs)
-    assert report.copied == tuple(theirs.state_dict())
-    return ours, theirs
 
 
 def assert_same(ours, theirs, x):
@@ -73,9 +46,6 @@ def assert_same(ours, theirs, x):
     gradients = zip(ours.parameters(), theirs.parameters(), strict=True)
     assert all(torch.equal(p.grad, q.grad) for p, q in gradients)
     assert same_state(ours.state_dict(), theirs.state_dict())
-
-
-# --- parity with torchvision ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -193,55 +163,6 @@ def test_head_is_drawn_anew_when_the_network_is_built_from_weights():
     weight = resnet18(weights=state).fc.weight
     assert weight.abs().max() <= 1 / 512**0.5
     assert weight.std().item() == pytest.approx(1 / (3 * 512) ** 0.5, rel=0.1)
-
-
-# --- the reports' checkpoints ---------------------------------------------------------------
-
-
-class NetUnit(nn.Module):
-    """The residual unit of the report on residual connections, its sum put back."""
-
-    def __init__(self, inside, outside, stride, bias, use_residual):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=bias)
-        self.bn1 = nn.BatchNorm2d(outside)
-        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=bias)
-        self.bn2 = nn.BatchNorm2d(outside)
-        self.use_residual = use_residual
-        if stride != 1 or inside != outside:
-            self.shortcut = nn.Conv2d(inside, outside, 1, stride, bias=bias)
-            self.bn3 = nn.BatchNorm2d(outside)
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.use_residual:
-            y = y + (self.bn3(self.shortcut(x)) if hasattr(self, "shortcut") else x)
-        return F.relu(y)
-
-
-class Net(nn.Module):
-    """That report's ResNet-18 of six modules: its checkpoint has the names ``net.*``."""
-
-    def __init__(self, in_channels=3, num_classes=10, bias=False, use_residual=True):
-        super().__init__()
-        stem = nn.Sequential(
-            nn.Conv2d(in_channels, 64, 7, 2, 3, bias=bias),
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2, 1),
-        )
-        groups = [
-            nn.Sequential(
-                NetUnit(inside, outside, 1 if inside == outside else 2, bias, use_residual),
-                NetUnit(outside, outside, 1, bias, use_residual),
-            )
-            for inside, outside in [(64, 64), (64, 128), (128, 256), (256, 512)]
-        ]
-        head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, num_classes))
-        self.net = nn.Sequential(stem, *groups, *head)
-
-    def forward(self, x):
-        return self.net(x)
 
 
 @pytest.mark.parametrize("use_residual", [True, False])
@@ -392,9 +313,6 @@ def test_mini_checkpoints_load_unchanged(factory, report):
     assert torch.equal(ours(x), report(x))
 
 
-# --- names ----------------------------------------------------------------------------------
-
-
 @given(
     prefixes=st.lists(st.sampled_from(["module.", "_orig_mod.", "model."]), max_size=4),
     thop=st.booleans(),
@@ -454,8 +372,6 @@ def test_wrapped_networks_are_filled_inside(wrap):
     assert same_state(ours.state_dict(), source.state_dict())
     assert same_state(to_torchvision(wrap(ours)), to_torchvision(source))
 
-
-# --- what does not fit ----------------------------------------------------------------------
 
 NAMES = sorted(mini_resnet().state_dict())
 
@@ -589,145 +505,3 @@ def test_wrong_arguments_are_named():
         from_torchvision(lenet5(), {"epoch": 3})
     with pytest.raises(ConversionError, match=r"0: no such tensor"):
         from_torchvision(lenet5(), {**lenet5().state_dict(), 0: torch.zeros(1)})
-
-
-# --- files ----------------------------------------------------------------------------------
-
-
-def test_files(tmp_path):
-    source = lenet5()
-    torch.save(source.state_dict(), tmp_path / "zip.pth")
-    torch.save(source.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    torch.save({"epoch": 1, "state_dict": source.state_dict()}, tmp_path / "wrapped.pt")
-    save_file(source.state_dict(), tmp_path / "safe.safetensors")
-    for path in tmp_path.iterdir():
-        ours = lenet5()
-        assert len(from_torchvision(ours, path).copied) == 10
-        assert same_state(ours.state_dict(), source.state_dict())
-        assert len(from_torchvision(ours, str(path)).copied) == 10
-
-
-class Mischief:
-    """Its pickle makes a folder when it is loaded."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.folder),))
-
-
-SAY_MORE = ("list.pth", "folder.pth", "text.safetensors")  # have a message of their own
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:Detected pickle protocol")
-def test_files_that_hold_anything_else_are_refused(tmp_path):
-    mischief = Mischief(tmp_path / "mischief")
-    contents = {
-        "code.pth": lambda path: torch.save({"conv1.weight": mischief}, path),
-        "pickle.pth": lambda path: path.write_bytes(pickle.dumps(mischief)),
-        "whole.pth": lambda path: torch.save(lenet5(), path),
-        "script.pt": lambda path: torch.jit.save(torch.jit.script(lenet5()), str(path)),
-        "empty.pth": lambda path: path.write_bytes(b""),
-        "text.safetensors": lambda path: path.write_text("not weights"),
-        "list.pth": lambda path: torch.save([torch.zeros(1)], path),
-        "folder.pth": lambda path: path.mkdir(),
-    }
-    for name, write in contents.items():
-        path = tmp_path / name
-        write(path)
-        ours = lenet5()
-        before = copy.deepcopy(ours.state_dict())
-        with pytest.raises(WeightsError, match=f"{name}' must ") as error:
-            from_torchvision(ours, path)
-        assert "torch.jit.load(path)" in str(error.value) or name in SAY_MORE
-        assert same_state(ours.state_dict(), before)
-    assert not mischief.folder.exists()
-    pickle.loads(pickle.dumps(mischief))
-    assert mischief.folder.exists()
-
-
-@settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40
-)
-@given(length=st.floats(0, 0.999), suffix=st.sampled_from(["pth", "safetensors"]))
-def test_truncated_files_are_refused(tmp_path, length, suffix):
-    path = tmp_path / f"whole.{suffix}"
-    if not path.exists():
-        state = lenet5().state_dict()
-        save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
-    cut = tmp_path / f"cut.{suffix}"
-    cut.write_bytes(path.read_bytes()[: int(length * path.stat().st_size)])
-    with pytest.raises(WeightsError, match=rf"cut\.{suffix}' must"):
-        lenet5(weights=cut)
-
-
-# --- torchvision's weights ------------------------------------------------------------------
-
-
-def weights_member(name, digest):
-    """A member of a torchvision weights enum whose file has that SHA-256, at no address."""
-    url = f"https://localhost:9/{name}-{digest[:8]}.pth"
-    members = {"IMAGENET1K_V1": Weights(url=url, transforms=None, meta={})}
-    return WeightsEnum(f"{name}_Weights", members).IMAGENET1K_V1
-
-
-@pytest.fixture
-def hub(tmp_path):
-    """An empty torch.hub cache."""
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    yield tmp_path / "checkpoints"
-    torch.hub.set_dir(before)
-
-
-def test_weights_in_the_cache_are_checked_and_used(hub, monkeypatch):
-    theirs = torchvision_model("resnet18")
-    torch.save(theirs.state_dict(), hub / "saved")
-    digest = hashlib.sha256((hub / "saved").read_bytes()).hexdigest()
-    path = (hub / "saved").rename(hub / f"resnet18-{digest[:8]}.pth")
-    member = weights_member("resnet18", digest)
-    assert same_state(
-        resnet18(weights=member, in_channels=3, num_classes=1000).state_dict(), theirs.state_dict()
-    )
-
-    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: {"DEFAULT": member})
-    ours = resnet18(weights="imagenet")
-    assert torch.equal(ours.conv1.weight, theirs.conv1.weight.sum(1, keepdim=True))
-    assert torch.equal(ours.layer1[0].conv1.weight, theirs.layer1[0].conv1.weight)
-
-    path.write_bytes(path.read_bytes() + b"x")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(ConversionError, match=rf"{digest[:8]}\.pth' must .*{digest[:8]}….*{found}"):
-        resnet18(weights=member)
-
-
-def test_a_download_of_another_hash_is_refused(hub, tmp_path):
-    (tmp_path / "resnet18-deadbeef.pth").write_bytes(b"not what it says")
-    url = (tmp_path / "resnet18-deadbeef.pth").as_uri()
-    members = {"IMAGENET1K_V1": Weights(url=url, transforms=None, meta={})}
-    member = WeightsEnum("ResNet18_Weights", members).IMAGENET1K_V1
-    with pytest.raises(ConversionError, match=rf"{url} must hold what its name says: .*deadbeef"):
-        resnet18(weights=member)
-
-
-def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(hub):
-    member = weights_member("resnet18", "0123456789")
-    with pytest.raises(FileNotFoundError, match=rf"{member.url}.*put it at '{hub}.*01234567\.pth'"):
-        resnet18(weights=member)
-
-
-def test_imagenet_names_torchvisions_own_weights(hub, monkeypatch):
-    asked = []
-
-    def download(url, dst, hash_prefix=None, progress=True):
-        asked.append((url, hash_prefix))
-        raise OSError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    for name in FAMILY:
-        with pytest.raises(FileNotFoundError, match="no network"):
-            get_model(name, weights="imagenet")
-    urls = [torchvision.models.get_model_weights(name).DEFAULT.url for name in FAMILY]
-    assert asked == [(url, url.rpartition("-")[2].removesuffix(".pth")) for url in urls]

@@ -4,16 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from blocks_cases import channels
 from conftest import randomize_norms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from mnist_zoo import BasicBlock, Bottleneck, InceptionA, ResidualBlock, SeparableBottleneck
-from mnist_zoo.blocks.layers import no_random_init
 
 BLOCKS = [ResidualBlock, BasicBlock, Bottleneck, SeparableBottleneck]
-channels = st.integers(1, 9)
 
 
 @settings(deadline=None)
@@ -25,24 +24,6 @@ def test_shapes(block, inside, outside, stride, size):
     assert out.shape == (2, outside * getattr(layer, "expansion", 1), side, side)
     assert layer.out_channels == out.shape[1]
     assert (out >= 0).all()
-
-
-@given(channels, channels, st.tuples(channels, channels), st.tuples(channels, channels, channels))
-def test_shapes_of_inception(inside, first, second, third):
-    layer = InceptionA(inside, branch1x1=first, branch5x5=second, branch3x3=third, branch_pool=2)
-    out = layer(torch.randn(2, inside, 5, 6))
-    assert out.shape == (2, first + second[1] + third[2] + 2, 5, 6) == (2, layer.out_channels, 5, 6)
-
-
-def test_inception_concatenates_its_branches_in_order():
-    layer = InceptionA(3)
-    assert layer.out_channels == 88
-    x = torch.randn(2, 3, 6, 6)
-    out = layer(x)
-    assert torch.equal(out[:, :16], layer.branch1x1(x))
-    assert torch.equal(out[:, 16:40], layer.branch5x5_2(layer.branch5x5_1(x)))
-    assert torch.equal(out[:, 40:64], layer.branch3x3_3(layer.branch3x3_2(layer.branch3x3_1(x))))
-    assert torch.equal(out[:, 64:], layer.branch_pool(F.avg_pool2d(x, 3, 1, 1)))
 
 
 def test_identity_shortcut_of_a_residual_block():
@@ -139,22 +120,6 @@ def test_impossible_numbers_are_named(block, value):
         block(4, 4, value)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "shown"),
-    [
-        ("branch1x1", 0, "0"),
-        ("branch5x5", (16, 0), "0"),
-        ("branch3x3", (0, 1, 1), "0"),
-        ("branch5x5", (16, 24, 99), r"\(16, 24, 99\)"),
-        ("branch3x3", (16, 24), r"\(16, 24\)"),
-        ("branch5x5", 16, "16"),
-    ],
-)
-def test_impossible_branches_are_named(option, value, shown):
-    with pytest.raises(ValueError, match=rf"`{option}` \(={shown}\) must be"):
-        InceptionA(4, **{option: value})
-
-
 def test_a_bottleneck_without_width_is_named():
     with pytest.raises(ValueError, match=r"`base_width` \(=1\) times `planes` \(=8\) must be"):
         Bottleneck(8, 8, base_width=1)
@@ -163,15 +128,3 @@ def test_a_bottleneck_without_width_is_named():
 def test_a_separable_bottleneck_takes_no_groups():
     with pytest.raises(ValueError, match=r"`groups` \(=4\) must be 1"):
         SeparableBottleneck(64, 16, groups=4)
-
-
-def test_no_random_init_draws_nothing_and_keeps_constants():
-    before = torch.get_rng_state()
-    with no_random_init():
-        layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(3, 4), nn.BatchNorm2d(5))
-        nn.init.xavier_normal_(torch.empty(2, 2)), nn.init.trunc_normal_(torch.empty(2, 2))
-        nn.init.kaiming_normal_(tensor=torch.empty(2, 2))
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.equal(layers[2].weight, torch.ones(5))
-    nn.Linear(3, 4)
-    assert not torch.equal(before, torch.get_rng_state())

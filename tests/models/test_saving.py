@@ -1,0 +1,183 @@
+"""The weights that ship, and files of weights: whole, foreign, spoilt and hostile."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from weights_cases import same_state
+
+import mnist_zoo
+from mnist_zoo import (
+    ConversionError,
+    Preprocessing,
+    get_model,
+    lenet5,
+    list_models,
+    load_model,
+    mini_resnet,
+    resnet18,
+    save_model,
+)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_comes_back_from_its_file(name, tmp_path):
+    model = get_model(name, num_classes=7)
+    save_model(model, tmp_path / "model.safetensors")
+    back = load_model(tmp_path / "model.safetensors")
+    assert same_state(back.state_dict(), model.state_dict())
+    assert (type(back), back.factory, back.options) == (type(model), name, model.options)
+    assert not back.training
+
+
+def test_options_preprocessing_and_a_new_head_come_back(tmp_path):
+    file = tmp_path / "model.safetensors"
+    model = resnet18(in_channels=3, stem="3x3", residual=False, dropout=0.25)
+    model.reset_classifier(5)
+    model.preprocessing = Preprocessing(mean=0.4, std=0.2, image_size=32, resize="pad")
+    save_model(torch.compile(nn.DataParallel(model)), file)
+    back = load_model(str(file))
+    assert back.input_size == (3, 28, 28)
+    assert back.preprocessing == model.preprocessing
+    assert back.get_classifier().out_features == 5
+    x = torch.rand(2, 3, 28, 28)
+    assert torch.equal(back(x), model.eval()(x))
+
+
+def test_a_file_of_other_options_is_refused(tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_model(resnet18(residual=False), file)
+    with pytest.raises(
+        ConversionError, match=r"same options; '.*' was made with `residual` \(=False"
+    ):
+        resnet18(weights=file)
+    assert not resnet18(weights=file, residual=False, dropout=0.5).layer1[0].residual
+
+
+def test_errors_name_the_file(tmp_path):
+    save_file(lenet5(image_size=32).state_dict(), tmp_path / "wrong.safetensors")
+    with pytest.raises(ConversionError, match=r"wrong\.safetensors' must fit LeNet5:\n  fc1"):
+        lenet5(weights=tmp_path / "wrong.safetensors")
+
+
+def test_a_networks_preprocessing_goes_with_its_weights():
+    model = lenet5()
+    model.preprocessing = Preprocessing(mean=0.4)
+    assert lenet5(weights=model).preprocessing == model.preprocessing
+    assert lenet5(weights=model.state_dict()).preprocessing is None
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real.safetensors").write_bytes(b"")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "real.safetensors")
+    save_model(lenet5(), tmp_path / "link.safetensors")
+    assert (tmp_path / "link.safetensors").is_symlink()
+    assert load_model(tmp_path / "real.safetensors").factory == "lenet5"
+
+
+def test_half_precision_halves_the_file(tmp_path):
+    model = mini_resnet()
+    save_model(model, tmp_path / "whole.safetensors")
+    save_model(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.52 * sizes[1]
+    back = load_model(tmp_path / "half.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value.half().float())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Linear(1, 1), "must be made by a factory"),
+        (lambda: mnist_zoo.LeNet5(), "must be made by a factory"),
+        (lambda: resnet18(norm_layer=nn.InstanceNorm2d), "options that are plain numbers"),
+        (lambda: spoilt(lenet5()), r"must hold finite numbers; fc3\.bias does not"),
+        (lambda: lenet5().to("meta"), r"must hold finite numbers; conv1\.weight does not"),
+        (lambda: changed(lenet5()), "must have the tensors that lenet5 gives it"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        save_model(make(), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        save_model(lenet5(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"`dtype` \(=torch.int8\) must be one of None, torch.fl"):
+        save_model(lenet5(), tmp_path / "model.safetensors", dtype=torch.int8)
+    large = lenet5()
+    large.fc3.bias.data[0] = 1e6
+    with pytest.raises(ValueError, match=r"numbers, as torch.float16; fc3\.bias does not"):
+        save_model(large, tmp_path / "model.safetensors", dtype=torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def spoilt(model):
+    model.fc3.bias.data[2] = float("nan")
+    return model
+
+
+def changed(model):
+    model.fc2 = nn.Linear(120, 83)
+    return model
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_model(lenet5(), file)
+    before = file.read_bytes()
+    code = (
+        "import resource, sys; from mnist_zoo import resnet18, save_model\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "save_model(resnet18(), sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert "OSError" in done.stderr
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_parallel_loads_and_saves(tmp_path):
+    file = tmp_path / "model.safetensors"
+    expected = mini_resnet(weights="mnist").state_dict()
+    with ThreadPoolExecutor(8) as pool:
+        for model in pool.map(lambda _: mini_resnet(weights="mnist"), range(32)):
+            assert same_state(model.state_dict(), expected)
+        model = mini_resnet(weights="mnist")
+        list(pool.map(lambda _: save_model(model, file), range(8)))
+    assert same_state(load_model(file).state_dict(), expected)
+
+
+WITHOUT_WRITING = """
+import os, sys
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[2], int):
+        wanted = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        assert not wanted or "mnist_zoo" not in str(arguments[0]), arguments
+    assert event not in ("os.mkdir", "os.rename", "os.remove"), (event, arguments)
+sys.addaudithook(watch)
+import mnist_zoo
+mnist_zoo.mini_resnet(weights="mnist")
+print("loaded")
+"""
+
+
+def test_loading_writes_nothing():
+    command = [sys.executable, "-B", "-c", WITHOUT_WRITING]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "loaded\n", done.stderr
+
+
+def test_the_same_network_gives_the_same_file(tmp_path):
+    model = mini_resnet(weights="mnist")
+    contents = set()
+    for number in range(6):
+        path = tmp_path / f"{number}.safetensors"
+        save_model(model, path)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert load_file(path).keys() == model.state_dict().keys()

@@ -1,0 +1,10 @@
+"""Fixtures of the tests of pictures."""
+
+import pytest
+
+from mnist_zoo import load_mnist
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return load_mnist(source="sample")

@@ -1,0 +1,64 @@
+"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+
+import math
+from itertools import combinations
+
+import pytest
+from matplotlib.text import Annotation, Text
+from plots_cases import data, drawn, labels_of, runs
+
+from mnist_zoo import list_models
+from mnist_zoo.plots.cost import accuracy_against_cost
+
+
+def test_accuracy_against_cost_has_means_and_deviations():
+    figure = drawn(accuracy_against_cost(runs()))
+    for axes, costs in zip(figure.axes, [(44_426, 41_514), (281_640, 2_013_184)], strict=True):
+        several, one = axes.containers
+        assert several.get_label() == "lenet5"
+        assert data(several.lines[0]) == [[costs[0]], [pytest.approx(0.990)]]
+        (bar,) = several.lines[2][0].get_segments()
+        assert bar[:, 1] == pytest.approx([0.988, 0.992])
+        assert data(one.lines[0]) == [[costs[1]], [0.991]]
+        assert not one.has_yerr
+        assert axes.get_xscale() == "log"
+    assert [axes.get_xlabel() for axes in figure.axes] == ["parameters", "MACs a picture"]
+    assert all(label.endswith("%") for label in labels_of(figure.axes[0].get_yticklabels()))
+
+
+def test_a_name_stands_right_beside_its_point_where_it_can():
+    rows = [(f"net{place}", 0.9 + place / 100, 10**place, 10**place) for place in range(1, 6)]
+    for axes in drawn(accuracy_against_cost(rows)).axes:
+        assert [name.get_position()[0] for name in axes.texts] == [8] * 5
+
+
+def test_names_of_the_whole_zoo_do_not_collide():
+    """Sixteen names, some of which have all but the same costs."""
+    families = ("lenet*", "mini_[cgr]*", "plain*", "resnet*")
+    names = [name for family in families for name in list_models(family)]
+    rows = [
+        (name, 0.985 + place * 7 % 5 / 500, int(4e4 * 4 ** (place // 3)), int(3e5 * 1.6**place))
+        for place, name in enumerate(names)
+    ]
+    figure = drawn(accuracy_against_cost(rows))
+    for axes in figure.axes:
+        labels = [text for text in axes.texts if isinstance(text, Annotation)]
+        assert sorted(labels_of(labels)) == sorted(names)
+        boxes = [Text.get_window_extent(label) for label in labels]
+        assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+        assert all(axes.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], r"`results` \(=\[\]\) must hold at least one"),
+        ([("a", 99.1, 10, 10)], r"accuracy \(=99.1\) of a must be from 0 to 1"),
+        ([("a", math.nan, 10, 10)], r"accuracy \(=nan\) of a must be from 0 to 1"),
+        ([("a", 0.9, 10, 0)], r"MACs \(=\(10, 0\)\) of a must be above 0"),
+        ([("a", 0.9, 10, 10), ("a", 0.9, 11, 10)], r"\(10, 10\) and \(11, 10\).* must be the same"),
+    ],
+)
+def test_accuracy_against_cost_errors(rows, message):
+    with pytest.raises(ValueError, match=message):
+        accuracy_against_cost(rows)

@@ -1,0 +1,85 @@
+"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from matplotlib.colors import to_hex
+from plots_cases import STEPS, data, drawn, history, labels_of, legend
+
+from mnist_zoo.plots.training import curves
+from mnist_zoo.training.history import History
+
+
+@pytest.mark.parametrize(("place", "what"), [(0, "loss"), (1, "accuracy")])
+def test_curves_are_the_history(place, what):
+    run = history()
+    batches, training, validation = drawn(curves(run)).axes[place].lines
+    values = getattr(run, what)
+    window = STEPS // 20
+    x, y = data(batches)
+    assert y == pytest.approx([sum(values[i : i + window]) / window for i in range(len(y))])
+    assert x == [(i + window) / STEPS for i in range(len(values) - window + 1)]
+    assert data(training) == [[0.5, 1.5, 2.5], [getattr(e, f"train_{what}") for e in run.epochs]]
+    looks = run.evaluations
+    assert data(validation) == [[e.epoch for e in looks], [getattr(e, what) for e in looks]]
+    assert any(e.epoch % 1 for e in looks)
+    assert (training.get_linestyle(), validation.get_linestyle()) == ("--", "-")
+    assert batches.get_alpha() < 0.5
+
+
+def test_curves_have_the_loss_in_nats_and_the_accuracy_in_percent():
+    loss, accuracy = drawn(curves(history())).axes
+    assert (loss.get_xlabel(), accuracy.get_xlabel()) == ("epoch", "epoch")
+    assert "nats" in loss.get_ylabel()
+    assert loss.get_yscale() == "log"
+    assert all(label.endswith("%") for label in labels_of(accuracy.get_yticklabels()))
+    assert not any("." in label for label in labels_of(loss.get_xticklabels()))
+
+
+def test_curves_of_several_runs_have_a_colour_each():
+    runs = {"quick": history(), "slow": history(factor=2)}
+    figure = curves(runs)
+    for axes in figure.axes:
+        colours = [to_hex(line.get_color()) for line in axes.lines]
+        assert colours == [colours[0]] * 3 + [colours[3]] * 3
+        assert colours[0] != colours[3]
+    assert data(figure.axes[0].lines[5])[1] == [e.loss for e in runs["slow"].evaluations]
+    assert legend(figure) == ["quick", "slow", "training", "validation"]
+
+
+def test_curves_of_many_runs_never_share_a_colour():
+    figure = curves({f"seed {seed}": history(every=None) for seed in range(12)})
+    assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 12
+
+
+def test_curves_of_a_history_from_a_file(tmp_path):
+    history().save(tmp_path / "history.json")
+    read = History.load(tmp_path / "history.json")
+    assert read.model is None
+    there, here = curves(read), curves(history())
+    for theirs, ours in zip(there.axes, here.axes, strict=True):
+        assert [data(line) for line in theirs.lines] == [data(line) for line in ours.lines]
+
+
+def test_curves_without_validation_and_within_the_first_epoch():
+    run = replace(history(), evaluations=[])
+    assert legend(drawn(curves(run))) == ["training"]
+    figure = drawn(curves(replace(history(steps=STEPS // 2), evaluations=[])))
+    batches, training, validation = figure.axes[0].lines
+    assert legend(figure) == ["training batches"]
+    assert len(data(batches)[0]) == STEPS // 2 - STEPS // 20 + 1
+    assert batches.get_alpha() == 1
+    assert data(training) == data(validation) == [[], []]
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_curves_of_hardly_a_step(steps):
+    drawn(curves(history(steps=steps)))
+
+
+def test_curves_survive_a_loss_that_is_no_number():
+    run = history()
+    run.loss[50], run.loss[60], run.loss[70] = math.nan, math.inf, 0.0
+    drawn(curves(run))

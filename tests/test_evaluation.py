@@ -1,0 +1,94 @@
+"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from training_cases import NORM, Norms, weights
+
+from mnist_zoo import (
+    Metrics,
+    Preprocessing,
+    evaluate,
+    lenet5,
+    load_mnist,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_mnist("all", source="sample").split(300, 100, seed=0)
+
+
+def test_metrics_are_scikit_learns():
+    sk = pytest.importorskip("sklearn.metrics", reason="mlxtend brings scikit-learn")
+    logits, labels = torch.randn(500, 10) * 2, torch.randint(10, (500,))
+    metrics = Metrics.from_logits(logits, labels)
+    predicted = logits.argmax(1)
+    assert metrics.correct == int((predicted == labels).sum())
+    assert metrics.total == 500
+    assert metrics.accuracy == sk.accuracy_score(labels, predicted)
+    assert (torch.tensor(metrics.confusion).numpy() == sk.confusion_matrix(labels, predicted)).all()
+    probabilities = logits.double().softmax(1).numpy()
+    assert math.isclose(metrics.loss, sk.log_loss(labels, probabilities), rel_tol=1e-9)
+    assert metrics.nll == metrics.loss
+    recalls = sk.recall_score(labels, predicted, average=None)
+    assert metrics.accuracy_by_class == pytest.approx(recalls.tolist())
+
+
+def test_mistakes_come_with_the_most_confident_first():
+    logits = torch.tensor([[0.0, 5.0], [3.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
+    metrics = Metrics.from_logits(logits, torch.tensor([0, 0, 0, 1]))
+    found = [(m.index, m.label, m.predicted) for m in metrics.mistakes]
+    assert found == [(3, 1, 0), (0, 0, 1), (2, 0, 1)]
+    assert metrics.mistakes[2].probability == pytest.approx(1 / (1 + math.exp(-1)))
+    assert "25.00% (1 of 4)" in str(metrics)
+
+
+def test_calibration_error_by_hand():
+    # Confidences 0.8, 0.8, 0.8, 0.8 with three right, and 0.6 with none right.
+    logits = torch.tensor([[0.8, 0.2]] * 4 + [[0.6, 0.4]]).log()
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    error = Metrics.from_logits(logits, labels).calibration_error
+    assert error == pytest.approx((4 * abs(0.75 - 0.8) + 1 * abs(0 - 0.6)) / 5)
+
+
+def test_a_class_without_pictures_has_no_accuracy():
+    metrics = Metrics.from_logits(torch.eye(3)[:2], torch.tensor([0, 1]))
+    assert metrics.accuracy_by_class[:2] == (1.0, 1.0)
+    assert math.isnan(metrics.accuracy_by_class[2])
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        (torch.zeros(3, 10), torch.zeros(2).long()),
+        (torch.zeros(0, 10), torch.zeros(0).long()),
+        (torch.zeros(3), torch.zeros(3).long()),
+        (torch.zeros(3, 2), torch.tensor([0, 1, 2])),
+    ],
+)
+def test_metrics_refuse_what_does_not_fit(logits, labels):
+    with pytest.raises(ValueError, match="`labels`"):
+        Metrics.from_logits(logits, labels)
+
+
+def test_evaluating_is_forward_in_eval_mode_and_leaves_the_modes(digits):
+    model = Norms()
+    model.net[1].eval()
+    modes = [m.training for m in model.modules()]
+    before = weights(model)
+    metrics = evaluate(model, digits[0], batch_size=7)
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(weights(model), before)
+    logits = model.eval()(NORM(digits[0].images))
+    assert metrics.loss == pytest.approx(F.cross_entropy(logits, digits[0].labels).item(), rel=1e-5)
+    assert metrics.correct == (logits.argmax(1) == digits[0].labels).sum()
+
+
+def test_evaluating_restores_the_modes_when_forward_raises(digits):
+    model = lenet5().train()
+    with pytest.raises(ValueError, match="expected an input of shape"):
+        evaluate(model, digits[0], Preprocessing(image_size=32))
+    assert all(m.training for m in model.modules())

@@ -1,0 +1,31 @@
+"""Fixtures of the tests of training."""
+
+import pytest
+
+from mnist_zoo import (
+    Augmentation,
+    Recipe,
+    load_mnist,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_mnist("all", source="sample").split(300, 100, seed=0)
+
+
+@pytest.fixture
+def recipe():
+    """A short run that uses everything whose state a checkpoint must hold."""
+    return Recipe(
+        network="lenet5",
+        optimizer="adam",
+        lr=0.004,
+        schedule="onecycle",
+        batch_size=32,
+        epochs=3,
+        augmentation=Augmentation(rotation=10, elastic=20),
+        ema_decay=0.9,
+        eval_every=7,
+        select="best",
+    )

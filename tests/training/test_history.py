@@ -1,0 +1,26 @@
+"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+
+import pytest
+
+from mnist_zoo import (
+    History,
+    Recipe,
+    fit,
+)
+
+
+def test_history_adds_up(digits, tmp_path):
+    recipe = Recipe(network="lenet5", lr=0.05, momentum=0.9, batch_size=64, epochs=3)
+    history = fit(recipe, *digits, progress=False)
+    assert (history.step, history.steps_per_epoch, len(history.epochs)) == (15, 5, 3)
+    record = history.epochs[1]
+    assert record.train_loss == pytest.approx(sum(history.loss[5:10]) / 5)
+    assert (record.loss, record.accuracy) == (
+        history.evaluations[1].loss,
+        history.evaluations[1].accuracy,
+    )
+    assert history.seconds > 0
+    history.save(tmp_path / "history.json")
+    read = History.load(tmp_path / "history.json")
+    assert read == history
+    assert read.model is None
