@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .running import Trace, tensors_in
 __all__ = ["ModelSummary", "SummaryRow", "summary"]
 
 MB = 1024**2
+_PRINT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -177,30 +179,54 @@ def _bytes_of_one(batch: Tensor) -> int:
 def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
     """The lines that torchsummary prints, down to the last row.
 
-    torchsummary itself can run neither data-free tensors nor nested outputs, and counts
-    shared parameters at every call; so it is given the recorded calls to print.
+    torchsummary itself can run neither data-free tensors nor nested outputs, and counts shared
+    parameters at every call. So it gets a network that replays the recorded calls.
     """
     from torchsummary import summary as print_table
 
-    class Replay(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.calls = nn.ModuleList(_replayed(row) for row in rows)
-
-        def forward(self, x: Tensor) -> None:
-            for call in self.calls:
-                call(x)
-
-    lines: list[str] = []
-    names = {**print_table.__globals__, "print": lines.append}
-    with torch.device("cpu"):
-        # an input of size 0 draws no random number
-        FunctionType(print_table.__code__, names)(Replay(), (0,), -1, "cpu")
+    with _printed_lines() as lines, torch.device("cpu"):
+        # an input of size 0 needs no random numbers
+        print_table(_Replay(rows), (0,), -1, "cpu")
     return lines[: 3 + len(rows)]
 
 
+@contextlib.contextmanager
+def _printed_lines() -> Iterator[list[str]]:
+    """Collects the lines that torchsummary prints in this thread."""
+    # To redirect sys.stdout would affect every thread, and fail where another redirects it, too;
+    # a global `print` in the module of torchsummary affects that module only.
+    from torchsummary import torchsummary as module
+
+    lines: list[str] = []
+    this_thread = threading.get_ident()
+
+    def collect(line: str) -> None:
+        if threading.get_ident() == this_thread:
+            lines.append(line)
+        else:  # another thread that calls torchsummary directly
+            print(line)
+
+    with _PRINT_LOCK:
+        module.print = collect
+        try:
+            yield lines
+        finally:
+            del module.print
+
+
+class _Replay(nn.Module):
+    """Calls one module per row, which has the row's class name, output and parameter count."""
+
+    def __init__(self, rows: Sequence[SummaryRow]) -> None:
+        super().__init__()
+        self.calls = nn.ModuleList(map(_replayed, rows))
+
+    def forward(self, x: Tensor) -> None:
+        for call in self.calls:
+            call(x)
+
+
 def _replayed(row: SummaryRow) -> nn.Module:
-    """A module of the row's type name, output shape and number of parameters."""
     nested = not row.output_shape or isinstance(row.output_shape[0], tuple)
     shapes = row.output_shape if nested else (row.output_shape,)
     outputs = tuple(torch.empty(2, *shape[1:], device="meta") for shape in shapes)

@@ -5,6 +5,7 @@ import copy
 import io
 import re
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -164,9 +165,38 @@ def test_wrapped_and_weight_normed_networks():
     assert cost.uncounted["convolution"] == 1
 
 
-def test_tables_from_several_threads_are_right_and_standard_output_stays():
+def test_summaries_in_several_threads_are_right_and_swallow_no_output(capsys):
     stdout, table = sys.stdout, summary(mini_resnet(), quiet=True)
+
+    def torchsummary_by_itself():
+        torchsummary.summary(lenet5(), (1, 28, 28), device="cpu")
+
     with ThreadPoolExecutor(4) as pool:
-        texts = set(pool.map(str, [table] * 40))
-    assert texts == {str(table)}
+        texts = pool.map(str, [table] * 40)
+        for _ in range(40):
+            pool.submit(print, "a line of another thread")
+        printed = [pool.submit(torchsummary_by_itself) for _ in range(5)]
+    assert set(texts) == {str(table)}
+    assert all(task.exception() is None for task in printed)
+    output = capsys.readouterr().out
+    assert output.count("a line of another thread") == 40
+    assert output.count("Param #") == output.count("Estimated Total Size") == 5
     assert sys.stdout is stdout
+    assert not hasattr(torchsummary.torchsummary, "print")
+
+
+def test_a_summary_is_right_while_another_thread_redirects_standard_output():
+    table = summary(mini_resnet(), quiet=True)
+    expected = str(table)
+    done = threading.Event()
+
+    def redirect():
+        while not done.is_set():
+            with contextlib.redirect_stdout(io.StringIO()):
+                pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(redirect)
+        texts = {str(table) for _ in range(20)}
+        done.set()
+    assert texts == {expected}
