@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
+
+pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
+pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+
 from matplotlib.patches import FancyBboxPatch
 
 from mnist_zoo.training.history import History, ValidationPoint
 from mnist_zoo.training.recipes import get_recipe
-
-pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
-
-pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 
 STEPS = 40  # per epoch
 

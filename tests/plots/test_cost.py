@@ -4,6 +4,9 @@ import math
 from itertools import combinations
 
 import pytest
+
+pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
+
 from matplotlib.text import Annotation, Text
 from plots_cases import data, drawn, labels_of, runs
 

@@ -4,6 +4,9 @@ import math
 from dataclasses import replace
 
 import pytest
+
+pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
+
 from matplotlib.colors import to_hex
 from plots_cases import STEPS, data, drawn, history, labels_of, legend
 
