@@ -83,11 +83,11 @@ TABLES: dict[str, dict[str, Row]] = {
 ROWS = {row.label: row for rows in TABLES.values() for row in rows.values()}
 EXPERIMENT = Experiment(
     "Residual orders and shortcuts",
-    f"`{RECIPE.network}` behind a 3×3 stem and a max-pool, {RECIPE.epochs} epochs on 12,000 "
-    "training digits drawn anew for each seed, tested on all 10,000 test digits. Every row has "
-    "the same recipe, chosen without a look at the results and not tuned; the orders have the "
-    "identity on the shortcut, and the shortcuts the original order. The last column is the "
-    "paper's test error with 110 layers on other pictures, CIFAR-10.",
+    f"`{RECIPE.network}` after a 3×3 stem and a max-pool, {RECIPE.epochs} epochs on 12,000 "
+    "training digits redrawn for each seed, tested on all 10,000 test digits. Every row has the "
+    "same recipe, which was chosen before the results were known and was not tuned. The orders "
+    "are compared with an identity shortcut, and the shortcuts with the original order. The last "
+    "column is the paper's test error with 110 layers on other images, CIFAR-10.",
     tuple(ROWS.values()),
     (0, 1, 2),
 )
@@ -112,7 +112,7 @@ def differ(runs: list[Run], others: list[Run]) -> bool:
 def in_words(error: float | None) -> str:
     """An error of the paper, whose failures are those above 20 %."""
     if error is None:
-        return "not there"
+        return "not reported"
     return "fails" if error == math.inf else f"{error:.2f}"
 
 
@@ -127,8 +127,8 @@ def agreement(found: dict[str, list[Run]]) -> str:
     others = [f"`{label}`" for label, runs in found.items() if differ(runs, found["original"])]
     return (
         f"Rank correlation (Spearman's) with the paper's order: {by_error:.2f} by test error, "
-        f"{by_loss:.2f} by training loss; 1 would be the same order, -1 the reverse. Test errors "
-        "further from the original's than both standard deviations together: "
+        f"{by_loss:.2f} by training loss (1 is the same order, -1 the reverse). Rows whose test "
+        "error differs from the original's by more than the sum of both standard deviations: "
         f"{', '.join(others) or 'none'}."
     )
 
@@ -164,7 +164,7 @@ def page() -> str:
     machines = sorted({f"{run['machine']}; {run['versions']}" for run in runs})
     head = (
         f"# {EXPERIMENT.title}\n\n{EXPERIMENT.text} Figures are mean ± sample standard deviation "
-        "over the seeds; the curves are the first seed's. Written by "
+        "over the seeds; the curves show the first seed. Written by "
         f"`examples/residual_variants.py`.\n\nMachine: {'; '.join(machines)}."
     )
     return "\n\n".join([head, *(section(choice, runs) for choice in TABLES)]) + "\n"
