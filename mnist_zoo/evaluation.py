@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ._checks import check_positive
 from .data.digits import Digits
-from .pictures.preprocessing import Preprocessing, preprocessing_of
-from .prediction import logits
+from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
 

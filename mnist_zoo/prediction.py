@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from ._networks import eval_mode, unwrapped
 from .pictures.mnist_form import as_mnist
-from .pictures.preprocessing import Preprocessing, preprocessing_of
+from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 from .pictures.reading import is_one_picture
 
 if TYPE_CHECKING:
@@ -166,20 +164,6 @@ def _predictions(probabilities: Tensor, top: int, reject_below: float) -> Iterat
     for row, values, digits in rows:
         digit = digits[0] if values[0] >= reject_below else None
         yield Prediction(digit, values[0], tuple(row), tuple(zip(digits, values, strict=True)))
-
-
-@torch.inference_mode()
-def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
-    inputs = preprocessing(images.to(tensor.device))
-    size = getattr(unwrapped(model), "input_size", None)
-    if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
-        inputs = inputs.expand(-1, size[0], -1, -1)
-    if tensor.is_floating_point():
-        inputs = inputs.to(tensor.dtype)
-    with eval_mode(model):
-        return model(inputs).float()
 
 
 class Ensemble(nn.Module):

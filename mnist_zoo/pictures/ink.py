@@ -1,7 +1,6 @@
 """Finding the ink of one digit in an image.
 
-`find_digit` takes the steps in the order of this file: it looks inside frames, measures the ink of
-each pixel, and keeps the connected parts that form the digit.
+`find_digit` looks inside frames, measures the ink of each pixel, and keeps the digit's parts.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ NOISE = 5.0  # on uneven paper, strokes stand out by this many standard deviatio
 PALE = 0.015  # and absorb at least this share of the light
 LINKED = 0.2  # connected pixels with more ink than this form a part
 SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
-
 EMPTY = "must show a digit; it is empty"
 SEVERAL = "must show one digit; it shows several"
 
@@ -54,11 +52,9 @@ def _without_frames(grey: Tensor) -> Tensor:
 
 
 def _frame_edge(grey: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The bounding box of what differs from each image's border, and whether it is a frame's.
+    """Bounding box of what differs from each image's border, and how much of its outline differs.
 
-    Returns:
-        The box (first and last row, first and last column), and the share of the pixels on its
-        outline that differ from the border, too.
+    The box is its first and last row, then its first and last column.
     """
     change = (grey - _border(grey).median(1).values[:, None, None]).abs()
     differs = change > (change.amax((1, 2), keepdim=True) / 4).clamp(min=FAINT)
@@ -153,8 +149,8 @@ def _without_narrow(page: Tensor) -> Tensor:
 def _stretched_ink(ink: Tensor, even: Tensor) -> Tensor:
     """Ink (n, H, W), rescaled so that the paper's noise becomes 0 and the strokes become 1.
 
-    An image whose strokes do not stand out gets no ink at all. They must stand out by `FAINT` on
-    even paper, else by more than the noise. `even` (n, 1) says which images have even paper.
+    Strokes must stand out by `FAINT` on paper that is `even` (n, 1), elsewhere by more than the
+    noise. Otherwise the image gets no ink at all.
     """
     values = ink.flatten(1)
     most = values.amax(1, keepdim=True)
@@ -194,10 +190,7 @@ def _otsu(values: Tensor) -> Tensor:
 
 
 def _one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
-    """Ink (n, H, W) of the digit alone, and the images that do not show exactly one.
-
-    Specks, and what reaches in from the image's edges, are left out.
-    """
+    """Ink (n, H, W) without specks and what reaches in from the edges; problems by index."""
     import numpy as np
     from scipy import ndimage
 

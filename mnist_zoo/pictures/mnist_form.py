@@ -1,7 +1,6 @@
 """Converting any image of a single digit to MNIST's format.
 
-`as_mnist` reads images; `_to_mnist` converts a batch of one shape: it brings the numbers to 0…255
-and the colours to grey, keeps what is in MNIST's format already, and redraws the rest.
+Values are brought to 0…255 and colours to grey; what is not in MNIST's format yet is redrawn.
 """
 
 from __future__ import annotations
@@ -136,10 +135,7 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
 
 
 def _stretched(values: Tensor) -> Tensor:
-    """Brings values (n, …) to 0…255.
-
-    Whole numbers in 0…255 stay, values in 0…1 are multiplied by 255, other ranges are stretched.
-    """
+    """Brings values (n, …) to 0…255: bytes stay, 0…1 is multiplied, other ranges are stretched."""
     low, high = values.flatten(1).aminmax(dim=1)
     one = (-1, *[1] * (values.dim() - 1))
     low, high = low.view(one), high.view(one)
@@ -207,10 +203,7 @@ def _redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
 
 
 def _placed(ink: Tensor) -> Tensor:
-    """Draws ink (n, H, W) in 0…1 as uint8 (n, 28, 28), at the size and position of MNIST's digits.
-
-    Both take one resampling along the rows and one along the columns.
-    """
+    """Resamples ink (n, H, W) in 0…1 to uint8 (n, 28, 28), sized and centred like MNIST's."""
     rows, columns = ink.amax(2), ink.amax(1)
     step = torch.maximum(_length(rows), _length(columns)).clamp(min=1) / INK_SIDE
     centre = torch.stack(_centre_of_mass(ink))

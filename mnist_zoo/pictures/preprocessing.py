@@ -1,16 +1,18 @@
-"""Converting images in MNIST's format to a network's input: size and normalisation."""
+"""From images in MNIST's format to a network's input, and to its logits."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._checks import check_positive
-from .._networks import unwrapped
+from .._networks import eval_mode, unwrapped
 
 __all__ = ["Preprocessing"]
 
@@ -91,3 +93,17 @@ def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
         return known
     own_size = getattr(model, "image_size", None)
     return Preprocessing(image_size=own_size if isinstance(own_size, int) else size)
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+    inputs = preprocessing(images.to(tensor.device))
+    size = getattr(unwrapped(model), "input_size", None)
+    if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
+        inputs = inputs.expand(-1, size[0], -1, -1)
+    if tensor.is_floating_point():
+        inputs = inputs.to(tensor.dtype)
+    with eval_mode(model):
+        return model(inputs).float()

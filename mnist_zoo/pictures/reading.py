@@ -1,7 +1,4 @@
-"""Reading images of any kind as tensors.
-
-`read_pictures` takes PIL images, files, bytes, arrays, tensors and sequences of them.
-"""
+"""Reading PIL images, files, bytes, arrays, and sequences of these, as tensors."""
 
 from __future__ import annotations
 
