@@ -50,13 +50,13 @@ RUNS = [
 # --- train.py --------------------------------------------------------------------------------
 
 
-def test_without_a_recipe_it_lists_them(capsys, monkeypatch):
+def test_train_without_a_recipe_lists_the_recipes(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     train.main()
     assert capsys.readouterr().out.split()[1:] == list_recipes()
 
 
-def test_changes_reach_the_recipe(tmp_path):
+def test_train_changes_the_recipe_and_reads_json(tmp_path):
     recipe = get_recipe("lenet5_report")
     changes = ["epochs=3", "source=sample", "augmentation.rotation=10", "sizes=[5,6,7]"]
     changes += ["ema_decay=0.9", "network=resnet18", 'options={"stem":"3x3"}', "nesterov=true"]
@@ -65,9 +65,8 @@ def test_changes_reach_the_recipe(tmp_path):
     expected |= {"nesterov": True}
     expected["augmentation"]["rotation"] = 10
     assert train.changed(recipe, changes) == Recipe.from_dict(expected)
-    for name, text in (("r.toml", recipe.to_toml()), ("r.json", recipe.to_json())):
-        (tmp_path / name).write_text(text)
-        assert train.read_recipe(str(tmp_path / name)) == recipe
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert train.read_recipe(str(tmp_path / "recipe.json")) == recipe
 
 
 @pytest.mark.parametrize(
@@ -78,10 +77,10 @@ def test_changes_reach_the_recipe(tmp_path):
         (["lenet5_report", "lr=fast"], "`lr` (='fast') must be a number"),
         (["lenet5_report", "lr"], "'lr' must have the form field=value"),
         (["lenet5_report", "lr.x=1"], "'lr' has no parts"),
-        (["missing.toml"], "No such file"),
+        (["missing.json"], "No such file"),
     ],
 )
-def test_wrong_arguments_are_told_in_a_line(monkeypatch, arguments, message):
+def test_train_explains_wrong_arguments_in_one_line(monkeypatch, arguments, message):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as error:
         train.main()

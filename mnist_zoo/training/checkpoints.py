@@ -21,10 +21,12 @@ class TrainingError(RuntimeError):
     """Training cannot continue; the message says why, and which checkpoint is kept.
 
     Example:
-        >>> from mnist_zoo import Recipe, TrainingError, fit, load_mnist
-        >>> digits = load_mnist("test", source="sample")[:200]
+        >>> import torch
+        >>> from mnist_zoo import Digits, Recipe, TrainingError, fit
+        >>> digits = Digits(torch.randint(256, (60, 1, 28, 28)).byte(), torch.arange(60) % 10)
+        >>> recipe = Recipe(network="lenet5", lr=1e20, batch_size=20, epochs=1)
         >>> try:
-        ...     fit(Recipe(network="lenet5", lr=1e20, epochs=1), digits, progress=False)
+        ...     fit(recipe, digits, progress=False)
         ... except TrainingError as error:
         ...     print(error)
         the loss of step ... is ...; no checkpoint is kept, because `folder` is None
@@ -35,9 +37,10 @@ class CheckpointError(TrainingError):
     """A checkpoint cannot be used; the message names the file and the reason.
 
     Example:
+        >>> import torch
         >>> from pathlib import Path
-        >>> from mnist_zoo import CheckpointError, fit, load_mnist
-        >>> digits = load_mnist("test", source="sample")[:200]
+        >>> from mnist_zoo import CheckpointError, Digits, fit
+        >>> digits = Digits(torch.randint(256, (60, 1, 28, 28)).byte(), torch.arange(60) % 10)
         >>> _ = Path("checkpoint-000000004.pt").write_text("not a checkpoint")
         >>> try:
         ...     fit("lenet5_report", digits, folder=".", progress=False)

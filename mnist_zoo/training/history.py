@@ -120,12 +120,10 @@ class ValidationPoint:
         accuracy: Fraction of images classified correctly, from 0 to 1.
 
     Example:
-        >>> from mnist_zoo import Recipe, fit, load_mnist
-        >>> digits = load_mnist("test", source="sample")[:200]
-        >>> recipe = Recipe(network="lenet5", lr=0.05, batch_size=50, epochs=1, eval_every=2)
-        >>> history = fit(recipe, digits, digits[:50], progress=False)
-        >>> [(point.step, point.epoch) for point in history.evaluations]
-        [(2, 0.5), (4, 1.0)]
+        >>> from mnist_zoo import ValidationPoint
+        >>> point = ValidationPoint(step=938, epoch=1.0, loss=0.0812, accuracy=0.9743)
+        >>> f"after epoch {point.epoch:.0f}: {point.accuracy:.1%}"
+        'after epoch 1: 97.4%'
     """
 
     step: int
@@ -146,11 +144,11 @@ class EpochRecord:
         accuracy: Accuracy on the validation images, from 0 to 1; None without any.
 
     Example:
-        >>> from mnist_zoo import fit, get_recipe, load_mnist
-        >>> digits = load_mnist("test", source="sample")[:200]
-        >>> history = fit(get_recipe("lenet5_report", epochs=2), digits, progress=False)
-        >>> [(record.epoch, record.accuracy) for record in history.epochs]
-        [(1, None), (2, None)]
+        >>> from mnist_zoo import History, get_recipe
+        >>> recipe = get_recipe("lenet5_report")
+        >>> history = History(recipe, steps_per_epoch=2, loss=[0.75, 0.25], accuracy=[0.5, 1.0])
+        >>> history.epochs
+        [EpochRecord(epoch=1, train_loss=0.5, train_accuracy=0.75, loss=None, accuracy=None)]
     """
 
     epoch: int
