@@ -90,12 +90,12 @@ def test_train_explains_wrong_arguments_in_one_line(monkeypatch, arguments, mess
 # --- reproduce.py ----------------------------------------------------------------------------
 
 
-def test_the_page_is_what_the_results_say():
+def test_reproduction_page_is_up_to_date():
     assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
 
 
 @pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
-def test_the_readme_states_our_results(name, digits):
+def test_readme_states_our_results(name, digits):
     runs = RESULTS[name]
     accuracy = statistics.mean(reproduce.accuracies(runs))
     seconds = statistics.median(run["train_seconds"] for run in runs)
@@ -111,20 +111,20 @@ def test_experiments_are_listed():
 
 
 @pytest.mark.parametrize(("name", "run"), RUNS)
-def test_each_result_is_of_its_recipe_and_adds_up(name, run):
+def test_stored_results_have_the_recipes_of_today_and_consistent_figures(name, run):
     (row,) = [row for row in reproduce.EXPERIMENTS[name].rows if row.label == run["label"]]
     recipe = Recipe.from_dict(run["recipe"])
     assert recipe.replace(reference="") == row.recipe.replace(seed=run["seed"], reference="")
     assert len(run["curve"]) == recipe.epochs
     last = run["curve"][-1]["accuracy"]
-    if recipe.sizes is None:  # the test set was what the curve is of
+    if recipe.sizes is None:  # then the curve shows the test set
         assert run["test"]["total"] == 10_000
         assert last == pytest.approx(run["test"]["correct"] / 10_000, abs=2e-4)
 
 
 @pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
-def test_a_result_comes_out_again():
-    """The cheapest run of all; to the digit here, and nearly so on another processor."""
+def test_stored_result_is_reproduced():
+    """The cheapest run; equal on the machine of the results, close to it on another."""
     recorded = RESULTS["ninety_nine"][0]
     recipe = Recipe.from_dict(recorded["recipe"])
     digits, _, test = load_data(recipe)
@@ -136,7 +136,7 @@ def test_a_result_comes_out_again():
 # --- residual_variants.py --------------------------------------------------------------------
 
 
-def test_variants_differ_in_one_choice_alone():
+def test_residual_variants_differ_in_one_option_only():
     recipes = [row.recipe for row in variants.ROWS.values()]
     assert all(recipe.replace(options={}) == variants.RECIPE for recipe in recipes)
     chosen = [(recipe.options["order"], recipe.options["shortcut"]) for recipe in recipes]
@@ -146,12 +146,12 @@ def test_variants_differ_in_one_choice_alone():
     assert set(variants.PAPER) == set(variants.ROWS)
 
 
-def test_the_page_of_variants_is_what_the_results_say():
+def test_page_of_residual_variants_is_up_to_date():
     assert variants.PAGE.read_text(encoding="utf-8") == variants.page()
     seeds = {label: set() for label in variants.ROWS}
     for run in reproduce.results_of(variants.NAME):
         row = variants.ROWS[run["label"]]
-        assert reproduce.is_of(run, row, run["seed"])
+        assert reproduce.belongs_to(run, row, run["seed"])
         seeds[row.label].add(run["seed"])
     assert all(found == set(variants.EXPERIMENT.seeds) for found in seeds.values())
 
