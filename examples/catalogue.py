@@ -298,7 +298,7 @@ def trained(network: str) -> list[str]:
         "## On the test set\n\n"
         f"![Confusion matrix]({network}_confusion.png)\n\n"
         f"![The most confident mistakes]({network}_mistakes.png)",
-        f"## Recipe\n\n```toml\n{get_recipe(weights.recipe).to_toml().strip()}\n```",
+        f"## Recipe\n\n```json\n{get_recipe(weights.recipe).to_json()}\n```",
         "To train it again (to the bit with the same torch, processor and number of threads):\n\n"
         f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
     ]

@@ -10,7 +10,7 @@ mini_resnet_report`` runs it in full.
 from mnist_zoo import evaluate, fit, get_recipe, load_mnist, plots
 
 report = get_recipe("mini_resnet_report", source="sample")
-print(report.to_toml())
+print(report.to_json())
 
 # %%
 # Beside it a recipe of ours, with as many epochs and the same network: a learning rate that rises

@@ -96,7 +96,7 @@ def test_commands_name_what_exists(page):
 
 
 def test_no_page_has_code_of_another_kind():
-    known = {"pycon", "python", "sh", "text", "toml", "{toctree}", "{include}", ""}
+    known = {"pycon", "python", "sh", "text", "json", "{toctree}", "{include}", ""}
     for page in DOCS.rglob("*.md"):
         if not {"_build", "_examples", "gallery"} & set(page.relative_to(DOCS).parts):
             assert set(re.findall(r"^```(\S*)", page.read_text("utf-8"), re.M)) <= known, page

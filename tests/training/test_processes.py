@@ -1,4 +1,4 @@
-"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+"""Training on several processes, by torchrun."""
 
 import json
 import math
@@ -11,18 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_zoo import (
-    History,
-    fit,
-    lenet5,
-)
+from mnist_zoo import History, fit, lenet5
 
-ROOT = Path(__file__).parents[2]
-
-
-TRAIN = ROOT / "examples" / "train.py"
-
-
+TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 SMALL = ["lenet5_report", "source=sample", "sizes=[300,100,100]", "epochs=2", "lr=0.01"]
 
 
@@ -48,7 +39,7 @@ def ran(process):
     return out
 
 
-def test_two_processes_follow_the_losses_of_one(tmp_path):
+def test_two_processes_have_the_losses_of_one(tmp_path):
     changes = [*SMALL, "augmentation.rotation=10", "augmentation.elastic=20", "batch_size=37"]
     histories = []
     for processes in (1, 2):
@@ -66,7 +57,7 @@ def test_two_processes_follow_the_losses_of_one(tmp_path):
     assert lenet5(weights=tmp_path / "2" / "weights.safetensors").fc3.weight.abs().sum() > 0
 
 
-def test_another_number_of_processes_goes_on_and_a_killed_worker_is_replaced(tmp_path):
+def test_killed_worker_is_replaced_and_another_number_of_processes_resumes(tmp_path):
     whole = tmp_path / "whole"
     ran(launch(*SMALL, "epochs=30", "--out", whole, processes=1))
     out = tmp_path / "shared"
@@ -110,8 +101,8 @@ print("threads:", *(path.read_text() for path in Path("/proc/self/task").glob("*
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
-def test_no_thread_of_the_process_group_outlives_training(tmp_path):
-    """Python's shutdown aborts a process when one of them still holds a tensor."""
+def test_no_thread_of_the_process_group_survives_training(tmp_path):
+    """Python aborts at its shutdown if such a thread still holds a tensor."""
     script = tmp_path / "threads.py"
     script.write_text(THREADS)
     out = ran(launch(script=script))
@@ -120,7 +111,7 @@ def test_no_thread_of_the_process_group_outlives_training(tmp_path):
 
 
 def test_batchnorm_networks_train_on_two_processes(tmp_path):
-    """Also where a process's share of the last batch, of two pictures, is a single one."""
+    """Also if the last batch has two images, one per process."""
     changes = ["lenet5_fc_residual_report", "source=sample", "sizes=[68,16,20]", "epochs=1"]
     ran(launch(*changes, "batch_size=33", "--out", tmp_path))
     history = History.load(tmp_path / "history.json")
