@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .._checks import check_positive
+from .._checks import check_positive, check_range
 from ..data.augmentation import Augmentation, augment
 from ..data.digits import Digits
 from ._style import COLOURS, INK, TILE_GAP, new_figure, show_picture, tiles
@@ -37,8 +37,7 @@ def augmented(
         ModuleNotFoundError: If matplotlib is not installed.
     """
     check_positive(rows=rows, columns=columns)
-    if columns < 2:
-        raise ValueError(f"`columns` (={columns}) must be at least 2")
+    check_range(at_least=2, columns=columns)
     if not len(digits):
         raise ValueError(f"`digits` (={digits!r}) must hold at least one picture")
     rows = min(rows, len(digits))
