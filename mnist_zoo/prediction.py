@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
+from ._checks import check_positive, check_range
 from .pictures.mnist_form import as_mnist
 from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 from .pictures.reading import is_one_picture
@@ -132,10 +132,8 @@ def predict(
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
     check_positive(top=top, batch_size=batch_size)
-    if not 0 <= reject_below <= 1:
-        raise ValueError(f"`reject_below` (={reject_below!r}) must be between 0 and 1")
-    if type(shift) is not int or not 0 <= shift <= 4:
-        raise ValueError(f"`shift` (={shift!r}) must be a whole number from 0 to 4")
+    check_range(at_least=0, at_most=1, reject_below=reject_below)
+    check_range(at_least=0, at_most=4, whole=True, shift=shift)
     digits = as_mnist(pictures)
     preprocessing = preprocessing or preprocessing_of(model)
     parts = [

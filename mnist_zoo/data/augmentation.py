@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._checks import check_range
 from ..pictures.preprocessing import to_float
 
 __all__ = ["Augmentation", "augment"]
@@ -51,13 +52,11 @@ class Augmentation:
     elastic_sigma: float = 4.0
 
     def __post_init__(self) -> None:
-        bounds = {"rotation": 360, "shift": math.inf, "scale": 1, "shear": 90, "elastic": math.inf}
-        for name, bound in bounds.items():
-            value = getattr(self, name)
-            if not 0 <= value < bound:
-                raise ValueError(f"`{name}` (={value!r}) must be at least 0 and below {bound}")
-        if not 0 < self.elastic_sigma < math.inf:
-            raise ValueError(f"`elastic_sigma` (={self.elastic_sigma!r}) must be more than 0")
+        check_range(at_least=0, below=360, rotation=self.rotation)
+        check_range(at_least=0, shift=self.shift, elastic=self.elastic)
+        check_range(at_least=0, below=1, scale=self.scale)
+        check_range(at_least=0, below=90, shear=self.shear)
+        check_range(above=0, elastic_sigma=self.elastic_sigma)
 
     def __bool__(self) -> bool:
         """Whether it changes anything."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_positive
+from .._checks import check_positive, check_range
 from .._networks import eval_mode, unwrapped
 
 __all__ = ["Preprocessing"]
@@ -48,11 +47,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_positive(image_size=self.image_size)
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if isinstance(value, bool) or not abs(value) < math.inf:
-                raise ValueError(f"`{name}` (={value!r}) must be a finite number")
-        if not self.std > 0:
-            raise ValueError(f"`std` (={self.std!r}) must be more than 0")
+        check_range(mean=self.mean)
+        check_range(above=0, std=self.std)
         if self.resize not in ("bilinear", "pad"):
             raise ValueError(f"`resize` (={self.resize!r}) must be 'bilinear' or 'pad'")
 

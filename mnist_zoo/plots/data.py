@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .._checks import check_positive
+from .._checks import check_positive, check_range
 from ..data.augmentation import Augmentation, augment
 from ..data.digits import Digits
 from ._style import COLOURS, INK_ON_PAPER, TILE_GAP, draw_tiles, image_array, new_figure
@@ -44,8 +44,7 @@ def augmented(
         >>> figure.savefig("augmented.png")
     """
     check_positive(rows=rows, columns=columns)
-    if columns < 2:
-        raise ValueError(f"`columns` (={columns}) must be at least 2")
+    check_range(at_least=2, columns=columns)
     if not len(digits):
         raise ValueError(f"`digits` (={digits!r}) must hold at least one image")
     rows = min(rows, len(digits))

@@ -128,13 +128,15 @@ class Recipe:
                 raise ValueError(f"`{name}` (={values!r}) must be a tuple of {count} numbers")
         for size in self.sizes or ():
             check_positive(sizes=size)
-        check_range(lr=self.lr, open_below=True)
-        check_range(weight_decay=self.weight_decay)
-        check_range(momentum=self.momentum, label_smoothing=self.label_smoothing, below=1)
-        check_range(beta1=self.betas[0], beta2=self.betas[1], below=1)
-        check_range(warmup=self.warmup, open_below=True, below=1)
+        check_range(above=0, lr=self.lr)
+        check_range(at_least=0, weight_decay=self.weight_decay)
+        check_range(
+            at_least=0, below=1, momentum=self.momentum, label_smoothing=self.label_smoothing
+        )
+        check_range(at_least=0, below=1, beta1=self.betas[0], beta2=self.betas[1])
+        check_range(above=0, below=1, warmup=self.warmup)
         if self.ema_decay is not None:
-            check_range(ema_decay=self.ema_decay, open_below=True, below=1)
+            check_range(above=0, below=1, ema_decay=self.ema_decay)
         if self.nesterov and not self.momentum:
             raise ValueError("`nesterov` (=True) needs `momentum` (=0.0) to be more than 0")
         if self.momentum and self.optimizer != "sgd":
@@ -158,7 +160,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as a dictionary of plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        text = json.dumps(dataclasses.asdict(self), default=lambda number: number.item())  # NumPy's
+        plain: dict[str, Any] = json.loads(text)
         return plain
 
     @classmethod
