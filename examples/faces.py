@@ -6,6 +6,7 @@ The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and REA
 import importlib
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,12 @@ def sections() -> str:
     return "\n\n".join(parts)
 
 
+@cache
+def table_of_costs() -> str:
+    """What each network costs."""
+    return compare(list(MODELS)).markdown()
+
+
 def table_of_families() -> str:
     """Each family's networks and options."""
     lines = ["| family | networks | options |", "|---|---|---|"]
@@ -132,7 +139,7 @@ def between(text: str, part: str, content: str) -> str:
 def readme(text: str, weights: str) -> str:
     """README's text with its tables: that of the weights (given), of costs, of families."""
     text = between(text, "weights", weights)
-    text = between(text, "costs", compare(list(MODELS)).markdown())
+    text = between(text, "costs", table_of_costs())
     text = between(text, "families", table_of_families())
     return re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
 
