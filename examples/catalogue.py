@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import faces
 import torch
 from reproduce import DOCS, accuracies, results, spread, surroundings
 from torch import nn
 
 from mnist_zoo import (
+    Recipe,
     compare,
     get_model,
     get_recipe,
@@ -181,7 +183,7 @@ def table_of_networks() -> str:
             f"{row.size_bytes / 2**20:.2f}",
             in_percent(found).replace(" ", "\N{NO-BREAK SPACE}"),
             str(len(found) or ""),
-            f"{times[row.name]:.2f}",
+            f"{times[row.name]:.2f}" if row.name in times else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -298,10 +300,22 @@ def trained(network: str) -> list[str]:
         "## On the test set\n\n"
         f"![Confusion matrix]({network}_confusion.png)\n\n"
         f"![The most confident mistakes]({network}_mistakes.png)",
-        f"## Recipe\n\n```json\n{get_recipe(weights.recipe).to_json()}\n```",
+        "## Recipe\n\nSettings that differ from the defaults of `Recipe`:\n\n"
+        f"```json\n{settings(get_recipe(weights.recipe))}\n```",
         "To train it again (to the bit with the same torch, processor and number of threads):\n\n"
         f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
     ]
+
+
+def settings(recipe: Recipe) -> str:
+    """A recipe as JSON, without the settings that have their default value."""
+    required = {name: getattr(recipe, name) for name in ("network", "lr", "epochs")}
+    usual = Recipe(**required).to_dict()
+    plain = recipe.to_dict()
+    changed = {
+        name: plain[name] for name in plain if name in required or plain[name] != usual[name]
+    }
+    return json.dumps(changed, indent=2, ensure_ascii=False)
 
 
 def write_pages() -> None:
@@ -310,6 +324,8 @@ def write_pages() -> None:
     for network in list_models():
         (CARDS / f"{network}.md").write_text(card(network), encoding="utf-8")
     (CARDS / "index.md").write_text(index(), encoding="utf-8")
+    for path, text in faces.written(table_of_weights(linked=False)).items():
+        path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def load(name):
     return module
 
 
-train, reproduce, catalogue = load("train"), load("reproduce"), load("catalogue")
+train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "catalogue"))
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
 RESULTS = reproduce.results()
@@ -186,16 +186,41 @@ def test_pages_of_networks_are_what_registry_and_manifest_say(network):
 def test_tables_of_networks_are_what_registry_and_manifest_say():
     index = (catalogue.CARDS / "index.md").read_text(encoding="utf-8")
     assert index == catalogue.index()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert catalogue.table_of_weights(linked=False) in readme
 
 
-def test_latency_is_told_of_every_network():
+def test_faces_reference_and_readme_have_what_the_script_writes():
+    texts = faces.written(catalogue.table_of_weights(linked=False))
+    assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
+    for path, text in texts.items():
+        assert path.read_text(encoding="utf-8") == text, f"run examples/catalogue.py: {path}"
+
+
+@pytest.mark.parametrize("lost", ["resnet34", "lenet5", "densenet_bc100_12"])
+def test_a_network_that_a_face_lacks_is_added(lost):
+    def lacking(face):
+        return re.sub(rf"from \S+ import {lost} as {lost}\n", "", face)
+
+    top, folder = (face.read_text("utf-8") for face in (faces.TOP, faces.MODELS_FACE))
+    assert lacking(top) != top == faces.top_level(lacking(top))
+    assert lacking(folder) != folder == faces.of_folder(faces.MODELS_FACE.parent, lacking(folder))
+
+
+@pytest.mark.parametrize("part", ["weights", "costs", "families"])
+def test_tables_are_written_between_their_comments_only(part):
+    text = faces.README.read_text(encoding="utf-8")
+    without = re.sub(rf"(<!-- {part}: .*? -->\n\n)(?s:.*?)(\n\n<!-- end)", r"\1lost\2", text)
+    assert without != text
+    assert faces.readme(without, catalogue.table_of_weights(linked=False)) == text
+    with pytest.raises(ValueError, match=f"the comments around {part!r} are missing"):
+        faces.between(text.replace(f"<!-- end of {part} -->", ""), part, "")
+
+
+def test_latency_was_measured_for_every_network():
     measured = json.loads(catalogue.LATENCY.read_text(encoding="utf-8"))
     assert [*measured["milliseconds"]] == list_models()
 
 
-def test_published_networks_have_the_parameters_that_are_known_of_them():
+def test_published_networks_have_their_known_numbers_of_parameters():
     others = catalogue.published()
     found = {other.name: profile(other.network, other.input_size) for other in others}
     assert f"{found['MLP (2010)'].macs / 1e6:.2f}" == "12.11"  # million weights
