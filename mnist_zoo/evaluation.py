@@ -32,8 +32,8 @@ class Mistake:
         >>> import torch
         >>> from mnist_zoo import Metrics
         >>> metrics = Metrics.from_logits(torch.tensor([[0.0, 9.0]]), torch.tensor([0]))
-        >>> metrics.mistakes[0].predicted
-        1
+        >>> metrics.mistakes[0]
+        Mistake(index=0, label=0, predicted=1, probability=0.99...)
     """
 
     index: int
@@ -133,7 +133,7 @@ class Metrics:
 
 
 def _calibration_error(confidence: Tensor, is_right: Tensor) -> float:
-    """Mean of |accuracy - confidence| over bins of confidence, weighted by their sizes."""
+    """Mean |accuracy - confidence| of the bins of confidence, weighted by their sizes."""
     bins = (confidence * CALIBRATION_BINS).ceil().long().sub(1).clamp(0, CALIBRATION_BINS - 1)
     gaps = torch.zeros(CALIBRATION_BINS, dtype=confidence.dtype)
     gaps.index_add_(0, bins, confidence - is_right.to(confidence.dtype))

@@ -77,9 +77,9 @@ def augment(
         float32 images of the same shape; uint8 values are divided by 255.
 
     Example:
-        >>> from mnist_zoo import Augmentation, augment, load_mnist
-        >>> images = load_mnist(source="sample").images[:8]
-        >>> augment(images, Augmentation(rotation=10, shift=2)).shape
+        >>> import torch
+        >>> from mnist_zoo import Augmentation, augment
+        >>> augment(torch.rand(8, 1, 28, 28), Augmentation(rotation=10, shift=2)).shape
         torch.Size([8, 1, 28, 28])
     """
     images = to_float(images)

@@ -27,11 +27,12 @@ class Digits:
         ValueError: If a tensor has another dtype or shape.
 
     Example:
-        >>> from mnist_zoo import load_mnist
-        >>> digits = load_mnist("test", source="sample")
-        >>> train, validation = digits.split(800, 200)
+        >>> import torch
+        >>> from mnist_zoo import Digits
+        >>> images = torch.zeros(100, 1, 28, 28, dtype=torch.uint8)
+        >>> train, validation = Digits(images, torch.arange(100) % 10).split(80, 20)
         >>> validation
-        Digits(200 of (1, 28, 28), 10 classes)
+        Digits(20 of (1, 28, 28), 10 classes)
     """
 
     images: Tensor

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FAINT = 5.0  # of 255; an image with less contrast is empty
-FRAME = 0.9  # a shape that covers more of its bounding box's outline is a frame, not a digit
+FRAME = 0.9  # a shape that covers more of its bounding box's outline may be a frame
 SMALLEST_PHOTO = 24  # pixels; images with a shorter side are taken to have even paper
 PAPER_SIDE = 64  # pixels; the light on uneven paper is estimated on an image of this size
 DIM = 16.0  # of 255; differences of light below it are noise

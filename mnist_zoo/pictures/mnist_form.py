@@ -81,9 +81,11 @@ class PictureTransform(nn.Module):
         (1, image_size, image_size) for one image, (N, 1, image_size, image_size) for several.
 
     Example:
-        >>> from mnist_zoo import PictureTransform, Preprocessing, load_mnist
-        >>> digits = load_mnist("test", source="sample")
-        >>> PictureTransform(Preprocessing(image_size=32))(digits.images[0]).shape
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import PictureTransform, Preprocessing
+        >>> page = Image.new("L", (120, 120), "white")
+        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
+        >>> PictureTransform(Preprocessing(image_size=32))(page).shape
         torch.Size([1, 32, 32])
     """
 

@@ -34,9 +34,9 @@ class Preprocessing:
         ValueError: If a value is out of range.
 
     Example:
-        >>> from mnist_zoo import Preprocessing, load_mnist
-        >>> images = load_mnist("test", source="sample").images
-        >>> Preprocessing(image_size=32)(images[:5]).shape
+        >>> import torch
+        >>> from mnist_zoo import Preprocessing
+        >>> Preprocessing(image_size=32)(torch.rand(5, 1, 28, 28)).shape
         torch.Size([5, 1, 32, 32])
     """
 
