@@ -203,7 +203,7 @@ except TrainingError as error:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of a file")
-def test_a_full_disk_keeps_the_last_checkpoint(digits, recipe, tmp_path):
+def test_full_disk_keeps_the_last_checkpoint(digits, recipe, tmp_path):
     command = [sys.executable, "-c", FULL_DISK, recipe.to_json(), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "checkpoint-000000004.pt: cannot be written: " in done.stdout
