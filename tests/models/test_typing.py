@@ -4,11 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 import mnist_zoo
+from mnist_zoo import DenseNet, PreActResNet, ResNet, densenet121, preact_resnet18, resnet18
+from mnist_zoo.models import DenseNetOptions, PreActResNetOptions, ResNetOptions
 
 # Each line with a comment must give the error of that code, or reveal that type; no other line may.
 SCRIPT = """
@@ -85,3 +88,19 @@ def test_mypy_accepts_the_options_of_each_factory_and_no_others(tmp_path):
     }, found.stdout
     others = [line for line in found.stdout.splitlines()[:-1] if not line.startswith("user.py:")]
     assert not others, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize(
+    ("factory", "network", "options"),
+    [
+        (resnet18, ResNet, ResNetOptions),
+        (preact_resnet18, PreActResNet, PreActResNetOptions),
+        (densenet121, DenseNet, DenseNetOptions),
+    ],
+)
+def test_options_are_those_of_the_network_and_documented(factory, network, options):
+    structure = {"layers", "widths"} | ({"bottleneck"} if network is PreActResNet else set())
+    taken = set(signature(network).parameters) - structure
+    assert set(options.__annotations__) == {"weights"} | taken
+    named = {*signature(factory).parameters, *re.findall(r"`(\w+)`", factory.__doc__)}
+    assert set(options.__annotations__) <= named
