@@ -218,7 +218,10 @@ def test_given_preprocessing_is_used(model):
         ({"top": 0}, "`top`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"reject_below": 1.5}, r"`reject_below` \(=1.5\) must be between 0 and 1"),
-        ({"shift": 9}, r"`shift` \(=9\) must be a whole number from 0 to 4"),
+        ({"shift": 9}, r"`shift` \(=9\) must be between 0 and 4"),
+        ({"shift": 1.5}, r"`shift` \(=1.5\) must be a whole number, between 0 and 4"),
+        ({"shift": True}, "`shift`"),
+        ({"reject_below": None}, r"`reject_below` \(=None\) must be a finite number, between"),
     ],
 )
 def test_impossible_arguments_are_refused(model, options, message):

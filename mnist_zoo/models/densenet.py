@@ -43,7 +43,7 @@ class _Options(TypedDict, total=False):
     act_layer: ActLayer
 
 
-class DenseNetOptions(_Options, FactoryOptions, total=False):
+class DenseNetOptions(FactoryOptions, _Options, total=False):
     """The options of every DenseNet factory; `densenet121` and `DenseNet` explain them.
 
     Example:
@@ -255,7 +255,7 @@ def densenet121(
 
 
 def densenet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
-    """DenseNet-161, growth rate 48, at 32×32: 26,484,682 parameters. See `densenet121`.
+    """DenseNet-161, growth rate 48, at 32×32: 26,484,682 parameters. Options: see `densenet121`.
 
     Example:
         >>> from mnist_zoo import densenet161
@@ -267,7 +267,7 @@ def densenet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
 
 
 def densenet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
-    """DenseNet-169, growth rate 32, at 32×32: 12,494,858 parameters. See `densenet121`.
+    """DenseNet-169, growth rate 32, at 32×32: 12,494,858 parameters. Options: see `densenet121`.
 
     Example:
         >>> from mnist_zoo import densenet169
@@ -278,7 +278,7 @@ def densenet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
 
 
 def densenet201(**options: Unpack[DenseNetOptions]) -> DenseNet:
-    """DenseNet-201, growth rate 32, at 32×32: 18,105,866 parameters. See `densenet121`.
+    """DenseNet-201, growth rate 32, at 32×32: 18,105,866 parameters. Options: see `densenet121`.
 
     Example:
         >>> from mnist_zoo import densenet201

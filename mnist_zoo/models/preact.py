@@ -39,7 +39,7 @@ class _Options(TypedDict, total=False):
     act_layer: ActLayer
 
 
-class PreActResNetOptions(_Options, FactoryOptions, total=False):
+class PreActResNetOptions(FactoryOptions, _Options, total=False):
     """The options of every factory here; `preact_resnet18` and `PreActResNet` explain them.
 
     Example:
@@ -240,7 +240,7 @@ def preact_resnet18(
 
 
 def preact_resnet34(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
-    """ResNet-34 with full pre-activation: 21,281,738 parameters. See `preact_resnet18`.
+    """ResNet-34 with full pre-activation: 21,281,738 parameters. Options: see `preact_resnet18`.
 
     Example:
         >>> from mnist_zoo import preact_resnet34
@@ -251,7 +251,7 @@ def preact_resnet34(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
 
 
 def preact_resnet50(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
-    """ResNet-50 with full pre-activation: 23,514,570 parameters. See `preact_resnet18`.
+    """ResNet-50 with full pre-activation: 23,514,570 parameters. Options: see `preact_resnet18`.
 
     Example:
         >>> from mnist_zoo import preact_resnet50

@@ -85,10 +85,8 @@ def list_models(
         check_range(at_least=0, at_most=1, min_accuracy=min_accuracy)
     names = [name for name in MODELS if pattern is None or fnmatchcase(name, pattern)]
     if pretrained or min_accuracy is not None:
-        pretrained_accuracy = {
-            record.network: record.accuracy_mean for record in manifest().values()
-        }
-        names = [name for name in names if pretrained_accuracy.get(name, -1) >= (min_accuracy or 0)]
+        accuracies = {record.network: record.accuracy_mean for record in manifest().values()}
+        names = [name for name in names if accuracies.get(name, -1) >= (min_accuracy or 0)]
     if max_params is not None:
         names = [name for name in names if _params(name) <= max_params]
     return names

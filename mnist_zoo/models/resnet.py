@@ -48,7 +48,7 @@ class _Options(TypedDict, total=False):
     act_layer: ActLayer
 
 
-class ResNetOptions(_Options, FactoryOptions, total=False):
+class ResNetOptions(FactoryOptions, _Options, total=False):
     """The options of every ResNet factory; `resnet18` and `ResNet` explain them.
 
     Example:
@@ -264,7 +264,7 @@ def resnet18(
 
 
 def resnet34(**options: Unpack[ResNetOptions]) -> ResNet:
-    """ResNet-34 on `BasicBlock`: 21,283,530 parameters. See `resnet18`.
+    """ResNet-34 on `BasicBlock`: 21,283,530 parameters. Options: see `resnet18`.
 
     Example:
         >>> from mnist_zoo import resnet34
@@ -275,7 +275,7 @@ def resnet34(**options: Unpack[ResNetOptions]) -> ResNet:
 
 
 def resnet50(**options: Unpack[ResNetOptions]) -> ResNet:
-    """ResNet-50 on `Bottleneck`: 23,522,250 parameters. See `resnet18`.
+    """ResNet-50 on `Bottleneck`: 23,522,250 parameters. Options: see `resnet18`.
 
     Example:
         >>> from mnist_zoo import resnet50
@@ -286,7 +286,7 @@ def resnet50(**options: Unpack[ResNetOptions]) -> ResNet:
 
 
 def resnet101(**options: Unpack[ResNetOptions]) -> ResNet:
-    """ResNet-101 on `Bottleneck`: 42,514,378 parameters. See `resnet18`.
+    """ResNet-101 on `Bottleneck`: 42,514,378 parameters. Options: see `resnet18`.
 
     Example:
         >>> from mnist_zoo import resnet101
@@ -297,7 +297,7 @@ def resnet101(**options: Unpack[ResNetOptions]) -> ResNet:
 
 
 def resnet152(**options: Unpack[ResNetOptions]) -> ResNet:
-    """ResNet-152 on `Bottleneck`: 58,158,026 parameters. See `resnet18`.
+    """ResNet-152 on `Bottleneck`: 58,158,026 parameters. Options: see `resnet18`.
 
     Example:
         >>> from mnist_zoo import resnet152
