@@ -19,8 +19,9 @@ from ..weights.files import (
     read_safetensors,
     write_safetensors,
 )
+from ..weights.fitting import why_unusable
 from .base import Classifier
-from .registry import MODELS, get_model, outline
+from .registry import MODELS, outline
 
 __all__ = ["load_model", "save_model"]
 
@@ -77,7 +78,7 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> Classifier:
-    """Makes the network that `save_model` wrote, in eval mode. No code of the file runs.
+    """Makes the network that `save_model` wrote, in eval mode. No code in the file runs.
 
     Args:
         path: The file.
@@ -85,23 +86,39 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
     Raises:
         WeightsError: If the file is damaged, or was not written by `save_model`.
         FileNotFoundError: If it does not exist.
+
+    Example:
+        >>> from mnist_zoo import load_model, mini_resnet, save_model
+        >>> save_model(mini_resnet(num_classes=26), "letters.safetensors")
+        >>> load_model("letters.safetensors").num_classes
+        26
     """
     path = Path(path).expanduser()
-    tensors, made = read_safetensors(path)
-    if made.network not in MODELS:
-        named = f"{made.network!r:.80}"
-        raise WeightsError(f"'{path}' must name a network of the zoo; it names {named}")
+    file = read_safetensors(path)
+    network, preprocessing = file.info.network, file.info.preprocessing
+    if network not in MODELS:
+        raise WeightsError(f"'{path}' must name a network of the zoo; it names {network!r:.80}")
     try:
-        bare = outline(made.network, made.options)
+        model = outline(network, file.info.options)
     except Exception as error:  # of many types: whatever foreign options lead to
-        reason = f"its options do not suit {made.network}: {error!s:.200}"
+        reason = f"its options do not suit {network}: {error!s:.200}"
         raise WeightsError(f"'{path}' must be a file of save_model; {reason}") from error
-    if _shapes(tensors) != _shapes(state_of(bare)):  # before memory is asked for
-        raise WeightsError(f"'{path}' must hold the tensors that its options give {made.network}")
-    size = made.preprocessing.image_size if made.preprocessing else bare.image_size
-    if size != bare.image_size and not bare.any_size:
-        raise WeightsError(f"'{path}' must make pictures of its network's size; it makes {size}")
-    return get_model(made.network, weights=path, **made.options).eval()
+    if _shapes(file.state) != _shapes(state_of(model)):  # before memory is asked for
+        raise WeightsError(f"'{path}' must hold the tensors that its options give {network}")
+    size = preprocessing.image_size if preprocessing else model.image_size
+    if size != model.image_size and not model.any_size:
+        raise WeightsError(f"'{path}' must make images of its network's size; it makes {size}")
+    values = {}
+    for name, tensor in state_of(model).items():
+        value = file.state[name]
+        if reason := why_unusable(value, tensor):
+            raise WeightsError(f"'{path}' must fit {network}; {name}: {reason}")
+        values[name] = value.to(torch.get_default_device(), tensor.dtype)
+        if not is_finite(values[name]):
+            raise WeightsError(f"'{path}' must hold finite numbers; {name} does not")
+    model.load_state_dict(values, assign=True)
+    model.preprocessing = preprocessing
+    return model.eval()
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

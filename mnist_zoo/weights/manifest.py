@@ -96,7 +96,7 @@ class Weights:
             WeightsError: If the file is not what it was when it was measured.
             FileNotFoundError: If it does not exist.
         """
-        return read_safetensors(self.path, self.sha256)[0]
+        return dict(read_safetensors(self.path, self.sha256).state)
 
 
 @cache

@@ -409,8 +409,8 @@ def test_report_reads_as_a_table():
         "119 copied, 1 adapted, 3 skipped, 0 missing",
         "  skipped  fc.total_ops  a counter left by thop",
         "  adapted  conv1.weight  (64, 3, 7, 7) → (64, 1, 7, 7); summed over 3 channels",
-        "  skipped  fc.weight     (1000, 512) → (10, 512); drawn anew",
-        "  skipped  fc.bias       (1000,) → (10,); drawn anew",
+        "  skipped  fc.weight     (1000, 512) → (10, 512); re-initialised",
+        "  skipped  fc.bias       (1000,) → (10,); re-initialised",
     ]
 
 

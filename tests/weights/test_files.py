@@ -131,15 +131,15 @@ def test_numbers_that_are_not_finite_are_seen(dtype):
     [
         ({"": ""}, "must name a network of the zoo; it names None"),
         ({"network": "os.system"}, "it names 'os.system'"),
-        ({"network": "lenet5", "options": "{"}, "must say what its network is"),
+        ({"network": "lenet5", "options": "{"}, "must describe its network"),
         ({"network": "lenet5", "options": "[]"}, "must have a dictionary of options"),
         ({"network": "lenet5", "options": '{"weights": "x.pth"}'}, "options do not suit lenet5"),
         ({"network": "lenet5", "options": '{"colour": 1}'}, "options do not suit lenet5"),
         ({"network": "lenet5", "options": '{"num_classes": 1000000000}'}, "must hold the tensors"),
         ({"network": "lenet5", "options": '{"num_classes": 1e99}'}, "options do not suit lenet5"),
         ({"network": "mini_resnet"}, "must hold the tensors"),
-        ({"network": "lenet5", "preprocessing": '{"std": 0}'}, "must say what its network is"),
-        ({"network": "lenet5", "preprocessing": "7"}, "must say what its network is"),
+        ({"network": "lenet5", "preprocessing": '{"std": 0}'}, "must describe its network"),
+        ({"network": "lenet5", "preprocessing": "7"}, "must describe its network"),
         ({"network": "lenet5", "preprocessing": '{"std": 1e999}'}, "`std` .* a finite number"),
         (
             {"network": "lenet5", "preprocessing": '{"image_size": 99}'},

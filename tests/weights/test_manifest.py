@@ -132,7 +132,7 @@ def test_unknown_weights_get_a_hint():
     with pytest.raises(ValueError, match=r"`name` \(='xyz'\) must be .* there are lenet5.mnist"):
         get_weights("xyz")
     with pytest.raises(
-        ValueError, match=r"`weights` \(='mnist'\) ship for lenet5, .*not for plain"
+        ValueError, match=r"`weights` \(='mnist'\) exist for lenet5, .*not for plain"
     ):
         plain18(weights="mnist")
 
@@ -148,7 +148,7 @@ def test_the_three_ways_to_name_them_give_the_same_network():
 
 
 def test_heads_and_stems_adapt_as_in_a_conversion():
-    with pytest.warns(UserWarning, match=r"fc.weight .*drawn anew"):
+    with pytest.warns(UserWarning, match=r"fc.weight .*re-initialised"):
         model = mini_resnet(weights="mnist", num_classes=26)
     assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 26)
     grey = mini_resnet(weights="mnist").eval()
@@ -191,7 +191,7 @@ def test_a_shipped_file_that_was_changed_is_refused(tmp_path, monkeypatch):
     weights = get_weights("lenet5")
     (tmp_path / weights.file).write_bytes(weights.path.read_bytes() + b"\0")
     monkeypatch.setattr("mnist_zoo.weights.manifest.CHECKPOINTS", tmp_path)
-    with pytest.raises(WeightsError, match=rf"must have the SHA-256 {weights.sha256}, it has"):
+    with pytest.raises(WeightsError, match=rf"must have the SHA-256 {weights.sha256}; it has"):
         lenet5(weights="mnist")
     (tmp_path / weights.file).unlink()
     with pytest.raises(FileNotFoundError, match=weights.file):
