@@ -400,7 +400,9 @@ def test_weights_from_a_file(tmp_path):
 def test_adapted_weights_give_a_warning_at_the_caller():
     state = resnet18(num_classes=26).state_dict()
     for factory in (resnet18, partial(get_model, "resnet18")):
-        with pytest.warns(UserWarning, match=r"to ResNet: .*\n.* fc\.weight .*drawn anew") as told:
+        with pytest.warns(
+            UserWarning, match=r"to ResNet: .*\n.* fc\.weight .*re-initialised"
+        ) as told:
             factory(weights=state)
         assert told[0].filename == __file__
     with warnings.catch_warnings():
