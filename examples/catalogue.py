@@ -1,8 +1,9 @@
-"""Writes the pages of the networks: a table of all, what others have published, a card for each.
+"""Writes the pages of the networks, and every list and table of networks (see `faces.py`).
 
 ``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
 weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
-measures the latter first (a minute; on an idle machine).
+measures latency first (a minute; on an idle machine). It also writes the package's faces, the
+networks in ``docs/api.rst``, and README's tables.
 """
 
 import argparse
@@ -32,12 +33,12 @@ from mnist_zoo.models.registry import MODELS
 
 CARDS = DOCS / "models"
 LATENCY = DOCS / "latency.json"
-MEASURED_BY = {  # experiment that tells a network's accuracy where no weights ship
+MEASURED_BY = {  # the experiment with the accuracy of a network without pretrained weights
     "mini_convnet": "ninety_nine",
     "resnet50": "resnet50",
     "resnet_cnn": "resnet_cnn",
 }
-LONGEST_TABLE = 60  # layers; of deeper networks the diagram tells more
+LONGEST_TABLE = 60  # layers; for deeper networks the diagram is clearer
 
 
 # --- What others have published ------------------------------------------------------------
@@ -45,7 +46,7 @@ LONGEST_TABLE = 60  # layers; of deeper networks the diagram tells more
 
 @dataclass(frozen=True)
 class Published:
-    """A single network's published test accuracy, from 0 to 1, and the network built anew."""
+    """A network's published test accuracy, from 0 to 1, and the network rebuilt."""
 
     name: str
     accuracy: float
@@ -80,7 +81,7 @@ def simple_cnn() -> nn.Sequential:
 
 
 def published() -> list[Published]:
-    """Networks whose architecture and accuracy their source states; ensembles are left out."""
+    """Networks whose source states architecture and accuracy; without ensembles."""
     with torch.device("meta"):
         return [
             Published(
@@ -117,7 +118,7 @@ def published() -> list[Published]:
 
 
 def accuracies_of(network: str) -> list[float]:
-    """Test accuracy of each seed, from 0 to 1; empty where it was not trained on all of MNIST."""
+    """Test accuracy per seed, from 0 to 1; empty if it was not trained on all of MNIST."""
     if network in list_models(pretrained=True):
         return [*get_weights(network).accuracies]
     runs = results().get(MEASURED_BY.get(network, ""), [])
@@ -137,7 +138,7 @@ def points() -> Iterator[tuple[str, float, int, int]]:
 
 
 def measure_latency() -> None:
-    """Median milliseconds of one picture in inference mode, for every network."""
+    """Measures the median milliseconds per image in inference mode, for every network."""
     times = {}
     for name in list_models():
         model = get_model(name).eval()
@@ -157,7 +158,7 @@ def measure_latency() -> None:
 
 
 def in_percent(found: list[float]) -> str:
-    """Mean and standard deviation in percent; "" of none."""
+    """Mean and standard deviation in percent; an empty string if there are no values."""
     return spread([100 * value for value in found]) if found else ""
 
 
@@ -190,7 +191,7 @@ def table_of_networks() -> str:
 
 
 def table_of_weights(*, linked: bool) -> str:
-    """What ships, a line a network, with or without links to their pages."""
+    """The pretrained weights, one line per network, with or without links to their pages."""
     lines = []
     for weights in map(get_weights, list_models(pretrained=True)):
         name = f"[{weights.network}]({weights.network}.md)" if linked else weights.network
@@ -202,7 +203,7 @@ def table_of_weights(*, linked: bool) -> str:
 
 
 def table_of_published() -> str:
-    """Published networks, their costs recounted."""
+    """Published networks, with their costs as we count them."""
     lines = ["| network | parameters | MACs | accuracy (%) | source |", "|---|---:|---:|---:|---|"]
     for other in published():
         macs, params = profile(other.network, other.input_size)
@@ -218,20 +219,20 @@ def index() -> str:
         [
             "# Networks",
             "Written by `examples/catalogue.py` from the registry, the manifest of the weights and "
-            "the measured results. Costs and latency are those of one picture of the network's "
-            "own size, in float32; accuracies are those on MNIST's 10,000 test digits, mean ± "
-            "sample standard deviation over the seeds, where the network was trained on all of "
-            "MNIST (`mini_convnet` for one epoch). Latency: "
+            "the measured results. Costs and latency are per image of the network's `input_size`, "
+            "in float32. Accuracies are on MNIST's 10,000 test digits, mean ± sample standard "
+            "deviation over the seeds, for networks trained on all of MNIST (`mini_convnet` for "
+            "one epoch). Latency: "
             f"{measured['machine']}; {measured['versions']}.",
             table_of_networks(),
-            "## Weights that ship",
+            "## Pretrained weights",
             "Trained on MNIST's 60,000 training digits. The settings were chosen on training "
-            "digits alone, or not tuned; the weights are those of the first seed, not of the best.",
+            "digits only, or not tuned; the weights are those of the first seed, not of the best.",
             table_of_weights(linked=True),
-            "## Beside published networks",
+            "## Published networks",
             "![Accuracy against parameters and against MACs](../_pictures/accuracy.svg)",
-            "Single networks whose source states both architecture and accuracy; we built them "
-            "anew to count their costs. Most of them tell the best or the only run, ours the mean "
+            "Single networks whose source states both architecture and accuracy; we rebuilt them "
+            "to count their costs. Most sources give the best or the only run; ours is the mean "
             "over seeds.",
             table_of_published(),
             "```{toctree}\n:hidden:\n\n" + "\n".join(list_models()) + "\n```\n",
@@ -240,7 +241,7 @@ def index() -> str:
 
 
 def facts(network: str) -> dict[str, str]:
-    """What is known of a network."""
+    """The facts on a network's page, by name."""
     model = get_model(network)
     (row,) = compare([network]).rows
     known = {
@@ -257,7 +258,7 @@ def facts(network: str) -> dict[str, str]:
         weights = get_weights(network)
         machine = weights.machine
         known |= {
-            "MNIST test digits recognised by the file": f"{weights.correct:,} of 10,000",
+            "correct MNIST test digits, with the file": f"{weights.correct:,} of 10,000",
             "negative log-likelihood (nats)": f"{weights.nll:.4f}",
             "calibration error, 15 bins": f"{weights.calibration_error:.4f}",
             "file": f"{weights.file}, half precision, {weights.size:,} bytes",
@@ -289,7 +290,7 @@ def card(network: str) -> str:
 
 
 def trained(network: str) -> list[str]:
-    """What a card tells of weights that ship."""
+    """The parts of a page about pretrained weights."""
     weights = get_weights(network)
     return [
         "```python\n"
@@ -319,7 +320,7 @@ def settings(recipe: Recipe) -> str:
 
 
 def write_pages() -> None:
-    """Every page."""
+    """Writes every page and every derived list and table."""
     CARDS.mkdir(exist_ok=True)
     for network in list_models():
         (CARDS / f"{network}.md").write_text(card(network), encoding="utf-8")
@@ -329,7 +330,7 @@ def write_pages() -> None:
 
 
 def main() -> None:
-    """Measures what is asked for, and writes the pages."""
+    """Measures latency if asked to, and writes the pages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
