@@ -130,7 +130,8 @@ def page(measured: dict[str, Any]) -> str:
         "How many times faster we are than a peer, both measured in turns in the same run: median, "
         "and range over the rounds. Below 1 the peer is faster. After the colon: the case (peer, "
         "network, method, image size, batch). A benchmark fails below its required minimum. "
-        "Written by `examples/benchmarks.py`, from what `pytest tests/benchmarks --write` found.",
+        "Written by `examples/benchmarks.py` from the results of "
+        "`pytest tests/benchmarks --write`.",
         f"Machine: {measured['machine']}; {measured['versions']}.",
     ]
     for section, rows in groupby(measured["results"], key=lambda row: row["section"]):

@@ -159,7 +159,7 @@ def test_page_of_residual_variants_is_up_to_date():
 # --- benchmarks.py ---------------------------------------------------------------------------
 
 
-def test_the_page_of_benchmarks_is_what_the_results_say():
+def test_page_of_benchmarks_is_up_to_date():
     measured = json.loads(benchmarks.RESULTS.read_text(encoding="utf-8"))
     page = (benchmarks.DOCS / "benchmarks.md").read_text(encoding="utf-8")
     assert page == benchmarks.page(measured)
@@ -176,19 +176,19 @@ def test_the_page_of_benchmarks_is_what_the_results_say():
 
 
 @pytest.mark.parametrize("network", list_models())
-def test_pages_of_networks_are_what_registry_and_manifest_say(network):
+def test_pages_of_networks_are_up_to_date(network):
     page = (catalogue.CARDS / f"{network}.md").read_text(encoding="utf-8")
     assert page == catalogue.card(network)
     for picture in re.findall(r"\]\((\w+\.png)\)", page):
         assert (catalogue.CARDS / picture).stat().st_size > 5_000
 
 
-def test_tables_of_networks_are_what_registry_and_manifest_say():
+def test_index_of_networks_is_up_to_date():
     index = (catalogue.CARDS / "index.md").read_text(encoding="utf-8")
     assert index == catalogue.index()
 
 
-def test_faces_reference_and_readme_have_what_the_script_writes():
+def test_faces_reference_and_readme_are_up_to_date():
     texts = faces.written(catalogue.table_of_weights(linked=False))
     assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
     for path, text in texts.items():
@@ -227,7 +227,7 @@ def test_published_networks_have_their_known_numbers_of_parameters():
     assert found["Keras's example"].params == 1_199_882  # those of PyTorch's, the same network
 
 
-def test_accuracies_are_those_of_runs_on_all_of_mnist():
+def test_accuracies_come_from_runs_on_all_of_mnist():
     for network, experiment in catalogue.MEASURED_BY.items():
         runs = [run for run in RESULTS[experiment] if run["label"] == network]
         assert runs
