@@ -74,8 +74,8 @@ def build(
         with no_random_init():
             model = make(**options)
         report = fill(model, source, argument="weights")
-        changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
-        if changed and not isinstance(source, Enum):
+        changed = {*report.adapted, *report.skipped}
+        if changed and not isinstance(source, Enum) and changed & {*model.state_dict()}:
             message = f"`weights` were adapted to {type(model).__name__}: {report}"
             warnings.warn(message, stacklevel=_levels_to_the_user())
         model.preprocessing = preprocessing

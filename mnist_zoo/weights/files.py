@@ -27,6 +27,7 @@ __all__ = ["WeightsError"]
 MAX_FILE = 2 << 30  # bytes; the largest network here needs a quarter of a gigabyte
 MAX_HEADER = 1 << 20  # bytes; the largest network here needs a tenth of a megabyte
 UNSIGNED = b"0" * 64  # stands in the header while the checksum is computed
+ONE_THREAD = 1 << 15  # numbers; for more, torch starts threads, which wait where cores are busy
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
@@ -232,7 +233,9 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds neither NaN nor infinity; floats need no mask of the same size."""
     if not tensor.is_floating_point() or not tensor.numel():
         return bool(tensor.isfinite().all())
-    return all(map(math.isfinite, torch.stack(tensor.aminmax()).tolist()))
+    parts = tensor.flatten().split(ONE_THREAD)
+    limits = [limit for part in parts for limit in part.aminmax()]
+    return all(map(math.isfinite, torch.stack(limits).tolist()))
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
