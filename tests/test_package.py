@@ -18,7 +18,7 @@ from conftest import FACES, public_names
 from torch import nn
 
 import mnist_zoo
-from mnist_zoo import compare, get_model, list_models, mini_resnet, profile, summary
+from mnist_zoo import list_models, mini_resnet, summary
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -113,12 +113,13 @@ def test_readme_examples_give_what_they_say():
     assert result.failed == 0
 
 
-def test_readme_tables_are_what_the_library_counts():
-    assert compare(list_models()).markdown() in README
+def test_readme_tables_are_what_the_library_counts(comparison):
+    assert comparison.markdown() in README
     assert f"```text\n{summary(mini_resnet(), quiet=True)}\n```" in README
 
 
-def test_docstrings_state_what_the_library_counts():
+def test_docstrings_state_what_the_library_counts(comparison):
+    counted = {row.name: row for row in comparison.rows}
     stated = {name: MODELS[name].__doc__ for name in list_models()}
     found = {
         name: re.search(r"([\d,]+) parameters(?:, ([\d,]+) MACs)?", text)
@@ -127,9 +128,8 @@ def test_docstrings_state_what_the_library_counts():
     assert sum(match is not None for match in found.values()) >= 10
     for name, match in found.items():
         if match:
-            macs, params = profile(get_model(name))
-            assert match[1] == f"{params:,}"
-            assert match[2] in (None, f"{macs:,}")
+            assert match[1] == f"{counted[name].params:,}"
+            assert match[2] in (None, f"{counted[name].macs:,}")
 
 
 def test_readme_names_every_network():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ class Team:
                 dist.broadcast(tensor, 0)
 
 
+GROUPS = itertools.count()  # numbers those that this process joins
+
+
 def _join(backend: str) -> None:
     """Joins the process group that torchrun describes in the environment."""
     # The group is a default of these functions. Imported later, which DistributedDataParallel does,
@@ -65,7 +69,7 @@ def _join(backend: str) -> None:
         dist.init_process_group(backend)
         return
     # torchrun's own store outlives a restart, and so do the addresses of the workers that died:
-    # each attempt keeps its addresses under its own prefix.
+    # each attempt keeps its addresses under its own prefix, and so does each group of one attempt.
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
         raise ValueError(
             "on several machines set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts: "
@@ -76,7 +80,7 @@ def _join(backend: str) -> None:
     store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
     dist.init_process_group(
         backend,
-        store=dist.PrefixStore(f"attempt_{attempt}", store),  # type: ignore[attr-defined]
+        store=dist.PrefixStore(f"attempt_{attempt}_{next(GROUPS)}", store),  # type: ignore[attr-defined]
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
