@@ -1,4 +1,4 @@
-"""The same network, faster to run: BatchNorm folded away, memory order, compilation, small maps."""
+"""Faster inference: BatchNorm folded into convolutions, memory format, compilation."""
 
 from __future__ import annotations
 
@@ -20,42 +20,54 @@ from .models.base import Classifier
 __all__ = ["Optimization", "OptimizationStep", "fuse", "optimize"]
 
 Network = TypeVar("Network", bound=nn.Module)
-GAIN = 0.98  # of the time before: a step that saves less is not kept
+GAIN = 0.98  # a step is kept if its time is less than this part of the time before
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 0.1}
 
 
 def fuse(model: Network) -> Network:
-    """A copy in eval mode whose BatchNorms are part of the convolutions before them.
+    """Returns a copy in eval mode whose BatchNorms are folded into the convolutions before them.
 
-    For inference alone: the same function to float precision (1e-5), fewer operations. BatchNorms
-    that follow anything but a plain convolution of their own stay, as do those with hooks.
+    The copy is for inference only: it computes the same function to float precision (1e-5) with
+    fewer operations. A BatchNorm is folded if it directly follows a plain convolution whose output
+    goes nowhere else, and neither of the two has hooks.
 
     Args:
-        model: A network that torch.fx can trace, as all of the zoo's; it stays as it is.
+        model: A network that torch.fx can trace, as every network of the zoo; it stays unchanged.
 
     Returns:
-        The network's copy; `save_model` does not take it.
+        The copy. `save_model` does not accept it.
 
     Raises:
-        ValueError: If it cannot be traced.
+        ValueError: If the network cannot be traced.
 
     Source:
         Jacob et al. 2018, section 3.2; ``torch.nn.utils.fusion.fuse_conv_bn_eval``.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import fuse, resnet18
+        >>> model = resnet18().eval()
+        >>> fused = fuse(model)
+        >>> fused.bn1
+        Identity()
+        >>> x = torch.randn(2, 1, 28, 28)
+        >>> torch.allclose(fused(x), model(x), atol=1e-5)
+        True
     """
     fused = copy.deepcopy(model).eval()
     for conv, norm in _pairs(fused):
         _replace(fused, conv, fuse_conv_bn_eval(conv, norm))
         _replace(fused, norm, nn.Identity())
     if isinstance(fused, Classifier):
-        fused.factory, fused.options = None, {}  # save_model could not make it anew
+        fused.factory, fused.options = None, {}  # save_model could not rebuild it
     return fused
 
 
 def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """The convolutions whose output goes to a BatchNorm and nowhere else, each run once."""
+    """The convolutions whose output goes only to a BatchNorm, where both run once."""
     try:
         nodes = list(torch.fx.symbolic_trace(model).graph.nodes)
-    except Exception as error:  # of any type: whatever the network's code meets
+    except Exception as error:  # of any type: the code of the network may raise anything
         raise ValueError(
             f"`model` ({type(model).__name__}) must be traceable by torch.fx, without branches on "
             f"the values of tensors: {error!s:.200}"
@@ -81,7 +93,7 @@ def _hooks(*modules: nn.Module) -> bool:
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Puts a module in the place of another, under each name that it goes by."""
+    """Replaces a module by another under every name that it has."""
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if module is old:
             model.set_submodule(name, new)
@@ -89,14 +101,21 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class OptimizationStep:
-    """What one step of `optimize` did.
+    """The result of one step of `optimize`.
 
     Attributes:
-        name: Of the step.
-        milliseconds: Median time of a forward pass with it.
-        milliseconds_before: The same without it, measured in turns.
-        largest_difference: Between its outputs and those of the network as it came.
-        kept: Whether it saved time, and gives the network's outputs.
+        name: Name of the step.
+        milliseconds: Median time of a forward pass with the step.
+        milliseconds_before: Median time without it, measured in turns with it.
+        largest_difference: Largest difference between the outputs with the step and those of the
+            original network.
+        kept: Whether the step saved time and kept the outputs.
+
+    Example:
+        >>> from mnist_zoo import mini_convnet, optimize
+        >>> step = optimize(mini_convnet()).steps[0]
+        >>> step.name, step.largest_difference < 1e-4
+        ('fuse', True)
     """
 
     name: str
@@ -108,11 +127,21 @@ class OptimizationStep:
 
 @dataclass(frozen=True)
 class Optimization:
-    """What `optimize` made, and what each step was worth.
+    """The result of `optimize`; its repr is a table of the steps.
 
     Attributes:
         model: The faster network, in eval mode.
-        steps: What was tried, each step on top of those kept before it.
+        steps: The steps tried, each on top of those kept before it.
+
+    Example:
+        >>> from mnist_zoo import mini_convnet, optimize
+        >>> optimization = optimize(mini_convnet())
+        >>> print(optimization)
+        step            ms before     after   times  difference
+        fuse                  ...
+        channels_last         ...
+        >>> optimization.model.training
+        False
     """
 
     model: nn.Module
@@ -136,24 +165,32 @@ def optimize(
     batch_size: int = 1,
     compile: bool = False,
 ) -> Optimization:
-    """Makes a network faster on the device it is on, by steps that are kept where they save time.
+    """Makes a network faster on its current device; keeps each step that saves time.
 
-    The steps: `fuse`, channels-last memory order and, on demand, ``torch.compile`` with its
-    weights frozen. Each is measured beside what was best before it, in the same run, under
-    ``torch.inference_mode``, as `predict` runs it.
+    The steps are `fuse`, the channels-last memory format and, with `compile`, ``torch.compile``
+    with frozen weights. Each step is measured in turns with the best network before it, under
+    ``torch.inference_mode``, which `predict` uses too.
 
     Args:
-        model: A network that torch.fx can trace; it stays as it is.
-        input_size: Shape (C, H, W) of an input; None for the network's own.
-        batch_size: Pictures a forward pass for which it is to be fast.
-        compile: Whether to compile, which takes up to a minute and needs a C++ compiler.
+        model: A network that torch.fx can trace; it stays unchanged.
+        input_size: Shape (C, H, W) of one input; None for the network's own.
+        batch_size: Number of images per forward pass to optimize for.
+        compile: Whether to try ``torch.compile``, which takes up to a minute and needs a C++
+            compiler.
 
     Returns:
-        The faster network, and what each step was worth.
+        The faster network, and the measurements of each step.
 
     Raises:
-        ValueError: If the network cannot be traced, or a size is less than 1.
-        RuntimeError: If torch.compile fails.
+        ValueError: If the network cannot be traced, or if a size is less than 1.
+        RuntimeError: If ``torch.compile`` fails.
+
+    Example:
+        >>> from mnist_zoo import mini_convnet, optimize
+        >>> optimization = optimize(mini_convnet(), batch_size=8)
+        >>> [step.name for step in optimization.steps]
+        ['fuse', 'channels_last']
+        >>> model = optimization.model
     """
     check_positive(batch_size=batch_size)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))

@@ -1,11 +1,11 @@
-"""What several tests of inspection share."""
+"""Networks that several tests of inspection use."""
 
 import torch
 from torch import nn
 
 
 class Odd(nn.Module):
-    """Several inputs, nested outputs, parameters of other names, shared and idle ones."""
+    """Several inputs, nested outputs, parameters with other names, shared and unused parameters."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The same function, faster: folded BatchNorm, and what optimize keeps."""
+"""Fused and optimized networks compute the same function; optimize keeps the steps that save time."""
 
 import copy
 
@@ -15,7 +15,7 @@ def norms(model):
     return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
-def test_every_network_is_the_same_function_without_its_norms(network, pictures):
+def test_fuse_keeps_the_function_of_every_network(network, pictures):
     state = copy.deepcopy(network.state_dict())
     fused = fuse(network.train())
     assert network.training
@@ -31,19 +31,19 @@ def test_every_network_is_the_same_function_without_its_norms(network, pictures)
     [
         ("resnet18", 0),
         ("resnet50", 0),
-        ("plain18", 3),  # of the shortcuts, which are there and unused
-        ("resnet_cnn_norm", 12),  # after each stage's later blocks
-        ("mini_convnet", 2),  # behind pooling
-        ("preact_resnet18", 8),  # behind the sums
-        ("mini_densenet", 15),  # behind concatenations
+        ("plain18", 3),  # of shortcuts that are never used
+        ("resnet_cnn_norm", 12),  # after the later blocks of each stage
+        ("mini_convnet", 2),  # after pooling
+        ("preact_resnet18", 8),  # after the sums
+        ("mini_densenet", 15),  # after concatenations
     ],
 )
-def test_how_many_norms_are_left(name, left):
+def test_number_of_norms_that_stay(name, left):
     assert norms(fuse(get_model(name))) == left
 
 
 class Unusual(nn.Module):
-    """Norms that cannot be folded: one convolution's output used twice, one run twice, one bare."""
+    """Norms that cannot be folded: after a convolution used twice, run twice, without convolution."""
 
     def __init__(self):
         super().__init__()
@@ -67,7 +67,7 @@ def test_norms_that_cannot_be_folded_stay():
     assert torch.equal(fused(x), model(x))
 
 
-def test_norms_of_the_batch_alone_stay():
+def test_norms_without_running_statistics_stay():
     norm = nn.BatchNorm2d(4, track_running_stats=False)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm).eval()
     x = torch.randn(2, 1, 9, 9)
@@ -77,7 +77,7 @@ def test_norms_of_the_batch_alone_stay():
 
 
 class TwoNames(nn.Module):
-    """A convolution and its norm that each go by two names."""
+    """A convolution and its norm, each with two names."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ class TwoNames(nn.Module):
         return self.body(x)
 
 
-def test_modules_of_two_names_are_replaced_under_both():
+def test_modules_with_two_names_are_replaced_under_both():
     model = TwoNames().eval()
     nn.init.uniform_(model.norm.running_var, 0.5, 1.5)
     x = torch.randn(2, 1, 9, 9)
@@ -110,7 +110,7 @@ def test_parametrized_and_hooked_layers_stay():
         assert torch.allclose(fused(x), model(x), atol=1e-5)
 
 
-def test_what_cannot_be_traced_is_said():
+def test_untraceable_networks_are_refused():
     class Branching(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x
@@ -119,14 +119,14 @@ def test_what_cannot_be_traced_is_said():
         fuse(Branching())
 
 
-def test_a_fused_network_is_not_saved_as_what_it_was(tmp_path):
+def test_a_fused_network_cannot_be_saved(tmp_path):
     save_model(mini_resnet(), tmp_path / "a.safetensors")
     assert load_model(tmp_path / "a.safetensors").factory == "mini_resnet"
     with pytest.raises(ValueError, match="made by a factory"):
         save_model(fuse(mini_resnet()), tmp_path / "b.safetensors")
 
 
-def test_optimize_keeps_what_saves_time_and_says_so():
+def test_optimize_keeps_the_steps_that_save_time():
     model = resnet18()
     x = torch.randn(2, 1, 28, 28)
     found = optimize(model, batch_size=2)
@@ -139,11 +139,11 @@ def test_optimize_keeps_what_saves_time_and_says_so():
         assert f"{step.milliseconds:.3f}" in repr(found)
     assert found.steps[0].kept == (norms(found.model) == 0)
     assert torch.allclose(found.model(x), model.eval()(x), atol=1e-5)
-    found.model(x).sum().backward()  # its weights are ordinary ones
+    found.model(x).sum().backward()  # its weights can still be trained
 
 
 @pytest.mark.parametrize(("after", "kept"), [(0.9, True), (0.99, False), (1.1, False)])
-def test_a_step_is_kept_by_its_time(monkeypatch, after, kept):
+def test_a_step_is_kept_only_if_it_saves_time(monkeypatch, after, kept):
     monkeypatch.setattr("mnist_zoo.optimization.latency", lambda runs, x: [1.0, after])
     found = optimize(resnet18())
     assert [step.kept for step in found.steps] == [kept, kept]
@@ -167,13 +167,13 @@ def test_a_step_that_changes_the_outputs_is_not_kept(monkeypatch, wrong):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_types_are_optimized_too(dtype):
+def test_optimize_in_other_precisions(dtype):
     found = optimize(resnet18().to(dtype))
     assert {p.dtype for p in found.model.parameters()} == {dtype}
     assert len(found.steps) == 2
 
 
-def test_impossible_arguments_are_named():
+def test_impossible_arguments():
     with pytest.raises(ValueError, match=r"`batch_size` \(=0\)"):
         optimize(mini_resnet(), batch_size=0)
     with pytest.raises(ValueError, match="`input_size` must be given: Conv2d has none"):
@@ -183,7 +183,7 @@ def test_impossible_arguments_are_named():
 
 
 @pytest.mark.slow
-def test_compiled_networks_agree():
+def test_a_compiled_network_agrees():
     model = resnet18()
     found = optimize(model, compile=True)
     assert found.steps[-1].name == "compile"

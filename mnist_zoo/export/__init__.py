@@ -1,6 +1,6 @@
-"""Networks out of Python: verified export, ONNX Runtime, int8.
+"""Export of networks to files that are checked, inference with ONNX Runtime, and int8.
 
-What has to do with ONNX needs the extra ``onnx``.
+The functions for ONNX need the extra ``onnx``: ``pip install "mnist-zoo[onnx]"``.
 """
 
 from .int8 import QuantizationReport as QuantizationReport

@@ -1,4 +1,4 @@
-"""Quantising an exported network to int8."""
+"""`quantize`: an exported network in int8."""
 
 from __future__ import annotations
 
@@ -27,16 +27,22 @@ CALIBRATION_BATCH = 100
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """What `quantize` wrote, beside the file it came from.
+    """The result of `quantize`: the int8 file compared with the float file.
 
     Attributes:
         path: The int8 file.
-        size: Its bytes.
-        float_size: Those of the float file.
-        milliseconds: Median time of a forward pass of one picture.
-        float_milliseconds: The same of the float file, measured in turns with it.
-        metrics: On the test digits; None without these.
-        float_metrics: The same of the float file.
+        size: Size of the int8 file in bytes.
+        float_size: Size of the float file in bytes.
+        milliseconds: Median time per image of the int8 file, with a batch of 1.
+        float_milliseconds: The same for the float file, measured in turns with the int8 file.
+        metrics: Metrics of the int8 file on the test digits; None without test digits.
+        float_metrics: Metrics of the float file on the test digits; None without test digits.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mnist_zoo.export import QuantizationReport
+        >>> QuantizationReport(Path("int8.onnx"), 48_000, 160_000, 0.04, 0.1, None, None)
+        int8.onnx: 48.0 kB, 30.0% of the float file; one image 0.040 ms, 2.50 times as fast as float
     """
 
     path: Path
@@ -51,7 +57,7 @@ class QuantizationReport:
         speed = self.float_milliseconds / self.milliseconds
         parts = [
             f"{self.path}: {self.size / 1000:.1f} kB, {self.size / self.float_size:.1%} of the "
-            f"float file; one picture {self.milliseconds:.3f} ms, {speed:.2f} times as fast as "
+            f"float file; one image {self.milliseconds:.3f} ms, {speed:.2f} times as fast as "
             f"float{' (slower)' if speed < 1 else ''}"
         ]
         if self.metrics and self.float_metrics:
@@ -68,26 +74,35 @@ def quantize(
     *,
     test: Digits | None = None,
 ) -> QuantizationReport:
-    """Writes an ONNX file with weights and activations in 8 bits, one scale a weight's channel.
+    """Writes an ONNX file with 8-bit weights and activations, and one scale per weight channel.
 
-    Static quantisation by ONNX Runtime (QDQ): the range of each activation is the one seen on the
-    calibration digits.
+    This is static quantisation by ONNX Runtime (QDQ). The range of each activation is measured on
+    the calibration digits.
 
     Args:
-        source: The float file, of `export`.
-        path: The int8 file.
-        calibration: Digits to see the ranges on, none of the test set; 1,000 are enough.
-        test: Digits to measure both files on; None to leave that out.
+        source: The float file, which `export` wrote.
+        path: The int8 file to write.
+        calibration: Digits that are not in the test set; 1,000 are enough.
+        test: Digits to evaluate both files on; None to skip the evaluation.
 
     Returns:
-        Size and time of both files, and what they make of the test digits.
+        Sizes, times and, with `test`, metrics of both files.
 
     Raises:
-        ExportError: If `source` is no float file of `export`; nothing is written.
-        ValueError: If `calibration` is empty, or not of the file's channels, or `path` is
-            `source`.
-        FileNotFoundError: If `source`, or the folder of `path`, does not exist.
+        ExportError: If `source` is not a float file that `export` wrote; nothing is written.
+        ValueError: If `calibration` is empty or has the wrong number of channels, or if `path`
+            is `source`.
+        FileNotFoundError: If `source` or the folder of `path` does not exist.
         ImportError: If a package is missing; ``pip install "mnist-zoo[onnx]"``.
+
+    Example:
+        >>> from mnist_zoo import load_mnist, mini_resnet
+        >>> from mnist_zoo.export import export, quantize
+        >>> report = export(mini_resnet(weights="mnist"), "float.onnx")
+        >>> (calibration,) = load_mnist("train", source="sample").split(1000)  # stratified
+        >>> report = quantize("float.onnx", "int8.onnx", calibration)
+        >>> report.size < 0.3 * report.float_size
+        True
     """
     source, path = Path(source).expanduser(), Path(path).expanduser()
     need("onnx", "onnxruntime")
@@ -98,8 +113,8 @@ def quantize(
     channels = calibration.images.shape[1]
     if not len(calibration) or channels not in (1, before.in_channels):
         raise ValueError(
-            f"`calibration` must hold digits of {before.in_channels} channels or 1; it holds "
-            f"{len(calibration)} of {channels}"
+            f"`calibration` must hold digits with {before.in_channels} channels or 1; it holds "
+            f"{len(calibration)} with {channels}"
         )
     content = _quantized(before, calibration).SerializeToString()
     after = Session(path, content)
@@ -141,7 +156,9 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
         prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
         original = onnx.load(session.path)
         if any(node.op_type == "QuantizeLinear" for node in original.graph.node):
-            raise ExportError(f"'{session.path}' must hold float weights; it is quantized already")
+            raise ExportError(
+                f"'{session.path}' must hold float weights; its weights are quantized already"
+            )
         quant_pre_process(session.path, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         quantization.quantize_static(
@@ -163,10 +180,10 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
 
 
 def _shorten(proto: onnx.ModelProto) -> None:
-    """Gives a graph short names: those of a small network take as much room as its weights."""
+    """Shortens the names in a graph, which need as much space as the weights of a small network."""
     graph = proto.graph
     if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
-        return  # a graph within sees the names outside of it
+        return  # an inner graph may use the names of the outer one
     kept = {value.name for value in (*graph.input, *graph.output)}
     names: dict[str, str] = {"": ""}
 

@@ -1,4 +1,4 @@
-"""Exported ONNX files as networks, run by ONNX Runtime."""
+"""`Session`: an exported ONNX file as a network, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -28,44 +28,69 @@ METADATA = "mnist_zoo"
 
 
 class ExportError(ValueError):
-    """A network cannot be exported, or an exported file cannot be read; the message says why."""
+    """A network cannot be exported, or an exported file cannot be read; the message says why.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mnist_zoo.export import ExportError, load_session
+        >>> size = Path("text.onnx").write_text("not a network")
+        >>> try:
+        ...     load_session("text.onnx")
+        ... except ExportError as error:
+        ...     print(error)
+        'text.onnx' cannot be read by ONNX Runtime: ...
+    """
 
 
 def square_shape(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[int, int, int]:
-    """The shape (C, S, S) of one input: `Preprocessing` makes squares."""
+    """The shape (C, S, S) of one input; `Preprocessing` produces square images."""
     shape = shape_of(model, input_size)
     if shape[1] != shape[2]:
-        raise ValueError(f"`input_size` (={shape}) must be that of a square")
+        raise ValueError(f"`input_size` (={shape}) must be square, with H equal to W")
     return shape
 
 
 def need(*packages: str) -> None:
+    """Raises ImportError for the first package that is not installed."""
     for package in packages:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
-            told = f'ONNX needs the package {package}: pip install "mnist-zoo[onnx]"'
-            raise ImportError(told, name=package) from error
+            message = f'ONNX needs the package {package}: pip install "mnist-zoo[onnx]"'
+            raise ImportError(message, name=package) from error
 
 
 class Session(nn.Module):
-    """A network in an ONNX file, run by ONNX Runtime; `load_session` makes it.
+    """A network in an ONNX file, run by ONNX Runtime; `load_session` creates it.
 
-    `predict`, `evaluate` and `ensemble` take it as any network; it has no parameters.
+    `predict`, `evaluate` and `ensemble` accept it like any other network. It has no parameters.
 
     Attributes:
         path: The file.
         input_size: Shape (C, H, W) of one input.
         num_classes: Number of classes.
-        classes: Their names.
-        preprocessing: How its pictures are normalised.
+        classes: Names of the classes.
+        preprocessing: Size and normalisation of its images.
 
     Shape:
-        (N, C, H, W) → logits (N, num_classes); the logarithms of the probabilities, which may
-        stand for them, where the file gives those.
+        (N, C, H, W) → logits (N, num_classes). If the file returns probabilities, the logits
+        are their logarithms.
 
     Raises:
         ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import lenet5
+        >>> from mnist_zoo.export import export, load_session
+        >>> report = export(lenet5(), "lenet5.onnx")
+        >>> session = load_session("lenet5.onnx")
+        >>> session
+        Session('lenet5.onnx')
+        >>> session.input_size, session.num_classes
+        ((1, 28, 28), 10)
+        >>> session(torch.zeros(3, 1, 28, 28)).shape
+        torch.Size([3, 10])
     """
 
     def __init__(self, path: Path, content: bytes, threads: int | None = None) -> None:
@@ -81,7 +106,9 @@ class Session(nn.Module):
             if given.name != INPUT or output.shape[1] != len(self.classes):
                 raise ValueError(f"it maps {given.name} to {output.shape}")
         except (ValueError, LookupError, TypeError) as error:
-            raise ExportError(f"'{path}' must be a file of mnist_zoo.export: {error}") from error
+            raise ExportError(
+                f"'{path}' must be a file that mnist_zoo.export wrote: {error}"
+            ) from error
         self.path = path
         self.in_channels = self.input_size[0]
         self.num_classes = len(self.classes)
@@ -89,10 +116,10 @@ class Session(nn.Module):
 
     @override
     def forward(self, x: Tensor) -> Tensor:
-        """Maps pictures (N, C, H, W) to logits (N, num_classes), on the device of the pictures.
+        """Maps images (N, C, H, W) to logits (N, num_classes) on the device of the images.
 
         Raises:
-            ValueError: If the pictures have another shape than the file expects, or are no
+            ValueError: If the images do not have the shape that the file expects, or are not
                 floating-point numbers.
         """
         check_input(x, self.in_channels, self.input_size[1])
@@ -103,7 +130,7 @@ class Session(nn.Module):
 
     @override
     def extra_repr(self) -> str:
-        """The file."""
+        """The name of the file."""
         return f"'{self.path}'"
 
     @override
@@ -112,22 +139,31 @@ class Session(nn.Module):
 
 
 def load_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
-    """A network from an ONNX file that `export` or `quantize` wrote, run by ONNX Runtime.
-
-    ``predict(load_session("mini_resnet.onnx"), "photo.png").digit``
+    """Loads an ONNX file that `export` or `quantize` wrote, to run it with ONNX Runtime.
 
     Args:
         path: The file.
-        threads: Threads of a forward pass; None for as many as there are cores.
+        threads: Number of threads per forward pass; None for one per core.
 
     Returns:
-        The network, for `predict`, `evaluate` and `ensemble`.
+        The network, which `predict`, `evaluate` and `ensemble` accept.
 
     Raises:
         ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
-        FileNotFoundError: If it does not exist.
+        FileNotFoundError: If the file does not exist.
         ValueError: If `threads` is less than 1.
         ImportError: If ONNX Runtime is missing; ``pip install "mnist-zoo[onnx]"``.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import lenet5, predict
+        >>> from mnist_zoo.export import export, load_session
+        >>> report = export(lenet5(weights="mnist"), "lenet5.onnx")
+        >>> model = load_session("lenet5.onnx")
+        >>> image = torch.zeros(1, 28, 28)
+        >>> image[:, 4:24, 13:15] = 1  # a vertical stroke
+        >>> predict(model, image).digit
+        1
     """
     if threads is not None:
         check_positive(threads=threads)
@@ -143,17 +179,19 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
 def onnx_session(
     content: bytes, threads: int | None, name: str = "the file"
 ) -> onnxruntime.InferenceSession:
+    """Loads a model into ONNX Runtime; `name` stands for it in the message of an error."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # only errors
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of many types, which ONNX Runtime does not name
+    except Exception as error:  # of many types, which ONNX Runtime does not document
         raise ExportError(f"{name} cannot be read by ONNX Runtime: {error!s:.300}") from error
 
 
 def run_onnx(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
+    """The first output for a batch; tensors are on the CPU."""
     values = x.detach().to("cpu", torch.float32).contiguous().numpy()
     return torch.from_numpy(session.run(None, {INPUT: values})[0])

@@ -1,4 +1,4 @@
-"""Writing a network in one of the export formats, and checking the file."""
+"""`export`: writes a network to a file in one of three formats, and checks the file."""
 
 from __future__ import annotations
 
@@ -38,21 +38,30 @@ if TYPE_CHECKING:
 __all__ = ["ExportReport", "export"]
 
 Format: TypeAlias = Literal["onnx", "torch_export", "torchscript"]
-BATCHES = (1, 2, 7)  # the file must agree for; 2 is the one it is traced with
+BATCHES = (1, 2, 7)  # batch sizes to compare; the export traces with 2
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What `export` wrote, as its own runtime found it.
+    """The result of `export`, measured with the runtime of the file.
 
     Attributes:
         path: The file.
-        format: Its format.
-        size: Its bytes.
+        format: Format of the file.
+        size: Size of the file in bytes.
         opset: Version of ONNX's operators; None for other formats.
-        largest_difference: Between its outputs and the network's, over batches of 1, 2 and 7.
-        milliseconds: Median time of a forward pass of one picture in the file's runtime.
-        eager_milliseconds: The same of the network in float32 on the processor, in turns.
+        largest_difference: Largest difference between the outputs of the file and those of the
+            network, over batches of 1, 2 and 7.
+        milliseconds: Median time per image in the runtime of the file, with a batch of 1.
+        eager_milliseconds: The same for the network itself in float32 on the CPU, measured in
+            turns with the file.
+
+    Example:
+        >>> from mnist_zoo import lenet5
+        >>> from mnist_zoo.export import export
+        >>> report = export(lenet5(), "lenet5.pt", "torchscript")
+        >>> report.format, report.largest_difference < 1e-4
+        ('torchscript', True)
     """
 
     path: Path
@@ -67,7 +76,7 @@ class ExportReport:
         opset = f", opset {self.opset}" if self.opset else ""
         return (
             f"{self.path} ({self.format}{opset}, {self.size / 1e6:.2f} MB): largest difference "
-            f"{self.largest_difference:.1e}; one picture {self.milliseconds:.3f} ms, eager "
+            f"{self.largest_difference:.1e}; one image {self.milliseconds:.3f} ms, eager "
             f"{self.eager_milliseconds:.3f} ms"
         )
 
@@ -82,34 +91,42 @@ def export(
     classes: Sequence[str] | None = None,
     tolerance: float = 1e-4,
 ) -> ExportReport:
-    """Writes a network for use outside of Python, and checks that the file gives its answers.
+    """Writes a network to a file for other runtimes, and checks that its outputs are the same.
 
-    The file takes float32 pictures ``digits`` (N, C, H, W) for any N, normalised as
-    `Preprocessing` does it, to ``logits`` (N, classes). It says the preprocessing and the names of
-    the classes in JSON: in ONNX's metadata, or in the extra file ``mnist_zoo``. It is read back by
-    its own runtime and compared with the network before it takes its place.
+    The file maps float32 images ``digits`` (N, C, H, W), for any N and normalised as by
+    `Preprocessing`, to ``logits`` (N, classes). It stores the preprocessing and the class names
+    as JSON: in the metadata of ONNX, or in the extra file ``mnist_zoo`` of the other formats.
+    Before it replaces an earlier file, its own runtime reads it and it is compared with the
+    network.
 
     Args:
-        model: The network; it stays as it is. The file is of its eval mode, in float32.
-        path: The file.
+        model: The network; it stays unchanged. The file holds it in eval mode and float32.
+        path: The file to write.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
             ``torch.jit.load`` and C++.
-        input_size: Shape (C, H, W) of an input, a square; None for the network's own.
-        softmax: Whether the output is ``probabilities`` instead.
+        input_size: Shape (C, H, W) of one input, with H equal to W; None for the network's own.
+        softmax: Whether the file returns ``probabilities`` instead of logits.
         classes: Names of the classes; None for "0", "1" and so on.
-        tolerance: Largest difference from the network's own outputs; where these exceed 1, as a
-            part of the largest.
+        tolerance: Largest allowed difference from the outputs of the network. If an output
+            exceeds 1, the tolerance is multiplied by the largest output.
 
     Returns:
-        Size, largest difference and time, as the file's own runtime found them.
+        Size, largest difference and time, measured with the runtime of the file.
 
     Raises:
-        ExportError: If the network cannot be exported, or the file differs by more than
-            `tolerance`; there is no file then, or the one that was there before.
+        ExportError: If the network cannot be exported, or the outputs differ by more than
+            `tolerance`. Nothing is written, and an earlier file stays.
         ValueError: If an argument is impossible.
-        FileNotFoundError: If the path's folder does not exist.
+        FileNotFoundError: If the folder of `path` does not exist.
         ImportError: If a package is missing; ``pip install "mnist-zoo[onnx]"``.
+
+    Example:
+        >>> from mnist_zoo import mini_resnet
+        >>> from mnist_zoo.export import export
+        >>> report = export(mini_resnet(weights="mnist"), "mini_resnet.onnx")
+        >>> report.format, report.largest_difference < 1e-3
+        ('onnx', True)
     """
     path = Path(path).expanduser()
     if format not in get_args(Format):
@@ -150,8 +167,8 @@ def export(
         largest = max(float(values.abs().max()) for values in outputs)
         if not difference <= tolerance * max(1.0, largest):
             raise ExportError(
-                f"`model` ({metadata['network']}) as {format} differs by {difference:.1e} from "
-                f"itself, more than `tolerance` (={tolerance:g})"
+                f"`model` ({metadata['network']}) exported as {format} differs by {difference:.1e} "
+                f"from the original, more than `tolerance` (={tolerance:g})"
             )
         seconds, eager = latency([run, network], inputs[0])
     with written_whole(path) as file:
@@ -162,11 +179,11 @@ def export(
 def _output(network: nn.Module, x: Tensor) -> Tensor:
     try:
         output = network(x)
-    except Exception as error:  # of any type: whatever the network's code meets
-        told = f"`model` ({type(network).__name__}) must take pictures of shape {tuple(x.shape)}"
-        raise ValueError(f"{told}: {error!s:.300}") from error
+    except Exception as error:  # of any type: the code of the network may raise anything
+        rule = f"`model` ({type(network).__name__}) must accept images of shape {tuple(x.shape)}"
+        raise ValueError(f"{rule}: {error!s:.300}") from error
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x):
-        raise ValueError("`model` must map pictures (N, C, H, W) to logits (N, classes)")
+        raise ValueError("`model` must map images (N, C, H, W) to logits (N, classes)")
     return output
 
 
@@ -181,7 +198,7 @@ def _class_names(count: int, classes: Sequence[str] | None) -> list[str]:
 def _largest_difference(
     run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> float:
-    """Over all inputs; NaN where one side is NaN or infinite and the other is not the same."""
+    """The largest difference over all inputs; NaN if an output is NaN, or infinite on one side."""
     gaps = [run(x) - y for x, y in zip(inputs, outputs, strict=True)]
     return float(torch.cat([gap.abs().flatten() for gap in gaps]).max())
 
@@ -189,7 +206,7 @@ def _largest_difference(
 def _content(
     network: nn.Module, x: Tensor, format: Format, metadata: Mapping[str, Any]
 ) -> tuple[bytes, int | None]:
-    """The content of the file, and its opset."""
+    """The content of the file, and its opset for ONNX."""
     extra, buffer = json.dumps(metadata), io.BytesIO()
     if format == "torchscript":
         torch.jit.save(_traced(network, x), buffer, _extra_files={METADATA: extra})
@@ -214,7 +231,9 @@ def _traced(network: nn.Module, x: Tensor) -> torch.jit.ScriptModule:
         traced = torch.jit.trace(network, x)
     for warning in caught:
         if issubclass(warning.category, torch.jit._trace.TracerWarning):
-            raise ExportError(f"a trace loses what it saw: {warning.message!s:.300}")
+            raise ExportError(
+                f"the trace would be wrong for other inputs: {warning.message!s:.300}"
+            )
     return cast(torch.jit.ScriptModule, traced)
 
 
@@ -239,24 +258,25 @@ def _to_onnx(
         *graph.initializer,
         *graph.value_info,
     ):
-        del part.metadata_props[:]  # the exporter's, with lines of the source and its folders
+        del part.metadata_props[:]  # the exporter stores source lines and folders there
     return proto
 
 
 @contextmanager
 def _failures_named(model: nn.Module, format: Format) -> Iterator[None]:
+    """Raises any error again as an ExportError that names the network."""
     try:
         yield
-    except Exception as error:  # of many types: whatever exporter and runtime meet
+    except Exception as error:  # of many types: exporters and runtimes document none
         raise ExportError(
             f"`model` ({type(model).__name__}) cannot be exported as {format}; its forward must "
-            "not branch on the values of tensors or on the batch (use torch.where, or "
-            f"torch.cond), nor leave torch: {type(error).__name__}: {error!s:.500}"
+            "use operations of torch only, and not branch on the values of tensors or on the batch "
+            f"size (use torch.where or torch.cond): {type(error).__name__}: {error!s:.500}"
         ) from error
 
 
 def _read_back(content: bytes, format: Format) -> Callable[[Tensor], Tensor]:
-    """The file as a function, by its own runtime."""
+    """The file as a function that its own runtime computes."""
     if format == "onnx":
         session = onnx_session(content, None)
         return lambda x: run_onnx(session, x)

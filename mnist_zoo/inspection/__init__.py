@@ -1,10 +1,10 @@
-"""Tables and costs of any network, without touching it.
+"""Tables and costs of any network, which stays unchanged.
 
-`summary` and `profile` run on a structural copy whose tensors hold no data, so the
-network's weights, modes, hooks and statistics, and the random state, stay as they are,
-and a large picture costs no more than a small one. torchsummary prints the table and thop
-counts the multiply-accumulates; what they cannot see is added here: parameters of any
-name, each once however often it is shared, and outputs of any nesting.
+`summary` and `profile` run a structural copy of the network whose tensors hold no data.
+So its weights, modes, hooks and statistics do not change, nor does the random state, and
+a large image takes no longer than a small one. torchsummary prints the table and thop
+counts the multiply-accumulates. This package adds what they miss: parameters of any name,
+shared parameters counted once, and nested outputs.
 """
 
 from .comparison import Comparison as Comparison

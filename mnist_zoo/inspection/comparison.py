@@ -1,4 +1,4 @@
-"""Several networks side by side: `compare`."""
+"""`compare`: the costs of several networks side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,22 @@ __all__ = ["Comparison", "ComparisonRow", "compare"]
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """The cost of one network: see `Profile`; ``size_bytes`` is of parameters and buffers."""
+    """The cost of one network.
+
+    Attributes:
+        name: Name of the network in the table.
+        input_shapes: Shapes of the inputs, with the batch.
+        params: Number of parameters, each counted once.
+        macs: Multiply-accumulates, as thop counts them.
+        flops: Floating-point operations, as torch counts them; see `Profile`.
+        size_bytes: Size of parameters and buffers.
+
+    Example:
+        >>> from mnist_zoo import compare
+        >>> row = compare(["lenet5"]).rows[0]
+        >>> row.params, row.macs, row.macs_incomplete
+        (44426, 281640, False)
+    """
 
     name: str
     input_shapes: tuple[Size, ...]
@@ -29,13 +44,24 @@ class ComparisonRow:
 
     @property
     def macs_incomplete(self) -> bool:
-        """Whether torch counts more products than thop, which lacks a rule for some."""
+        """Whether torch counts operations for which thop has no rule."""
         return self.flops > 2 * self.macs
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Networks side by side; ``str()`` is a table, `markdown` another, `rows` the numbers."""
+    """Networks side by side; ``str()`` gives a text table.
+
+    Attributes:
+        rows: The numbers, one row per network.
+
+    Example:
+        >>> from mnist_zoo import compare
+        >>> print(compare(["lenet5"]).markdown())
+        | network | input | parameters | MACs | FLOPs | size (MB) |
+        |---|---:|---:|---:|---:|---:|
+        | lenet5 | 1×28×28 | 44,426 | 281,640 | 563,280 | 0.17 |
+    """
 
     rows: tuple[ComparisonRow, ...]
 
@@ -57,13 +83,13 @@ class Comparison:
 
     def _footnote(self) -> list[str]:
         incomplete = any(row.macs_incomplete for row in self.rows)
-        return ["", "* without products that thop has no rule for"] * incomplete
+        return ["", "* incomplete: thop has no rule for some operations"] * incomplete
 
     def __repr__(self) -> str:
         return "\n".join([*aligned(self._cells()), *self._footnote()])
 
     def markdown(self) -> str:
-        """The table in Markdown."""
+        """Returns the table in Markdown."""
         head, *body = ["| " + " | ".join(cells) + " |" for cells in self._cells()]
         return "\n".join([head, "|---|---:|---:|---:|---:|---:|", *body, *self._footnote()])
 
@@ -75,19 +101,27 @@ def compare(
     models: Sequence[nn.Module | str] | Mapping[str, nn.Module | str],
     inputs: Inputs = None,
 ) -> Comparison:
-    """Profiles several networks and puts them side by side.
+    """Profiles several networks and puts the results side by side.
 
     Args:
-        models: Networks, or names of `list_models`; or either by the name to show.
-        inputs: What each is fed, as in `profile`; by default its own `input_size`.
+        models: Networks or names from `list_models`; or a mapping from the names to show to
+            networks or names.
+        inputs: Inputs of every network, as in `profile`; by default its own `input_size`.
 
     Returns:
         A table of parameters, MACs, FLOPs, and the size of parameters and buffers.
 
     Raises:
-        ValueError: If a name is unknown, or as `profile` does.
-        TypeError: If `models` is a single network or name, or as `profile` does.
-        RuntimeError: As `profile` does, with the network's name.
+        ValueError: If a name is unknown, or if `profile` raises it.
+        TypeError: If `models` is a single network or name, or if `profile` raises it.
+        RuntimeError: If `profile` raises it; the message names the network.
+
+    Example:
+        >>> from mnist_zoo import compare, mini_resnet
+        >>> compare({"LeNet-5": "lenet5", "mine": mini_resnet(num_classes=26)})
+        network  input    parameters       MACs      FLOPs  size (MB)
+        LeNet-5  1×28×28      44,426    281,640    563,280       0.17
+        mine     1×28×28      49,722  2,021,376  4,042,752       0.19
     """
     if isinstance(models, (str, nn.Module)):
         raise TypeError(f"`models` (={models!r:.80}) must be several networks or names")
@@ -95,7 +129,7 @@ def compare(
         models = _named(models)
     rows = []
     for name, item in models.items():
-        with torch.device("meta"):  # no data and no random numbers for a network that goes again
+        with torch.device("meta"):  # the network needs no data and no random numbers
             model = get_model(item) if isinstance(item, str) else item
         try:
             cost = profile(model, inputs)
@@ -108,7 +142,7 @@ def compare(
 
 
 def _named(models: Sequence[nn.Module | str]) -> dict[str, nn.Module | str]:
-    """The networks by name or class, a number behind those that recur."""
+    """The networks by name or class name, with a number where a name occurs again."""
     named: dict[str, nn.Module | str] = {}
     for item in models:
         name = item if isinstance(item, str) else type(item).__name__

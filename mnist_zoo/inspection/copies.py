@@ -1,4 +1,4 @@
-"""Structural copies of a network, whose tensors hold no data."""
+"""Structural copies of networks: their tensors hold no data."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .._networks import unwrapped
 
 Size: TypeAlias = tuple[int, ...]
 Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None
-"""What to feed: a shape without the batch, several of them, tensors, or None for `input_size`."""
+"""A shape without the batch, several shapes, tensors, or None for the network's `input_size`."""
 
 
 class _DataFreeCopies(TorchFunctionMode):
-    """Inside it, `copy.deepcopy` copies of a tensor the shape and type, not the data."""
+    """While active, `copy.deepcopy` copies the shape and type of a tensor, but not its data."""
 
     def __torch_function__(
         self,
@@ -46,13 +46,15 @@ def _to_meta(tensor: Tensor) -> Tensor:
 
 
 def structural_copy(model: nn.Module) -> nn.Module:
-    """The network without data and hooks: its modules, modes, and tensors on device meta."""
+    """Copies a network without data and hooks: modules, modes, and tensors on device meta."""
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
     model = unwrapped(model)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
-            raise ValueError(f"`model` must be initialised; {name} waits for a first forward")
+            raise ValueError(
+                f"`model` must be initialised; {name} gets its shape in the first forward"
+            )
         if tensor.layout is not torch.strided:
             raise TypeError(f"`model` must have dense tensors; {name} is {tensor.layout}")
     for name, module in model.named_modules():
@@ -70,7 +72,9 @@ def structural_copy(model: nn.Module) -> nn.Module:
     own = set(model.modules())
     for name, module in twin.named_modules():
         if module in own:
-            raise TypeError(f"`model` cannot be copied: '{name}' forbids it by its __deepcopy__")
+            raise TypeError(
+                f"`model` cannot be copied: '{name}' has a __deepcopy__ that forbids it"
+            )
         for key, child in module.named_children():
             setattr(module, key, unwrapped(child))
     return twin
@@ -78,7 +82,7 @@ def structural_copy(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Restores the random state of Python, NumPy and torch, whatever a forward draws."""
+    """Restores the random state of Python, NumPy and torch, even if a forward draws numbers."""
     numpy = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy else None
@@ -92,7 +96,11 @@ def random_state_kept() -> Iterator[None]:
 
 
 def meta_inputs(model: nn.Module, inputs: Any, batch: int) -> tuple[Tensor, ...]:
-    """Data-free inputs: of the given tensors' form, or of the given sizes and a batch."""
+    """Makes inputs without data: like the given tensors, or of the given shapes with a batch.
+
+    Raises:
+        ValueError: If `inputs` is missing or is neither shapes nor tensors.
+    """
     given = getattr(model, "input_size", None) if inputs is None else inputs
     if given is None:
         raise ValueError(f"`inputs` must be given: {type(model).__name__} has no `input_size`")
@@ -109,8 +117,8 @@ def meta_inputs(model: nn.Module, inputs: Any, batch: int) -> tuple[Tensor, ...]
             tensors.append(torch.empty(batch, *item, dtype=dtype, device="meta"))
         else:
             raise ValueError(
-                f"`inputs` (={given!r:.80}) must be a shape such as (C, H, W), of whole "
-                "numbers of at least 1, several shapes, or tensors"
+                f"`inputs` (={given!r:.80}) must be a shape such as (C, H, W) of whole "
+                "numbers of at least 1, a list of shapes, or tensors"
             )
     return tuple(tensors)
 

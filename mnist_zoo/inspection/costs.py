@@ -1,4 +1,4 @@
-"""What a network costs: `profile`."""
+"""`profile`: the computational cost of a network."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ class LayerProfile:
     """The cost of one layer by itself, without the modules inside it.
 
     Attributes:
-        type: The name of its class.
+        type: Name of the layer's class.
         macs: Multiply-accumulates of all its calls, as thop counts them.
         params: Number of parameters that it owns.
+
+    Example:
+        >>> from mnist_zoo import lenet5, profile
+        >>> profile(lenet5()).by_layer["fc1"]
+        LayerProfile(type='Linear', macs=30720, params=30840)
     """
 
     type: str
@@ -36,20 +41,30 @@ class LayerProfile:
 
 @dataclass(frozen=True, repr=False)
 class Profile:
-    """The cost of one forward; unpacks as ``macs, params``, like thop's; its repr is a table.
+    """The cost of one forward; unpacks as ``macs, params``, as thop's result does.
+
+    Its repr is a table with one row per child of the network.
 
     Attributes:
         model: Name of the network's class.
         input_shapes: Shapes of the inputs, with the batch.
         macs: Multiply-accumulates, as thop counts them.
-        params: Number of parameters, each once.
-        flops: Floating-point operations of its convolutions and matrix products, as
-            `torch.utils.flop_counter` counts them: two a multiply-accumulate.
-        by_layer: The cost of every layer, by name: of modules without others inside, with a
-            rule in thop, or with parameters of their own. A shared one stands under its
-            first name. The repr adds them up by the network's children.
-        uncounted: What computes and thop has no rule for, with the number of calls: types
-            of layers, and operations called as functions.
+        params: Number of parameters, each counted once.
+        flops: Floating-point operations of convolutions and matrix products, as
+            `torch.utils.flop_counter` counts them: two per multiply-accumulate.
+        by_layer: The cost of every layer, by name. A layer is a module that has no modules
+            inside, or a rule in thop, or parameters of its own. A shared layer is listed
+            under its first name.
+        uncounted: Layer types and functions that compute something but have no rule in
+            thop, with their numbers of calls.
+
+    Example:
+        >>> from mnist_zoo import mini_resnet, profile
+        >>> cost = profile(mini_resnet())
+        >>> cost.macs, cost.params, cost.flops
+        (2013184, 41514, 4026368)
+        >>> cost.uncounted
+        {'relu': 6, 'add': 2}
     """
 
     model: str
@@ -78,16 +93,17 @@ class Profile:
         ]
         lines += aligned([("", "MACs", "parameters"), *cells])
         if self.uncounted:
-            told = ", ".join(f"{name} ×{calls}" for name, calls in self.uncounted.items())
-            lines.append(f"no rule in thop: {told}")
+            missed = ", ".join(f"{name} ×{calls}" for name, calls in self.uncounted.items())
+            lines.append(f"no rule in thop: {missed}")
         return "\n".join(lines)
 
 
-MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")  # these compute nothing
+# operations that compute nothing
+MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")
 
 
 class _Uncounted(TorchDispatchMode):
-    """Counts what computes outside the layers for which thop has a rule."""
+    """Counts the operations outside the layers for which thop has a rule."""
 
     def __init__(self, run: Trace, rules: Mapping[type, Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,9 +118,8 @@ class _Uncounted(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        of_the_network = any(
-            t.is_meta for t in tensors_in((args, kwargs))
-        )  # thop counts on the CPU
+        # thop's own arithmetic runs on the CPU
+        of_the_network = any(t.is_meta for t in tensors_in((args, kwargs)))
         operation = func.overloadpacket.__name__.strip("_")
         if of_the_network and self.run.stack and not func.is_view and operation not in MOVES:
             self._count(operation)
@@ -122,28 +137,38 @@ class _Uncounted(TorchDispatchMode):
 
 
 def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
-    """Counts multiply-accumulates by thop, FLOPs by torch, and parameters, each once.
+    """Counts the MACs (with thop), FLOPs (with torch) and parameters of a network.
 
-    The network is not touched: it is a data-free copy of it that runs, in eval mode; see
-    `summary`. Where FLOPs are more than twice the MACs, thop has missed something, which
+    The network stays unchanged: a copy without data runs, in eval mode; see `summary`. If
+    there are more FLOPs than twice the MACs, thop has missed operations, which
     `Profile.uncounted` names.
 
     Args:
         model: Any network.
-        inputs: What it is fed: the shape of one input without the batch, such as
-            (C, H, W), or a list of shapes, with a batch of 1; or tensors, whose form
-            and type are used. By default the network's own `input_size`.
+        inputs: The shape of one input without the batch, such as (C, H, W), or a list of
+            shapes for several inputs: the batch is then 1. Or the inputs themselves as
+            tensors, of which only shape and type are used. By default the network's own
+            `input_size`.
 
     Returns:
         The cost, which unpacks as ``macs, params``.
 
     Raises:
-        ValueError: If the inputs are missing or no shape, or the network is lazy.
+        ValueError: If `inputs` is missing or is neither shapes nor tensors, or if the network
+            has lazy parameters.
         TypeError: If `model` is not a network or cannot be copied.
         RuntimeError: If the network cannot process the input; the message names the layer.
 
     Source:
-        thop 0.1.1, whose rules count; its MACs are about half the FLOPs that others count.
+        The counting rules of thop 0.1.1; its MACs are about half of what others call FLOPs.
+
+    Example:
+        >>> from mnist_zoo import profile, resnet18
+        >>> macs, params = profile(resnet18())
+        >>> macs, params
+        (33184000, 11175370)
+        >>> profile(resnet18(in_channels=3), (3, 224, 224)).macs
+        1823526912
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -183,7 +208,7 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
 
 
 class _Counted:
-    """A layer as a rule of thop wants it, the counter not among the layer's own names."""
+    """Wraps a layer for a rule of thop, so that the counter is no attribute of the layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
@@ -194,19 +219,19 @@ class _Counted:
 
 
 def _thop_rules() -> dict[type, Callable[..., None]]:
-    """thop's rule for every type of layer, imported without its warning about distutils."""
+    """thop's rule per layer type, imported without thop's warning about distutils."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return dict(import_module("thop.profile").register_hooks)
 
 
 def _has_rule(module: nn.Module, rules: Mapping[type, Any]) -> bool:
-    """Whether thop counts the module as a whole."""
+    """Whether a rule of thop counts the module as a whole."""
     return type(module) in rules and not isinstance(module, nn.Sequential)
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text with the first column to the left and the others to the right."""
+    """Rows of text: the first column is aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""TODO."""
+"""`graph_of`: the graph of a network and of the blocks inside it, for diagrams."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing_extensions import override
 
 from .copies import Inputs, meta_inputs, structural_copy
 
-# functions that a reader need not see: they compute nothing, and the next shape tells what they did
+# functions that a diagram leaves out: they compute nothing, and the next shape shows their effect
 SILENT = {"check_input", "clone", "contiguous", "detach", "getattr", "getitem", "squeeze", "to"}
 NAMES = {"iadd": "add", "imul": "mul", "cat": "concat", "rsub": "sub", "relu": "ReLU"}
-INNER_BLOCKS = 4  # of one block that are told apart; what is behind them is only counted
+INNER_BLOCKS = 4  # so many blocks of a block are shown; later ones are only counted
 MORE = "more"
 
 
@@ -25,15 +25,14 @@ class Node:
     """A layer, a block or an operation.
 
     Attributes:
-        name: The module's name in the network; "" of an operation; of an input ``"input"``, or
-            its argument's name where there are several.
-        kind: The name of its class, or of the operation; ``"input"``; ``"more"`` for what was
-            left out.
-        detail: Kernel, stride and groups, or how many were left out.
-        shape: Of its output, without the batch.
-        params: Number of parameters inside it, each at the first call alone.
-        inputs: Where its inputs come from.
-        inside: The graph of a block; None of a layer or an operation.
+        name: Name of the module in the network; "" for an operation; ``"input"`` for the input,
+            or the name of the argument if there are several inputs.
+        kind: Name of the class or operation; ``"input"``; or ``"more"`` for blocks left out.
+        detail: Kernel size, stride and groups; or what was left out.
+        shape: Shape of the output, without the batch.
+        params: Number of parameters inside, counted at the first call only.
+        inputs: The nodes whose outputs are the inputs.
+        inside: The graph of a block; None for a layer or an operation.
     """
 
     name: str
@@ -47,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """Nodes in a row, from the first to the last, that stand so many times behind each other."""
+    """A row of nodes, from `first` to `last`, that occurs `times` times in sequence."""
 
     first: Node
     last: Node
@@ -56,13 +55,13 @@ class Repeat:
 
 @dataclass(eq=False)
 class Graph:
-    """Nodes in the order in which they run, the inputs first."""
+    """Nodes in the order of execution, inputs first."""
 
     nodes: list[Node]
     repeats: list[Repeat] = field(default_factory=list)
 
     def form(self) -> tuple[Any, ...]:
-        """The same for graphs that differ in names, shapes and numbers of parameters alone."""
+        """A key that is equal for graphs that differ only in names, shapes and parameter counts."""
         place = {node: number for number, node in enumerate(self.nodes)}
         return tuple(
             (node.kind, node.kind != MORE and node.detail, tuple(place[i] for i in node.inputs))
@@ -70,7 +69,7 @@ class Graph:
         )
 
     def blocks(self) -> Iterator[Node]:
-        """A node of each kind and form of block, from the outside to the inside."""
+        """One node for each kind and form of block, outer blocks first."""
         found: dict[tuple[str, tuple[Any, ...]], Node] = {}
         graphs = [self]
         for graph in graphs:  # grows
@@ -84,19 +83,26 @@ class Graph:
 
 
 def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
-    """The graph of a network, with those of its blocks inside; the network is not touched.
+    """Returns the graph of a network and of its blocks; the network stays unchanged.
 
-    ``nn.Sequential`` is no node: what is in it is. Neighbours that are the same, or pairs of them,
-    are one `Repeat`.
+    ``nn.Sequential`` is not a node, but the modules in it are. Equal neighbours, or equal pairs
+    of them, form one `Repeat`.
 
     Args:
-        model: A network that torch.fx can trace, as all of the zoo's.
-        inputs: What it is fed; see `mnist_zoo.summary`.
+        model: A network that torch.fx can trace, as every network of the zoo.
+        inputs: Shapes or tensors, as in `mnist_zoo.summary`.
 
     Raises:
-        ValueError: If it cannot be traced, or `inputs` is missing or no shape.
+        ValueError: If the network cannot be traced, or if `inputs` is missing or is neither
+            shapes nor tensors.
         TypeError: If `model` is not a network or cannot be copied.
         RuntimeError: If the network cannot process the input.
+
+    Example:
+        >>> from mnist_zoo import mini_resnet
+        >>> from mnist_zoo.inspection.graph import graph_of
+        >>> [node.kind for node in graph_of(mini_resnet()).nodes][:5]
+        ['input', 'Conv2d', 'MaxPool2d', 'ReLU', 'ResidualBlock']
     """
     twin = structural_copy(model).eval()
     tensors = meta_inputs(twin, inputs, batch=2)
@@ -110,7 +116,7 @@ def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into plain rows of layers alone."""
+    """Traces into plain rows of layers, not into other modules."""
 
     @override
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -118,7 +124,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Interpreter(fx.Interpreter):
-    """Runs a traced network; what is in its blocks it traces and runs by itself."""
+    """Runs a traced network, and traces and runs each block of it separately."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(_traced(module), garbage_collect_values=False)
@@ -134,12 +140,12 @@ class _Interpreter(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer, node = self.fetch_attr(target), self.running
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            return args[0]  # the same shape; torch's own rule takes far longer
+            return args[0]  # the same shape; torch's rule is far slower
         if kwargs or not _is_block(layer):
             return super().call_module(target, args, kwargs)
         try:
             run = _Interpreter(layer)
-        except ValueError:  # it stays a box without an inside
+        except ValueError:  # its inside is not shown
             return super().call_module(target, args, kwargs)
         output = run.run(*args)
         self.insides[node] = _nodes(layer, run)
@@ -156,7 +162,7 @@ def _traced(module: nn.Module) -> fx.GraphModule:
 
 
 def _nodes(module: nn.Module, run: _Interpreter) -> list[Node]:
-    """The nodes of a network that has run."""
+    """The nodes of a network after its run."""
     made: dict[fx.Node, Node] = {}
     counted: set[nn.Parameter] = set()
     several = sum(traced.op == "placeholder" for traced in run.graph.nodes) > 1
@@ -185,7 +191,7 @@ def _nodes(module: nn.Module, run: _Interpreter) -> list[Node]:
 
 
 def _is_block(layer: nn.Module) -> bool:
-    """Whether it is a composition of the zoo or of its user, not a layer of torch's."""
+    """Whether it is composed of modules and is not a class of torch."""
     return any(layer.children()) and not type(layer).__module__.startswith("torch.nn")
 
 
@@ -220,7 +226,7 @@ def _size(kernel: Any) -> str:
 
 
 def _shortened(nodes: list[Node]) -> list[Node]:
-    """Leaves out what stands behind the first few blocks of a block of blocks, but its end."""
+    """Replaces what follows the first few inner blocks by one node, but keeps the last node."""
     blocks = [place for place, node in enumerate(nodes) if node.inside is not None]
     joined = any(len(node.inputs) > 1 for node in nodes)
     if not joined or len(blocks) <= INNER_BLOCKS:
@@ -238,7 +244,7 @@ def _shortened(nodes: list[Node]) -> list[Node]:
 
 
 def _folded(nodes: list[Node]) -> Graph:
-    """Makes one of equal pairs of neighbours, and then of equal neighbours."""
+    """Folds equal pairs of neighbours, and then equal neighbours, into repeats."""
     nodes, repeats = list(nodes), []
     folded: set[Node] = set()
     for period in (2, 1):
@@ -259,7 +265,7 @@ def _folded(nodes: list[Node]) -> Graph:
 
 
 def _recurs(nodes: Sequence[Node], start: int, again: int, period: int, folded: set[Node]) -> bool:
-    """Whether the nodes from `again` on are those from `start` on, and follow in a single line."""
+    """Whether `period` nodes from `again` on equal those from `start` on, in a single line."""
     if again + period > len(nodes) or folded & {*nodes[start : again + period]}:
         return False
     if period == 2 and _looks(nodes[start]) == _looks(nodes[start + 1]):

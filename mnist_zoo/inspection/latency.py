@@ -1,4 +1,4 @@
-"""How long a forward pass takes."""
+"""`latency`: the time of a forward pass."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 Forward = Callable[[Tensor], object]
-ROUNDS = 300  # of measurement, at most
-SECONDS = 1.0  # of measurement for each of the things compared, about
+ROUNDS = 300  # at most so many measurements
+SECONDS = 1.0  # about so long per function
 
 
 def latency(runs: Sequence[Forward], x: Tensor) -> list[float]:
-    """Median seconds that each takes for x; in turns, so that all meet the same machine."""
+    """Median seconds per call of each function, called in turns so that conditions are equal."""
     for run in runs:
         run(x)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Running a structural copy, module by module."""
+"""`Trace`: runs a structural copy and follows it module by module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from .copies import random_state_kept
 
 @contextlib.contextmanager
 def _switches_kept(model: nn.Module) -> Iterator[None]:
-    """Restores training modes and `requires_grad`, which a closure could reach past the copy."""
+    """Restores training modes and `requires_grad` of the original network.
+
+    Its forward may hold a reference to the original and change them.
+    """
     modes = [(module, module.training) for module in model.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -32,7 +35,7 @@ def _switches_kept(model: nn.Module) -> Iterator[None]:
 
 @dataclass(eq=False)
 class _Call:
-    """A module that is running."""
+    """A running call of a module."""
 
     module: nn.Module
     inputs: Any
@@ -40,10 +43,10 @@ class _Call:
 
 
 class _DataFree(TorchDispatchMode):
-    """Runs a structural copy: what it meets that holds data goes to device meta, too.
+    """Moves tensors with data to device meta when they meet a tensor of the structural copy.
 
-    Such are the constants that a network makes as it runs or finds outside itself. Its
-    own tensors are none of these: a forward that reaches them would change the network.
+    These are constants that the forward creates or finds outside the network. The tensors
+    of the original network are refused, because such a forward could change them.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -60,20 +63,20 @@ class _DataFree(TorchDispatchMode):
     ) -> Any:
         tensors = tensors_in((args, kwargs))
         if any(t.untyped_storage()._cdata in self.own for t in tensors):
-            raise RuntimeError("the forward reaches the network itself, past its copy")
+            raise RuntimeError("the forward uses tensors of the original network, not of its copy")
         args, kwargs = _all_on_meta(args, kwargs or {})
         if not any(t.is_meta for t in tensors):
             return func(*args, **kwargs)
         if func is torch.ops.aten._to_copy.default and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
         if func is torch.ops.aten.native_batch_norm.default:
-            statistics = args[0].new_empty(args[0].shape[1])  # torch's own rule takes far longer
+            statistics = args[0].new_empty(args[0].shape[1])  # torch's rule is far slower
             return torch.empty_like(args[0]), statistics, statistics
         return func(*args, **kwargs)
 
 
 class _MixedArguments(TorchFunctionMode):
-    """Does as `_DataFree` for calls that compare devices before they are dispatched."""
+    """Does the same as `_DataFree` for functions that compare devices before the dispatch."""
 
     def __torch_function__(
         self,
@@ -87,7 +90,7 @@ class _MixedArguments(TorchFunctionMode):
 
 
 def _all_on_meta(args: Any, kwargs: Any) -> Any:
-    """The arguments of a call, all on device meta if one of them is."""
+    """Moves all arguments of a call to device meta if one of them is there."""
     on_meta = {tensor.is_meta for tensor in tensors_in((args, kwargs))}
     if len(on_meta) < 2:
         return args, kwargs
@@ -95,11 +98,16 @@ def _all_on_meta(args: Any, kwargs: Any) -> Any:
 
 
 class Trace:
-    """One forward of a structural copy, followed module by module.
+    """Follows one forward of a structural copy module by module.
+
+    Args:
+        model: The original network.
+        twin: Its structural copy.
+        on_return: Called with module, inputs and output when a module returns.
 
     Attributes:
         names: The name of every module.
-        stack: The modules that are running, innermost last.
+        stack: The running calls, innermost last.
     """
 
     def __init__(
@@ -122,13 +130,13 @@ class Trace:
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         call = self.stack.pop()
-        while call.module is not module:  # calls whose error the network caught itself
+        while call.module is not module:  # calls that failed, where the network caught the error
             call = self.stack.pop()
         self.on_return(module, call.inputs, output)
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Runs without data and trace, and raises an error again with its layer's name."""
+        """Runs without data and gradients; errors are raised again with the name of the layer."""
         try:
             with (
                 _switches_kept(self.model),
@@ -164,5 +172,5 @@ def tensors_in(tree: Any) -> list[Tensor]:
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether it has no modules inside."""
+    """Whether the module has no modules inside."""
     return next(module.children(), None) is None

@@ -1,11 +1,12 @@
-"""The table of a network: `summary`."""
+"""`summary`: the table of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .running import Trace, tensors_in
 __all__ = ["ModelSummary", "SummaryRow", "summary"]
 
 MB = 1024**2
+_PRINT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,16 @@ class SummaryRow:
     """One call of a module.
 
     Attributes:
-        name: The module's name in the network, such as ``"layer1.0.conv1"``.
-        type: The name of its class.
-        output_shape: Shape of its output with -1 for the batch; a tuple of shapes where it
-            returns several tensors.
-        params: Number of parameters that it owns and no row before it has counted.
+        name: Name of the module in the network, such as ``"layer1.0.conv1"``.
+        type: Name of the module's class.
+        output_shape: Shape of the output with -1 for the batch; a tuple of shapes if the
+            module returns several tensors.
+        params: Number of the module's own parameters that no earlier row has counted.
+
+    Example:
+        >>> from mnist_zoo import lenet5, summary
+        >>> summary(lenet5(), quiet=True).rows[0]
+        SummaryRow(name='conv1', type='Conv2d', output_shape=(-1, 6, 24, 24), params=156)
     """
 
     name: str
@@ -39,19 +46,27 @@ class SummaryRow:
 
 @dataclass(frozen=True, repr=False)
 class ModelSummary:
-    """The table of a network; ``str()`` is the text, notebooks show it as HTML.
+    """The table of a network; ``str()`` gives the text, and notebooks show it as HTML.
 
     Attributes:
         model: Name of the network's class.
-        rows: The calls of its modules in order, without Sequential, ModuleList and the network
-            itself; a network that calls no module is a row.
-        total_params: Number of its parameters, each once, whether or not a row has them.
-        trainable_params: Number of those that require a gradient.
+        rows: The calls of modules in order. Sequential, ModuleList and the network itself have
+            no row, unless the network calls no module.
+        total_params: Number of parameters, each counted once, whether or not it is in a row.
+        trainable_params: Number of parameters that require a gradient.
         input_bytes: Size of one input.
         forward_backward_bytes: Size of all outputs and their gradients for one input.
         params_bytes: Size of the parameters.
-        unlisted: Names of the parameters that no row has: the network's own, and those of
-            modules that did not run or whose parent used them without calling them.
+        unlisted: Names of the parameters that are in no row: those of the network itself, and
+            those of modules that did not run or were used without a call.
+
+    Example:
+        >>> from mnist_zoo import lenet5, summary
+        >>> table = summary(lenet5(), quiet=True)
+        >>> table.total_params, table.params_bytes
+        (44426, 177704)
+        >>> [row.name for row in table.rows]
+        ['conv1', 'pool', 'conv2', 'pool', 'fc1', 'fc2', 'fc3']
     """
 
     model: str
@@ -107,31 +122,54 @@ class ModelSummary:
 def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> ModelSummary:
     """Prints torchsummary's table of a network and returns it.
 
-    The network is not touched: it is a data-free copy of it that runs, in the modes the
-    network is in, so hooks of the network do not run, and its forward must not depend on
-    the values of the input.
+    The network stays unchanged: a copy without data runs, in the training modes of the
+    network. So the network's hooks do not run, and its forward must not depend on the values
+    of the input.
 
     Args:
         model: Any network.
         inputs: The shape of one input without the batch, such as (C, H, W); a list of
-            shapes for several inputs; or a batch of each input as tensors, whose form and
-            type are used (integer inputs come so). By default the network's own
-            `input_size`.
-        quiet: Whether not to print.
+            shapes for several inputs; or a batch of each input as tensors, of which only
+            shape and type are used (needed for integer inputs). By default the network's
+            own `input_size`.
+        quiet: Whether to return the table without printing it.
 
     Returns:
         The table: rows, totals and sizes.
 
     Raises:
-        ValueError: If `inputs` is missing or no shape, or the network is lazy.
+        ValueError: If `inputs` is missing or is neither shapes nor tensors, or if the network
+            has lazy parameters.
         TypeError: If `model` is not a network or cannot be copied.
         RuntimeError: If the network cannot process the input; the message names the layer.
 
     Source:
-        torchsummary 1.5.1, whose table it is.
+        torchsummary 1.5.1, which prints the table.
+
+    Example:
+        >>> from torch import nn
+        >>> from mnist_zoo import summary
+        >>> table = summary(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), (1, 28, 28))
+        ----------------------------------------------------------------
+                Layer (type)               Output Shape         Param #
+        ================================================================
+                   Flatten-1                  [-1, 784]               0
+                    Linear-2                   [-1, 10]           7,850
+        ================================================================
+        Total params: 7,850
+        Trainable params: 7,850
+        Non-trainable params: 0
+        ----------------------------------------------------------------
+        Input size (MB): 0.00
+        Forward/backward pass size (MB): 0.01
+        Params size (MB): 0.03
+        Estimated Total Size (MB): 0.04
+        ----------------------------------------------------------------
+        >>> table.rows[1].params
+        7850
     """
     twin = structural_copy(model)
-    tensors = meta_inputs(twin, inputs, batch=2)  # BatchNorm wants two
+    tensors = meta_inputs(twin, inputs, batch=2)  # BatchNorm needs two
     rows: list[SummaryRow] = []
     seen: set[nn.Parameter] = set()
     output_bytes = 0
@@ -170,37 +208,61 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
 
 
 def _bytes_of_one(batch: Tensor) -> int:
-    """The bytes of one element of a batch."""
+    """Bytes of one element of a batch."""
     return batch[:1].nbytes if batch.dim() else batch.nbytes
 
 
 def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
     """The lines that torchsummary prints, down to the last row.
 
-    torchsummary itself can run neither data-free tensors nor nested outputs, and counts
-    shared parameters at every call; so it is given the recorded calls to print.
+    torchsummary cannot run tensors without data or nested outputs, and counts shared parameters
+    at every call. So it gets a network that replays the recorded calls.
     """
     from torchsummary import summary as print_table
 
-    class Replay(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.calls = nn.ModuleList(_replayed(row) for row in rows)
-
-        def forward(self, x: Tensor) -> None:
-            for call in self.calls:
-                call(x)
-
-    lines: list[str] = []
-    names = {**print_table.__globals__, "print": lines.append}
-    with torch.device("cpu"):
-        # an input of size 0 draws no random number
-        FunctionType(print_table.__code__, names)(Replay(), (0,), -1, "cpu")
+    with _printed_lines() as lines, torch.device("cpu"):
+        # an input of size 0 needs no random numbers
+        print_table(_Replay(rows), (0,), -1, "cpu")
     return lines[: 3 + len(rows)]
 
 
+@contextlib.contextmanager
+def _printed_lines() -> Iterator[list[str]]:
+    """Collects the lines that torchsummary prints in this thread."""
+    # To redirect sys.stdout would affect every thread, and fail where another redirects it, too;
+    # a global `print` in the module of torchsummary affects that module only.
+    from torchsummary import torchsummary as module
+
+    lines: list[str] = []
+    this_thread = threading.get_ident()
+
+    def collect(line: str) -> None:
+        if threading.get_ident() == this_thread:
+            lines.append(line)
+        else:  # another thread that calls torchsummary directly
+            print(line)
+
+    with _PRINT_LOCK:
+        module.print = collect
+        try:
+            yield lines
+        finally:
+            del module.print
+
+
+class _Replay(nn.Module):
+    """Calls one module per row, which has the row's class name, output and parameter count."""
+
+    def __init__(self, rows: Sequence[SummaryRow]) -> None:
+        super().__init__()
+        self.calls = nn.ModuleList(map(_replayed, rows))
+
+    def forward(self, x: Tensor) -> None:
+        for call in self.calls:
+            call(x)
+
+
 def _replayed(row: SummaryRow) -> nn.Module:
-    """A module of the row's type name, output shape and number of parameters."""
     nested = not row.output_shape or isinstance(row.output_shape[0], tuple)
     shapes = row.output_shape if nested else (row.output_shape,)
     outputs = tuple(torch.empty(2, *shape[1:], device="meta") for shape in shapes)

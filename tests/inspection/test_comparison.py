@@ -1,16 +1,11 @@
-"""Tables and counts against torchsummary, thop and the reports; and nothing is touched."""
+"""Comparisons of several networks."""
 
 import pytest
 import torch
 from conftest import randomize_norms
 from torch import nn
 
-from mnist_zoo import (
-    compare,
-    lenet5,
-    mini_resnet,
-    resnet18,
-)
+from mnist_zoo import compare, lenet5, mini_resnet, resnet18
 
 
 def test_comparison_as_text_markdown_and_rows():
@@ -38,7 +33,7 @@ def test_comparison_as_text_markdown_and_rows():
         compare({"a": lenet5()}, (3, 28, 28))
 
 
-def test_comparison_draws_no_random_numbers_and_tells_networks_apart():
+def test_comparison_needs_no_random_numbers_and_numbers_equal_names():
     before = torch.get_rng_state()
     compare(["lenet5", "resnet18"])
     assert torch.equal(before, torch.get_rng_state())
@@ -48,9 +43,9 @@ def test_comparison_draws_no_random_numbers_and_tells_networks_apart():
     assert [row.size_bytes for row in table.rows] == [10_100 * 4] * 2
 
 
-def test_comparison_marks_what_thop_misses():
+def test_comparison_marks_incomplete_macs():
     attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     table = compare({"attention": attention, "linear": nn.Linear(8, 8)}, (4, 8))
     assert [row.macs_incomplete for row in table.rows] == [True, False]
     assert f"{table.rows[0].macs:,}*" in str(table)
-    assert str(table).endswith("* without products that thop has no rule for")
+    assert str(table).endswith("* incomplete: thop has no rule for some operations")

@@ -1,4 +1,4 @@
-"""Tables and counts against torchsummary, thop and the reports; and nothing is touched."""
+"""Costs against those that thop counts and those of the reports."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from mnist_zoo import (
     summary,
 )
 
-# as the reports state them: multiply-accumulates for one image of that size
+# multiply-accumulates per image of that size, as the reports state them
 MACS = [
     ("mini_googlenet", 28, 6_019_200),
     ("mini_resnet", 28, 2_013_184),
@@ -26,12 +26,12 @@ MACS = [
 
 
 @pytest.mark.parametrize(("name", "size", "macs"), MACS)
-def test_macs_are_the_reports(name, size, macs):
+def test_macs_equal_those_of_the_reports(name, size, macs):
     assert profile(get_model(name), (1, size, size)).macs == macs
 
 
 @pytest.mark.filterwarnings("ignore:distutils:DeprecationWarning")
-def test_profile_counts_what_thop_counts_on_the_network_itself(network):
+def test_profile_counts_the_same_as_thop(network):
     from thop import profile as thop_profile
 
     size = network.input_size
@@ -42,7 +42,7 @@ def test_profile_counts_what_thop_counts_on_the_network_itself(network):
     assert params == their_params + idle == sum(p.numel() for p in network.parameters())
 
 
-def test_flops_are_two_a_multiply_accumulate_of_convolutions_and_linear_layers(network):
+def test_flops_are_twice_the_macs_of_convolutions_and_linear_layers(network):
     cost = profile(network)
     macs = sum(layer.macs for layer in cost.by_layer.values() if layer.type in ("Conv2d", "Linear"))
     assert cost.flops == 2 * macs
@@ -53,7 +53,7 @@ def test_golden_costs(golden, comparison):
     golden("profile", repr(profile(mini_googlenet())))
 
 
-def test_odd_networks_are_profiled_right():
+def test_profile_of_an_odd_network():
     cost = profile(Odd(), [(6, 4), (6, 4)])
     assert cost.params == ODD_PARAMETERS
     assert cost.by_layer["shared"].macs == 2 * 6 * 4 * 4  # called twice
@@ -71,13 +71,13 @@ def test_odd_networks_are_profiled_right():
 
 
 @pytest.mark.parametrize("shared", [nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.ReLU())])
-def test_what_two_modules_share_counts_once_a_call(shared):
+def test_shared_modules_count_once_per_call(shared):
     cost = profile(nn.Sequential(nn.Sequential(shared), nn.Sequential(shared)), (4,))
     assert (cost.macs, cost.params) == (2 * 16, 20)
     assert cost.flops == 2 * cost.macs
 
 
-def test_uncounted_names_types_and_functions():
+def test_uncounted_lists_layer_types_and_functions():
     class Mixed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -103,13 +103,13 @@ def test_a_subclass_of_a_layer_with_a_rule_is_uncounted():
     assert (cost.macs, cost.uncounted) == (0, {"MyConv": 1})
 
 
-def test_large_pictures_cost_nothing():
+def test_summary_of_a_large_image_needs_no_memory():
     table = summary(resnet18(in_channels=3), (3, 4320, 7680), quiet=True)
     assert table.input_bytes == 3 * 4320 * 7680 * 4
 
 
 class Auxiliary(nn.Module):
-    """Has a head that runs in training alone, as GoogLeNet has."""
+    """Has a head that runs in training mode only, as GoogLeNet does."""
 
     def __init__(self):
         super().__init__()
@@ -119,14 +119,14 @@ class Auxiliary(nn.Module):
         return (x, self.aux(x)) if self.training else x
 
 
-def test_summary_runs_in_the_networks_mode_and_profile_in_eval():
+def test_summary_runs_in_the_mode_of_the_network_and_profile_in_eval_mode():
     assert [row.name for row in summary(Auxiliary(), (4,), quiet=True).rows] == ["aux"]
     assert summary(Auxiliary().eval(), (4,), quiet=True).rows[0].type == "Auxiliary"
     assert profile(Auxiliary(), (4,)).macs == 0
 
 
 class Named(nn.Module):
-    """Uses thop's names for things of its own."""
+    """Has attributes with the names that thop uses."""
 
     def __init__(self):
         super().__init__()
@@ -139,14 +139,14 @@ class Named(nn.Module):
         return self.fc(x * self.total_ops) @ self.total_params.T
 
 
-def test_thops_names_are_free_for_others():
+def test_networks_may_use_the_names_of_thop():
     cost = profile(Named(), (4,))
     assert (cost.macs, cost.params, cost.flops) == (16, 24, 2 * (16 + 12))
     assert summary(Named(), (4,), quiet=True).total_params == 24
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.ao:DeprecationWarning")
-def test_layers_with_a_rule_and_modules_inside():
+def test_layers_with_a_rule_in_thop_may_contain_modules():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(26, 2))
     model[0].observer = nn.Identity()
     model[1].lora = nn.Linear(26, 2)

@@ -1,4 +1,4 @@
-"""The graph of a network, against what the networks are known to be."""
+"""The graphs of networks, compared with their known structure."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def edges(graph):
     return [[place[given] for given in node.inputs] for node in graph.nodes]
 
 
-def test_a_network_is_a_chain_of_layers_and_blocks():
+def test_graph_of_mini_resnet_is_a_chain_of_layers_and_blocks():
     graph = graph_of(mini_resnet())
     assert kinds(graph) == [
         "input",
@@ -54,7 +54,7 @@ def test_a_residual_sum_joins_the_branch_and_the_input():
     assert sorted(edges(graph)[4]) == [0, 3]
 
 
-def test_a_projection_stands_on_the_shortcut():
+def test_a_projection_is_on_the_shortcut():
     graph = graph_of(ResidualBlock(4, 8, stride=2), (4, 8, 8))
     (joined,) = [node for node in graph.nodes if node.kind == "add"]
     names = {node.name for node in joined.inputs}
@@ -79,7 +79,7 @@ def test_branches_end_in_one_concatenation():
     assert [node.detail for node in graph.nodes if node.kind == "avg_pool2d"] == ["3×3"]
 
 
-def test_blocks_that_are_the_same_are_one_with_their_number():
+def test_equal_blocks_are_folded():
     repeats = {r.first.name: (r.last.name, r.times) for r in graph_of(resnet50()).repeats}
     assert repeats == {
         "layer1.1": ("layer1.1", 2),
@@ -89,7 +89,7 @@ def test_blocks_that_are_the_same_are_one_with_their_number():
     }
 
 
-def test_pairs_that_are_the_same_are_one_with_their_number():
+def test_equal_pairs_are_folded():
     repeats = {
         r.first.name: (r.last.name, r.times) for r in graph_of(get_model("resnet_cnn_norm")).repeats
     }
@@ -102,7 +102,7 @@ def test_pairs_that_are_the_same_are_one_with_their_number():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "preact_resnet20", "lenet5"])
-def test_nodes_have_all_parameters_between_them(name):
+def test_parameters_of_the_nodes_add_up(name):
     model = get_model(name)
     graph = graph_of(model)
     times = dict.fromkeys(graph.nodes, 1)
@@ -114,13 +114,13 @@ def test_nodes_have_all_parameters_between_them(name):
     assert graph.nodes[-1].shape == (10,)
 
 
-def test_each_form_of_a_block_is_told_once():
+def test_blocks_gives_each_form_once():
     assert [block.name for block in graph_of(resnet18()).blocks()] == ["layer1.0", "layer2.0"]
-    told = [block.kind for block in graph_of(get_model("mini_densenet")).blocks()]
-    assert told == ["DenseBlock", "Transition", "DenseLayer"]
+    blocks = [block.kind for block in graph_of(get_model("mini_densenet")).blocks()]
+    assert blocks == ["DenseBlock", "Transition", "DenseLayer"]
 
 
-def test_a_gate_is_a_block_of_three_inputs():
+def test_a_gate_is_a_block_with_three_inputs():
     graph = graph_of(nn.Sequential(ResidualUnit(4, 4, shortcut="shortcut_gating")), (4, 8, 8))
     unit, gate = graph.blocks()
     assert [unit.kind, gate.kind] == ["ResidualUnit", "GatedSum"]
@@ -129,7 +129,7 @@ def test_a_gate_is_a_block_of_three_inputs():
     assert "sub" in kinds(gate.inside)
 
 
-def test_of_many_inner_blocks_the_first_are_shown():
+def test_the_first_of_many_inner_blocks_are_shown():
     graph = graph_of(nn.Sequential(DenseBlock(8, 9, 4)), (8, 6, 6))
     inside = next(graph.blocks()).inside
     assert kinds(inside).count("DenseLayer") == 4
@@ -140,13 +140,13 @@ def test_of_many_inner_blocks_the_first_are_shown():
     assert inside.nodes[-1].shape == (8 + 9 * 4, 6, 6)
 
 
-def test_a_shared_layer_counts_at_its_first_call():
+def test_a_shared_layer_counts_at_its_first_call_only():
     layer = nn.Linear(3, 3)
     graph = graph_of(nn.Sequential(layer, nn.Tanh(), layer), (3,))
     assert [node.params for node in graph.nodes] == [0, 12, 0, 0]
 
 
-def test_the_network_stays_as_it_was():
+def test_the_network_stays_unchanged():
     model = resnet18().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     graph_of(model)
@@ -171,7 +171,7 @@ class Counting(Branching):
         return x
 
 
-def test_what_cannot_be_traced_is_an_error_at_the_root_and_a_box_inside():
+def test_untraceable_networks_are_refused_and_untraceable_blocks_have_no_inside():
     with pytest.raises(ValueError, match=r"`model` must be traceable by torch.fx; Branching"):
         graph_of(Branching(), (3,))
     graph = graph_of(nn.Sequential(Counting(), nn.Tanh()), (3,))
@@ -180,7 +180,7 @@ def test_what_cannot_be_traced_is_an_error_at_the_root_and_a_box_inside():
     assert graph.nodes[1].params == 12
 
 
-def test_errors():
+def test_impossible_arguments():
     with pytest.raises(ValueError, match=r"`inputs` must be given"):
         graph_of(nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match=r"`model` failed"):

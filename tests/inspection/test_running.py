@@ -1,4 +1,4 @@
-"""Tables and counts against torchsummary, thop and the reports; and nothing is touched."""
+"""Counting leaves networks unchanged, accepts unusual ones, and names the layer that fails."""
 
 import random
 
@@ -21,26 +21,26 @@ from mnist_zoo import (
 )
 
 
-def test_one_by_one_convolutions_save_a_tenfold():
-    """The report's argument: 192 → 32 channels by 5×5 on 28×28, straight or through 16 by 1×1."""
-    straight = nn.Conv2d(192, 32, 5, padding=2)
+def test_a_one_by_one_convolution_first_saves_a_factor_of_ten():
+    """The report's example: 192 → 32 channels by 5×5 on 28×28, directly or with 1×1 to 16 first."""
+    direct = nn.Conv2d(192, 32, 5, padding=2)
     narrow = nn.Sequential(nn.Conv2d(192, 16, 1), nn.Conv2d(16, 32, 5, padding=2))
     size = (192, 28, 28)
-    assert profile(straight, size).macs == 120_422_400
+    assert profile(direct, size).macs == 120_422_400
     assert profile(narrow, size).macs == 12_443_648
 
 
-def test_blocks_of_ones_own():
+def test_a_network_of_separate_blocks():
     blocks = (ResidualBlock(1, 8, stride=2), InceptionA(8), BasicBlock(88, 16))
     model = nn.Sequential(*blocks, nn.Flatten(), nn.LazyLinear(10))
-    with pytest.raises(ValueError, match=r"must be initialised; 4\.weight waits"):
+    with pytest.raises(ValueError, match=r"must be initialised; 4\.weight gets its shape"):
         profile(model, (1, 28, 28))
     model(torch.randn(2, 1, 28, 28))
     assert profile(model, (1, 28, 28)).params == sum(p.numel() for p in model.parameters())
 
 
 def fingerprint(model):
-    """All that a count must leave as it was."""
+    """Everything that a count must leave unchanged."""
     hooks = [
         [list(hooks) for key, hooks in sorted(vars(module).items()) if "_hooks" in key]
         for module in model.modules()
@@ -59,7 +59,7 @@ def fingerprint(model):
     }
 
 
-def assert_untouched(model, before):
+def assert_unchanged(model, before):
     after = fingerprint(model)
     state, state_before = after.pop("state"), before.pop("state")
     assert list(state) == list(state_before)
@@ -68,7 +68,7 @@ def assert_untouched(model, before):
 
 
 @pytest.mark.parametrize("count", [lambda m: summary(m, quiet=True), profile])
-def test_networks_stay_as_they_are(network, count):
+def test_networks_stay_unchanged(network, count):
     network.train()
     network.forward_features(torch.randn(2, *network.input_size))
     next(network.children()).eval()
@@ -76,11 +76,11 @@ def test_networks_stay_as_they_are(network, count):
     network.register_forward_hook(lambda *_: pytest.fail("a hook of the network ran"))
     before = fingerprint(network)
     count(network)
-    assert_untouched(network, before)
+    assert_unchanged(network, before)
 
 
 class Hostile(nn.Module):
-    """Draws, counts, remembers and changes itself in its forward; perhaps raises."""
+    """Uses random numbers, keeps its input and changes itself in its forward; may raise."""
 
     def __init__(self, raises, tensors, norm, shared, dtype):
         super().__init__()
@@ -122,7 +122,7 @@ class Hostile(nn.Module):
     frozen=st.lists(st.booleans(), min_size=6, max_size=6),
     count=st.sampled_from([lambda m, s: summary(m, s, quiet=True), profile]),
 )
-def test_hostile_networks_stay_as_they_are(
+def test_hostile_networks_stay_unchanged(
     raises, tensors, norm, shared, dtype, modes, frozen, count
 ):
     model = Hostile(raises, tensors, norm, shared, dtype)
@@ -140,7 +140,7 @@ def test_hostile_networks_stay_as_they_are(
         with pytest.raises(RuntimeError, match=f"`model` failed in {place}"):
             count(model, (4,))
     assert model.seen == []
-    assert_untouched(model, before)
+    assert_unchanged(model, before)
 
 
 def closure_over(layer):
@@ -150,7 +150,7 @@ def closure_over(layer):
 
 
 class Teacher(nn.Module):
-    """Refuses to be copied, as frozen teachers do."""
+    """Refuses to be copied, as frozen teachers often do."""
 
     def __init__(self):
         super().__init__()
@@ -165,36 +165,40 @@ class Teacher(nn.Module):
 
 
 @pytest.mark.parametrize("count", [lambda m, s: summary(m, s, quiet=True), profile])
-def test_networks_that_cannot_be_copied_stay_as_they_are(count):
+def test_networks_that_cannot_be_copied_stay_unchanged(count):
     for model, error, message in [
-        (nn.Sequential(Teacher()), TypeError, "cannot be copied: '0' forbids it"),
+        (
+            nn.Sequential(Teacher()),
+            TypeError,
+            "cannot be copied: '0' has a __deepcopy__ that forbids it",
+        ),
         (
             closure_over(nn.BatchNorm1d(4)),
             RuntimeError,
-            "reaches the network itself, past its copy",
+            "uses tensors of the original network, not of its copy",
         ),
     ]:
         before = fingerprint(model)
         with pytest.raises(error, match=message):
             count(model, (4,))
-        assert_untouched(model, before)
+        assert_unchanged(model, before)
 
 
 @pytest.mark.parametrize("count", [lambda m, s: summary(m, s, quiet=True), profile])
-def test_switches_thrown_through_a_closure_are_thrown_back(count):
+def test_changes_through_a_reference_to_the_network_are_undone(count):
     layer = nn.Linear(4, 4)
     model = nn.Sequential(layer)
     model.forward = lambda x: (layer.eval(), layer.requires_grad_(False), x)[-1]
     before = fingerprint(model)
     count(model, (4,))
-    assert_untouched(model, before)
+    assert_unchanged(model, before)
 
 
 MEAN = torch.full((4,), 0.1)
 
 
 class Constants(nn.Module):
-    """Uses constants from outside itself, and their values."""
+    """Uses the values of constants from outside the network."""
 
     def forward(self, x):
         for i in torch.arange(2):
@@ -203,7 +207,7 @@ class Constants(nn.Module):
 
 
 class OwnState(nn.Module):
-    """Makes its first hidden state by itself, moves its input, and calls a layer by keyword."""
+    """Creates its first hidden state, moves its input, and calls a layer with a keyword."""
 
     def __init__(self):
         super().__init__()
@@ -218,7 +222,7 @@ class OwnState(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:distutils:DeprecationWarning")
-def test_networks_that_make_their_own_state_and_move_their_input():
+def test_networks_that_create_their_state_and_move_their_input():
     from thop import profile as thop_profile
 
     lstm = nn.Sequential(nn.LSTM(28, 8, batch_first=True))
@@ -236,14 +240,14 @@ def test_constants_and_default_devices(device):
         assert str(summary(lenet5(), quiet=True)).startswith("-----")
 
 
-def test_compiled_layers_are_counted_as_what_they_are():
+def test_compiled_and_parallel_networks_count_as_the_original():
     model = nn.Sequential(torch.compile(lenet5(), backend="eager"))
     assert profile(model, (1, 28, 28)).macs == 281_640
     assert summary(model, (1, 28, 28), quiet=True).total_params == 44_426
     assert profile(nn.DataParallel(lenet5())).macs == 281_640
 
 
-def test_an_error_names_the_layer_and_what_it_was_given():
+def test_an_error_names_the_layer_and_the_shape_of_its_input():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.ReLU(), nn.Linear(7, 2)))
     for count in (summary, profile):
         message = r"`model` failed in layer '1\.1', Linear\(.*\), given \(\d, 4, 26, 26\): "
@@ -255,14 +259,14 @@ def test_an_error_names_the_layer_and_what_it_was_given():
 
 @pytest.mark.parametrize("count", [summary, profile])
 @pytest.mark.parametrize("size", [28, (0, 3), (1.5,), [], "28", [(1, 28), None], ()])
-def test_sizes_that_are_none(count, size):
+def test_impossible_shapes(count, size):
     with pytest.raises(ValueError, match=r"` \(=.*\) must be a shape such as \(C, H, W\)"):
         count(lenet5(), size)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 @pytest.mark.parametrize("count", [summary, profile])
-def test_what_is_no_network(count):
+def test_models_that_cannot_be_counted(count):
     with pytest.raises(ValueError, match="must be given: Linear has no `input_size`"):
         count(nn.Linear(3, 4))
     with pytest.raises(TypeError, match=r"`model` must be an nn\.Module in Python, not str"):

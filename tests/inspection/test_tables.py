@@ -1,10 +1,11 @@
-"""Tables and counts against torchsummary, thop and the reports; and nothing is touched."""
+"""Tables against those that torchsummary prints and those of the reports."""
 
 import contextlib
 import copy
 import io
 import re
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,13 +28,13 @@ from mnist_zoo import (
 
 
 def theirs(model, size):
-    """What torchsummary itself prints, on real data."""
+    """What torchsummary itself prints for real data."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         torchsummary.summary(model, size, device="cpu")
     return printed.getvalue().rstrip("\n")
 
 
-def test_summary_is_what_torchsummary_prints(network):
+def test_summary_equals_what_torchsummary_prints(network):
     model = copy.deepcopy(network)
     if any(not p.requires_grad for p in model.parameters()):
         pytest.skip("torchsummary does not see layers that do not run")
@@ -45,7 +46,7 @@ def test_golden_tables(name, golden):
     golden(f"{name}_summary", str(summary(get_model(name), quiet=True)))
 
 
-# the reports' trees, but for class names, the empty `shortcut` and the adaptive average pool
+# the trees of the reports, except for class names, the empty `shortcut` and the average pool
 @pytest.mark.parametrize("name", ["lenet5_conv_residual", "lenet5_fc_residual", "resnet50"])
 def test_golden_trees(name, golden):
     golden(f"{name}_structure", repr(get_model(name)).replace(" bias=True, track", " track"))
@@ -75,7 +76,7 @@ def test_summary_prints_unless_quiet(capsys):
     assert repr(table) == "<ModelSummary of MiniResNet: 41,514 parameters>"
 
 
-def test_summary_holds_rows_totals_and_sizes():
+def test_summary_has_rows_totals_and_sizes():
     table = summary(mini_resnet(), quiet=True)
     assert [row.name for row in table.rows[:5]] == [
         "conv1", "mp", "rblock1.conv1", "rblock1.conv2", "rblock1",
@@ -88,13 +89,13 @@ def test_summary_holds_rows_totals_and_sizes():
     assert table.total_bytes == table.input_bytes + table.params_bytes + 2 * outputs * 4
 
 
-def test_html_of_a_summary_escapes_and_holds_every_row():
+def test_html_of_a_summary_has_every_row():
     html = summary(mini_resnet(), quiet=True)._repr_html_()
     assert html.count("<tr>") == 1 + 11 + 1
     assert "<td>rblock1.conv1</td><td>Conv2d</td><td>[-1, 16, 12, 12]</td><td>2,320</td>" in html
 
 
-def test_what_does_not_run_is_told():
+def test_parameters_that_are_in_no_row_are_listed():
     table = summary(get_model("plain18"), quiet=True)
     assert table.total_params == 11_175_370
     assert table.non_trainable_params == 173_824
@@ -103,7 +104,7 @@ def test_what_does_not_run_is_told():
     assert "In no row" not in str(summary(mini_resnet(), quiet=True))
 
 
-def test_odd_networks_are_summed_up_right():
+def test_summary_of_an_odd_network():
     table = summary(Odd(), [(6, 4), (6, 4)], quiet=True)
     assert table.total_params == ODD_PARAMETERS == sum(p.numel() for p in Odd().parameters())
     rows = {(row.name, row.type): row for row in table.rows}
@@ -118,7 +119,7 @@ def test_odd_networks_are_summed_up_right():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions(dtype):
+def test_sizes_follow_the_precision(dtype):
     table = summary(mini_resnet().to(dtype), quiet=True)
     assert table.params_bytes == 41_514 * torch.empty(0, dtype=dtype).itemsize
     assert table.input_bytes == 28 * 28 * torch.empty(0, dtype=dtype).itemsize
@@ -132,7 +133,7 @@ def test_networks_on_another_device():
     )
 
 
-def test_integer_inputs_come_as_tensors():
+def test_integer_inputs_are_given_as_tensors():
     model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2))
     tokens = torch.zeros(1, 5, dtype=torch.long)
     assert profile(model, tokens).macs == 5 * 4 * 2
@@ -140,13 +141,13 @@ def test_integer_inputs_come_as_tensors():
     assert profile(Odd(), (torch.zeros(1, 6, 4), torch.zeros(1, 6, 4))).params == ODD_PARAMETERS
 
 
-def test_a_single_layer_is_a_network():
+def test_summary_and_profile_of_a_single_layer():
     assert profile(nn.Linear(3, 4), (3,)).by_layer[""].macs == 12
     table = summary(nn.Linear(3, 4), (3,), quiet=True)
     assert [(row.type, row.params) for row in table.rows] == [("Linear", 16)]
 
 
-def test_a_network_without_parameters():
+def test_summary_and_profile_without_parameters():
     assert summary(nn.Flatten(), (1, 2, 3), quiet=True).total_params == 0
     assert tuple(profile(nn.Flatten(), (1, 2, 3))) == (0, 0)
 
@@ -164,9 +165,38 @@ def test_wrapped_and_weight_normed_networks():
     assert cost.uncounted["convolution"] == 1
 
 
-def test_tables_from_several_threads_are_right_and_standard_output_stays():
+def test_summaries_in_several_threads_are_right_and_swallow_no_output(capsys):
     stdout, table = sys.stdout, summary(mini_resnet(), quiet=True)
+
+    def torchsummary_by_itself():
+        torchsummary.summary(lenet5(), (1, 28, 28), device="cpu")
+
     with ThreadPoolExecutor(4) as pool:
-        texts = set(pool.map(str, [table] * 40))
-    assert texts == {str(table)}
+        texts = pool.map(str, [table] * 40)
+        for _ in range(40):
+            pool.submit(print, "a line of another thread")
+        printed = [pool.submit(torchsummary_by_itself) for _ in range(5)]
+    assert set(texts) == {str(table)}
+    assert all(task.exception() is None for task in printed)
+    output = capsys.readouterr().out
+    assert output.count("a line of another thread") == 40
+    assert output.count("Param #") == output.count("Estimated Total Size") == 5
     assert sys.stdout is stdout
+    assert not hasattr(torchsummary.torchsummary, "print")
+
+
+def test_a_summary_is_right_while_another_thread_redirects_standard_output():
+    table = summary(mini_resnet(), quiet=True)
+    expected = str(table)
+    done = threading.Event()
+
+    def redirect():
+        while not done.is_set():
+            with contextlib.redirect_stdout(io.StringIO()):
+                pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(redirect)
+        texts = {str(table) for _ in range(20)}
+        done.set()
+    assert texts == {expected}

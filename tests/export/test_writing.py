@@ -1,0 +1,236 @@
+"""Files that export writes, read by their own runtimes."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import randomize_norms
+from export_cases import NETWORKS, SUFFIX, export_and_compare, onnx, onnxruntime
+from torch import nn
+
+import mnist_zoo
+from mnist_zoo import Preprocessing, get_model, lenet5, mini_convnet, mini_resnet, predict, resnet18
+from mnist_zoo.export import ExportError, export, load_session, quantize, writing
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+
+
+@pytest.mark.parametrize("format", SUFFIX)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_exported_file_agrees_with_the_network(name, format, tmp_path):
+    path = tmp_path / f"file{SUFFIX[format]}"
+    export_and_compare(get_model(name), path, format)
+    other = get_model(name, in_channels=3, num_classes=7, image_size=36)
+    export_and_compare(other, path, format)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_onnx_file_of_resnet18_agrees_and_has_no_batch_norm(tmp_path):
+    report = export_and_compare(resnet18(), tmp_path / "file.onnx", "onnx")
+    assert report.opset >= 18
+    assert str(report).startswith(f"{tmp_path}")
+    proto = onnx.load(tmp_path / "file.onnx")
+    assert not {node.op_type for node in proto.graph.node} & {"BatchNormalization"}
+
+
+def test_onnx_file_has_a_dynamic_batch_and_stores_preprocessing_and_classes(file, model):
+    proto = onnx.load(file)
+    onnx.checker.check_model(proto, full_check=True)
+    (given,), (output,) = proto.graph.input, proto.graph.output
+    shape = [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim]
+    assert (given.name, shape) == ("digits", ["batch", 1, 28, 28])
+    assert output.name == "logits"
+    (entry,) = proto.metadata_props
+    stated = json.loads(entry.value)
+    assert Preprocessing(**stated["preprocessing"]) == model.preprocessing
+    assert stated["classes"] == list("0123456789")
+    assert stated["network"] == "mini_resnet"
+
+
+def test_onnx_file_contains_no_path_of_the_machine(file):
+    content = file.read_bytes()
+    for folder in (Path(mnist_zoo.__file__).parent, Path(torch.__file__).parent):
+        assert str(folder).encode() not in content
+
+
+def test_other_formats_store_preprocessing_and_classes(model, tmp_path):
+    export(model, tmp_path / "a.pt2", "torch_export", classes=list("abcdefghij"))
+    export(model, tmp_path / "a.pt", "torchscript")
+    extra = {"mnist_zoo": ""}
+    torch.export.load(tmp_path / "a.pt2", extra_files=extra)
+    assert json.loads(extra["mnist_zoo"])["classes"] == list("abcdefghij")
+    torch.jit.load(tmp_path / "a.pt", _extra_files=extra)
+    assert json.loads(extra["mnist_zoo"])["preprocessing"]["std"] == model.preprocessing.std
+
+
+def test_softmax_makes_the_file_return_probabilities(model, tmp_path, digits):
+    export(model, tmp_path / "p.onnx", softmax=True)
+    runtime = onnxruntime.InferenceSession(tmp_path / "p.onnx")
+    x = model.preprocessing(digits.images[:4])
+    (found,) = runtime.run(["probabilities"], {"digits": x.numpy()})
+    assert np.allclose(found.sum(1), 1, atol=1e-6)
+    assert np.allclose(found, model(x).softmax(1).detach(), atol=1e-5)
+    again = predict(load_session(tmp_path / "p.onnx"), digits.images[0])
+    assert again.probability == pytest.approx(predict(model, digits.images[0]).probability)
+
+
+def test_file_stores_the_size_that_it_was_exported_for(tmp_path, digits, calibration):
+    model = resnet18().eval()
+    model.preprocessing = Preprocessing(mean=0.2)
+    export(model, tmp_path / "a.onnx", input_size=(1, 40, 40))
+    session = load_session(tmp_path / "a.onnx")
+    assert session.preprocessing == Preprocessing(mean=0.2, image_size=40)
+    found = predict(session, digits.images[0])
+    wanted = predict(model, digits.images[0], preprocessing=session.preprocessing)
+    assert found.probabilities == pytest.approx(wanted.probabilities, abs=1e-5)
+    quantize(tmp_path / "a.onnx", tmp_path / "q.onnx", calibration[slice(0, 10)])
+
+
+def test_export_leaves_the_network_unchanged(tmp_path):
+    model = randomize_norms(mini_convnet()).half().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    for format, suffix in SUFFIX.items():
+        export(model, tmp_path / f"a{suffix}", format)
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_tolerance_is_relative_for_large_outputs(tmp_path, monkeypatch):
+    model = lenet5().eval()
+    model.fc3.bias.data.fill_(1000.0)
+    read_back = writing._read_back
+    for off, fits in ((0.05, True), (0.2, False)):
+
+        def a_little_off(*arguments, off=off):
+            run = read_back(*arguments)
+            return lambda x: run(x) + off
+
+        monkeypatch.setattr(writing, "_read_back", a_little_off)
+        if fits:
+            report = export(model, tmp_path / "a", "torchscript")
+            assert report.largest_difference == pytest.approx(off, rel=0.01)
+        else:
+            with pytest.raises(ExportError, match=r"differs by 2.0e-01"):
+                export(model, tmp_path / "a", "torchscript")
+
+
+def test_a_network_without_input_size_is_exported_with_a_given_one(tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2 * 5 * 5, 3))
+    with pytest.raises(ValueError, match="`input_size` must be given: Sequential has none"):
+        export(model, tmp_path / "a.onnx")
+    export(model, tmp_path / "a.onnx", input_size=(2, 5, 5), classes=["x", "y", "z"])
+    session = load_session(tmp_path / "a.onnx")
+    assert (session.input_size, session.classes) == ((2, 5, 5), ("x", "y", "z"))
+    x = torch.randn(4, 2, 5, 5)
+    assert torch.allclose(session(x), model(x), atol=1e-5)
+
+
+class Branching(nn.Module):
+    input_size = (1, 28, 28)
+
+    def forward(self, x):
+        x = x.flatten(1)[:, :10]
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize("format", SUFFIX)
+def test_a_branch_on_values_is_refused_and_nothing_is_written(format, tmp_path):
+    with pytest.raises(ExportError, match=rf"`model` \(Branching\) cannot be exported as {format}"):
+        export(Branching(), tmp_path / "a", format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("batch", "off"), [(1, 2e-4), (7, 2e-4), (2, float("nan"))])
+@pytest.mark.parametrize("format", SUFFIX)
+def test_a_file_that_differs_does_not_replace_the_earlier_one(
+    format, batch, off, tmp_path, monkeypatch
+):
+    path = tmp_path / "a"
+    path.write_text("what was there before")
+    read_back = writing._read_back
+
+    def a_little_off(*arguments):
+        run = read_back(*arguments)
+        return lambda x: run(x) + (off if len(x) == batch else 0)
+
+    monkeypatch.setattr(writing, "_read_back", a_little_off)
+    with pytest.raises(ExportError, match=rf"differs by {off:.1e} from the original, more than"):
+        export(lenet5(), path, format)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["what was there before"]
+
+
+@pytest.mark.parametrize("format", SUFFIX)
+def test_a_branch_on_the_batch_size_is_refused(format, tmp_path):
+    class Frozen(nn.Module):
+        input_size = (1, 4, 4)
+
+        def forward(self, x):
+            return x.flatten(1) if len(x) == 2 else x.flatten(1) + 0
+
+    with pytest.raises(ExportError, match="cannot be exported"):
+        export(Frozen(), tmp_path / "a", format)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "tflite"}, r"`format` \(='tflite'\) must be one of 'onnx'"),
+        ({"tolerance": 0}, r"`tolerance` \(=0\) must be more than 0"),
+        ({"classes": ["a"]}, r"`classes` \(=\['a'\]\) must be the names of 10 classes"),
+        ({"input_size": (28, 28)}, r"`input_size` \(=\(28, 28\)\) must be a shape"),
+        ({"input_size": (1, 28, 27)}, r"`input_size` \(=\(1, 28, 27\)\) must be square"),
+        ({"input_size": (1, 32, 32)}, r"must accept images of shape \(1, 1, 32, 32\): expected"),
+    ],
+)
+def test_impossible_arguments(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(mini_resnet(), tmp_path / "a.onnx", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_impossible_paths_and_networks(tmp_path):
+    with pytest.raises(FileNotFoundError, match="must be in a folder that exists"):
+        export(mini_resnet(), tmp_path / "none" / "a.onnx")
+    with pytest.raises(ValueError, match="must be a file; it is a folder"):
+        export(mini_resnet(), tmp_path)
+    if Path("/proc").is_dir():
+        with pytest.raises(OSError):  # noqa: PT011  (which one is the system's choice)
+            export(mini_resnet(), "/proc/a.onnx")
+    with pytest.raises(ValueError, match=r"`model` .* must be a network"):
+        export("mini_resnet", tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="must map images"):
+        export(nn.Conv2d(1, 2, 3), tmp_path / "a.onnx", input_size=(1, 28, 28))
+
+
+def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(mini_resnet(), tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_named(package, tmp_path, file, calibration, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    uses = {
+        "onnx onnxruntime onnxscript": lambda: export(mini_resnet(), tmp_path / "a.onnx"),
+        "onnx onnxruntime": lambda: quantize(file, tmp_path / "a.onnx", calibration),
+        "onnxruntime": lambda: load_session(file),
+    }
+    for needed, use in uses.items():
+        if package in needed.split():
+            with pytest.raises(ImportError, match=rf'{package}: pip install "mnist-zoo\[onnx\]"'):
+                use()
+    assert list(tmp_path.iterdir()) == []
+    export(mini_resnet(), tmp_path / "a.pt2", "torch_export")
