@@ -48,9 +48,9 @@ DEEPER_VARIANTS = (
 )
 
 
-def slow_if(is_slow, *values):
+def slow_if(is_slow, *values, name=None):
     """A parameter, or several, whose tests run only with ``-m slow`` if they are slow."""
-    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [])
+    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [], id=name)
 
 
 def each_network(names=None):
