@@ -1,7 +1,7 @@
 """Sphinx configuration: ``sphinx-build -W docs docs/_build``.
 
-With the environment variable ``INTERSPHINX`` names of PyTorch's are links to its documentation;
-without, the build needs no network.
+If the environment variable ``INTERSPHINX`` is set, names from PyTorch link to its documentation;
+otherwise the build needs no network.
 """
 
 import logging
@@ -48,10 +48,10 @@ if os.environ.get("INTERSPHINX"):
         "torchvision": ("https://docs.pytorch.org/vision/stable", None),
     }
 
-for noisy in ("onnx_ir", "onnxscript"):  # the gallery would show what they log
+for noisy in ("onnx_ir", "onnxscript"):  # otherwise the gallery shows their log
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
-# A copy, as the examples write where they are.
+# a copy, because the examples write into their folder
 examples = DOCS / "_examples"
 shutil.rmtree(examples, ignore_errors=True)
 examples.mkdir()

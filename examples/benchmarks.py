@@ -1,8 +1,8 @@
-"""Writes the page of benchmarks, and measures how cost grows with batch, picture and width.
+"""Writes the page of benchmarks, and measures how cost grows with batch, image size and width.
 
 ``pytest tests/benchmarks --write && python examples/benchmarks.py --growth`` on an idle machine
-measures everything anew (half an hour on two cores, Linux); without ``--growth`` the page is
-written from the results in ``docs/benchmarks.json`` and ``docs/growth.json``.
+measures everything again (half an hour on two cores, Linux). Without ``--growth``, it writes the
+page from the results in ``docs/benchmarks.json`` and ``docs/growth.json``.
 """
 
 import argparse
@@ -42,12 +42,12 @@ def case(sweep: str, value: int) -> tuple[nn.Module, torch.Tensor]:
 
 
 def peak() -> float:
-    """The most memory that this process has held, in MB."""
+    """Peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 def measure(sweep: str, value: int) -> dict[str, float]:
-    """Milliseconds and peak MB of one forward pass, in this process, which should be a new one."""
+    """Milliseconds and peak MB of one forward pass; the peak needs a new process."""
     model, x = case(sweep, value)
     before = peak()
     with torch.inference_mode():
@@ -58,7 +58,7 @@ def measure(sweep: str, value: int) -> dict[str, float]:
 
 
 def measure_all() -> dict[str, list[dict[str, float]]]:
-    """Every sweep, each point in a process of its own."""
+    """Every sweep, each point in its own process."""
     return {
         sweep: [
             json.loads(
@@ -103,7 +103,7 @@ def plot_growth(growth: dict[str, list[dict[str, float]]]) -> None:
 
 
 def plot_ways(rows: list[dict[str, Any]]) -> None:
-    """How many times faster than eager each way is, for each network and batch."""
+    """Speed-up of each way over eager mode, per network and batch size."""
     from matplotlib.figure import Figure
 
     found = {row["name"]: row["median"] for row in rows}
@@ -127,15 +127,15 @@ def page(measured: dict[str, Any]) -> str:
     """The whole page."""
     parts = [
         "# Benchmarks",
-        "How many times faster we are than the peer that a line names, both measured in turns in "
-        "the same run: median, and the range over the rounds. Below 1 the peer is faster. Where "
-        "there is a bar, the benchmark fails below it. Behind a colon stand what varies: the peer, "
-        "the network, the way, the picture's height and width, the batch. Written by "
-        "`examples/benchmarks.py` from the results of `pytest tests/benchmarks --write`.",
+        "How many times faster we are than a peer, both measured in turns in the same run: median, "
+        "and range over the rounds. Below 1 the peer is faster. After the colon: the case (peer, "
+        "network, method, image size, batch). A benchmark fails below its required minimum. "
+        "Written by `examples/benchmarks.py` from the results of "
+        "`pytest tests/benchmarks --write`.",
         f"Machine: {measured['machine']}; {measured['versions']}.",
     ]
     for section, rows in groupby(measured["results"], key=lambda row: row["section"]):
-        lines = ["| benchmark | times faster | range | bar |", "|---|---:|---:|---:|"]
+        lines = ["| benchmark | times faster | range | minimum |", "|---|---:|---:|---:|"]
         for row in rows:
             name = row["name"].removeprefix("test_").replace("[", ": ").rstrip("]")
             bar = f"{row['bar']:.2f}" if row["bar"] else ""
@@ -147,16 +147,16 @@ def page(measured: dict[str, Any]) -> str:
         "## Ways to run a network",
         "![How many times faster than eager each way is](benchmarks.png)",
         "## How cost grows",
-        "One forward pass in inference mode: `resnet18` at 28×28 over the batch, one picture over "
-        "its size, and one `BasicBlock` on 16 maps of 28×28 over its width. Memory is what the "
-        "process's peak grew by.",
+        "One forward pass in inference mode: `resnet18` at 28×28 against the batch size, one image "
+        "against its size, and one `BasicBlock` on 16 inputs of 28×28 against its width. Memory is "
+        "the growth of the process's peak.",
         "![Time and memory against batch, image size and width](growth.png)",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
-    """Measures what is asked for, and writes the page."""
+    """Measures if asked to, and writes the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,9 @@
-"""Writes the pages of the networks: a table of all, what others have published, a card for each.
+"""Writes the pages of the networks, and every list and table of networks (see `faces.py`).
 
 ``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
 weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
-measures the latter first (a minute; on an idle machine).
+measures latency first (a minute; on an idle machine). It also writes the package's faces, the
+networks in ``docs/api.rst``, and README's tables.
 """
 
 import argparse
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import faces
 import torch
 from reproduce import DOCS, accuracies, results, spread, surroundings
 from torch import nn
 
 from mnist_zoo import (
+    Recipe,
     compare,
     get_model,
     get_recipe,
@@ -30,12 +33,12 @@ from mnist_zoo.models.registry import MODELS
 
 CARDS = DOCS / "models"
 LATENCY = DOCS / "latency.json"
-MEASURED_BY = {  # experiment that tells a network's accuracy where no weights ship
+MEASURED_BY = {  # the experiment with the accuracy of a network without pretrained weights
     "mini_convnet": "ninety_nine",
     "resnet50": "resnet50",
     "resnet_cnn": "resnet_cnn",
 }
-LONGEST_TABLE = 60  # layers; of deeper networks the diagram tells more
+LONGEST_TABLE = 60  # layers; for deeper networks the diagram is clearer
 
 
 # --- What others have published ------------------------------------------------------------
@@ -43,7 +46,7 @@ LONGEST_TABLE = 60  # layers; of deeper networks the diagram tells more
 
 @dataclass(frozen=True)
 class Published:
-    """A single network's published test accuracy, from 0 to 1, and the network built anew."""
+    """A network's published test accuracy, from 0 to 1, and the network rebuilt."""
 
     name: str
     accuracy: float
@@ -78,7 +81,7 @@ def simple_cnn() -> nn.Sequential:
 
 
 def published() -> list[Published]:
-    """Networks whose architecture and accuracy their source states; ensembles are left out."""
+    """Networks whose source states architecture and accuracy; without ensembles."""
     with torch.device("meta"):
         return [
             Published(
@@ -115,7 +118,7 @@ def published() -> list[Published]:
 
 
 def accuracies_of(network: str) -> list[float]:
-    """Test accuracy of each seed, from 0 to 1; empty where it was not trained on all of MNIST."""
+    """Test accuracy per seed, from 0 to 1; empty if it was not trained on all of MNIST."""
     if network in list_models(pretrained=True):
         return [*get_weights(network).accuracies]
     runs = results().get(MEASURED_BY.get(network, ""), [])
@@ -135,7 +138,7 @@ def points() -> Iterator[tuple[str, float, int, int]]:
 
 
 def measure_latency() -> None:
-    """Median milliseconds of one picture in inference mode, for every network."""
+    """Measures the median milliseconds per image in inference mode, for every network."""
     times = {}
     for name in list_models():
         model = get_model(name).eval()
@@ -155,7 +158,7 @@ def measure_latency() -> None:
 
 
 def in_percent(found: list[float]) -> str:
-    """Mean and standard deviation in percent; "" of none."""
+    """Mean and standard deviation in percent; an empty string if there are no values."""
     return spread([100 * value for value in found]) if found else ""
 
 
@@ -181,14 +184,14 @@ def table_of_networks() -> str:
             f"{row.size_bytes / 2**20:.2f}",
             in_percent(found).replace(" ", "\N{NO-BREAK SPACE}"),
             str(len(found) or ""),
-            f"{times[row.name]:.2f}",
+            f"{times[row.name]:.2f}" if row.name in times else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def table_of_weights(*, linked: bool) -> str:
-    """What ships, a line a network, with or without links to their pages."""
+    """The pretrained weights, one line per network, with or without links to their pages."""
     lines = []
     for weights in map(get_weights, list_models(pretrained=True)):
         name = f"[{weights.network}]({weights.network}.md)" if linked else weights.network
@@ -200,7 +203,7 @@ def table_of_weights(*, linked: bool) -> str:
 
 
 def table_of_published() -> str:
-    """Published networks, their costs recounted."""
+    """Published networks, with their costs as we count them."""
     lines = ["| network | parameters | MACs | accuracy (%) | source |", "|---|---:|---:|---:|---|"]
     for other in published():
         macs, params = profile(other.network, other.input_size)
@@ -216,20 +219,20 @@ def index() -> str:
         [
             "# Networks",
             "Written by `examples/catalogue.py` from the registry, the manifest of the weights and "
-            "the measured results. Costs and latency are those of one picture of the network's "
-            "own size, in float32; accuracies are those on MNIST's 10,000 test digits, mean ± "
-            "sample standard deviation over the seeds, where the network was trained on all of "
-            "MNIST (`mini_convnet` for one epoch). Latency: "
+            "the measured results. Costs and latency are per image of the network's `input_size`, "
+            "in float32. Accuracies are on MNIST's 10,000 test digits, mean ± sample standard "
+            "deviation over the seeds, for networks trained on all of MNIST (`mini_convnet` for "
+            "one epoch). Latency: "
             f"{measured['machine']}; {measured['versions']}.",
             table_of_networks(),
-            "## Weights that ship",
+            "## Pretrained weights",
             "Trained on MNIST's 60,000 training digits. The settings were chosen on training "
-            "digits alone, or not tuned; the weights are those of the first seed, not of the best.",
+            "digits only, or not tuned; the weights are those of the first seed, not of the best.",
             table_of_weights(linked=True),
-            "## Beside published networks",
+            "## Published networks",
             "![Accuracy against parameters and against MACs](../_pictures/accuracy.svg)",
-            "Single networks whose source states both architecture and accuracy; we built them "
-            "anew to count their costs. Most of them tell the best or the only run, ours the mean "
+            "Single networks whose source states both architecture and accuracy; we rebuilt them "
+            "to count their costs. Most sources give the best or the only run; ours is the mean "
             "over seeds.",
             table_of_published(),
             "```{toctree}\n:hidden:\n\n" + "\n".join(list_models()) + "\n```\n",
@@ -238,7 +241,7 @@ def index() -> str:
 
 
 def facts(network: str) -> dict[str, str]:
-    """What is known of a network."""
+    """The facts on a network's page, by name."""
     model = get_model(network)
     (row,) = compare([network]).rows
     known = {
@@ -255,7 +258,7 @@ def facts(network: str) -> dict[str, str]:
         weights = get_weights(network)
         machine = weights.machine
         known |= {
-            "MNIST test digits recognised by the file": f"{weights.correct:,} of 10,000",
+            "correct MNIST test digits, with the file": f"{weights.correct:,} of 10,000",
             "negative log-likelihood (nats)": f"{weights.nll:.4f}",
             "calibration error, 15 bins": f"{weights.calibration_error:.4f}",
             "file": f"{weights.file}, half precision, {weights.size:,} bytes",
@@ -287,7 +290,7 @@ def card(network: str) -> str:
 
 
 def trained(network: str) -> list[str]:
-    """What a card tells of weights that ship."""
+    """The parts of a page about pretrained weights."""
     weights = get_weights(network)
     return [
         "```python\n"
@@ -298,22 +301,36 @@ def trained(network: str) -> list[str]:
         "## On the test set\n\n"
         f"![Confusion matrix]({network}_confusion.png)\n\n"
         f"![The most confident mistakes]({network}_mistakes.png)",
-        f"## Recipe\n\n```toml\n{get_recipe(weights.recipe).to_toml().strip()}\n```",
+        "## Recipe\n\nSettings that differ from the defaults of `Recipe`:\n\n"
+        f"```json\n{settings(get_recipe(weights.recipe))}\n```",
         "To train it again (to the bit with the same torch, processor and number of threads):\n\n"
         f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
     ]
 
 
+def settings(recipe: Recipe) -> str:
+    """A recipe as JSON, without the settings that have their default value."""
+    required = {name: getattr(recipe, name) for name in ("network", "lr", "epochs")}
+    usual = Recipe(**required).to_dict()
+    plain = recipe.to_dict()
+    changed = {
+        name: plain[name] for name in plain if name in required or plain[name] != usual[name]
+    }
+    return json.dumps(changed, indent=2, ensure_ascii=False)
+
+
 def write_pages() -> None:
-    """Every page."""
+    """Writes every page and every derived list and table."""
     CARDS.mkdir(exist_ok=True)
     for network in list_models():
         (CARDS / f"{network}.md").write_text(card(network), encoding="utf-8")
     (CARDS / "index.md").write_text(index(), encoding="utf-8")
+    for path, text in faces.written(table_of_weights(linked=False)).items():
+        path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Measures what is asked for, and writes the pages."""
+    """Measures latency if asked to, and writes the pages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""A pad to draw a digit on, with mouse or finger; a network says which digit it is.
+"""A pad to draw a digit on, with mouse or finger, and a network that recognises it.
 
 Run it with ``pip install ".[app]" && python examples/draw_digit.py`` and open the address that it
-prints. Nothing leaves the machine: the weights that ship run in ONNX Runtime.
+prints. No data leaves the machine: the pretrained network runs in ONNX Runtime.
 """
 
 import tempfile
@@ -13,18 +13,20 @@ from mnist_zoo import PictureError, mini_resnet, predict
 from mnist_zoo.export import Session, export, load_session
 
 PEN = gr.Brush(default_size=10, colors=["#000000"], color_mode="fixed")
-PAGE = Image.new("RGB", (280, 280), "white")  # with a page on it, the pad has its pen in hand
+PAGE = Image.new(
+    "RGB", (280, 280), "white"
+)  # with a background image the pad starts with the pen selected
 
 
 def make_session() -> Session:
-    """The network `mini_resnet` with its weights, by way of an ONNX file."""
+    """The pretrained `mini_resnet`, exported to ONNX and loaded again."""
     with tempfile.TemporaryDirectory() as folder:
         print(export(mini_resnet(weights="mnist"), f"{folder}/digits.onnx"))
         return load_session(f"{folder}/digits.onnx")
 
 
 def make_app(session: Session) -> gr.Blocks:
-    """The page: a pad, two buttons, and the three digits that the drawing may be."""
+    """The page: a pad, two buttons, and the three most probable digits."""
 
     def recognise(drawing: dict[str, Image.Image]) -> dict[str, float] | str:
         try:

@@ -3,7 +3,7 @@ Compose a network
 =================
 
 Blocks know their ``out_channels``, keep or halve the size of the maps, and project their shortcut
-where the shape changes. So they chain like any layer of PyTorch.
+if the shape changes. So they chain like any layer of PyTorch.
 """
 
 from torch import nn
@@ -32,8 +32,7 @@ model = nn.Sequential(
 )
 
 # %%
-# What it costs, block by block. A network of one's own does not state its input, so that its
-# shape is given.
+# Its cost per block. `nn.Sequential` does not know the shape of its input, so we pass it.
 
 print(profile(model, (1, 28, 28)))
 
@@ -43,7 +42,7 @@ print(profile(model, (1, 28, 28)))
 plots.draw(model, (1, 28, 28)).savefig("composed.png", dpi=110)
 
 # %%
-# It trains like every other network: a recipe says how. (Its ``network`` is not used here.)
+# It trains like every other network, by a recipe.
 
 train, test = (load_mnist(split, source="sample") for split in ("train", "test"))
 recipe = Recipe(
@@ -54,9 +53,8 @@ plots.curves(history).savefig("composed_curves.png", dpi=110)
 print(evaluate(model, test))
 
 # %%
-# A residual unit has an order of its layers and a shortcut. Here are those of He et al. (2016)
-# that add no layer to the branch, on 16 maps: they cost the same but for the gate and the 1×1
-# convolution.
+# A residual unit has an order of its layers and a shortcut. Here are four of He et al. (2016), on
+# 16 maps. Only the gate and the 1×1 convolution add to the cost.
 
 units: dict[str, nn.Module | str] = {
     "original": ResidualUnit(16, 16),

@@ -2,8 +2,8 @@
 Export and benchmark
 ====================
 
-One network in five forms: as it is, with BatchNorm folded away, as ONNX, and as ONNX with 8 bits.
-Each gives the same answers; how fast it is depends on the machine.
+One network in five forms: unchanged, with folded BatchNorm, optimized, as ONNX, and as int8 ONNX.
+Their predictions agree; their speed depends on the machine.
 """
 
 import tempfile
@@ -22,14 +22,14 @@ model = fit(get_recipe("ninety_nine", epochs=4), train, progress=False).model
 assert model is not None
 
 # %%
-# The file is read back by its own runtime and compared with the network before it is kept.
+# `export` loads the file in its runtime and compares it with the network before it keeps the file.
 
 folder = Path(tempfile.mkdtemp())
 written = export(model, folder / "digits.onnx")
 print(f"{written.size:,} bytes; largest difference {written.largest_difference:.0e}")
 
 # %%
-# Eight bits for weights and activations. The ranges are seen on some training digits.
+# Eight bits for weights and activations. Some training digits give the ranges of the activations.
 
 (calibration,) = train.split(1000)
 small = quantize(written.path, folder / "digits.int8.onnx", calibration, test=test)
@@ -40,16 +40,16 @@ print(
 )
 
 # %%
-# ``optimize`` keeps the steps that save time on this machine.
+# `optimize` keeps the steps that save time on this machine.
 
 found = optimize(model)
 print(found)
 
 # %%
-# All of them in turns, on one picture and on 64. A session works wherever a network does.
+# The accuracy of each. A session works wherever a network does.
 
 ways: dict[str, nn.Module] = {
-    "as it is": model,
+    "unchanged": model,
     "fused": fuse(model),
     "optimized": found.model,
     "ONNX Runtime": load_session(written.path),
@@ -59,7 +59,7 @@ for name, way in ways.items():
     print(f"{name}: {evaluate(way, test).accuracy:.1%}")
 
 # %%
-# Milliseconds of a forward pass, on this machine.
+# Milliseconds per forward pass on this machine, measured in turns, for one image and for 64.
 
 figure = Figure(figsize=(8, 3), layout="constrained")
 for axes, batch in zip(figure.subplots(1, 2), (1, 64), strict=True):

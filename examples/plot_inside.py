@@ -11,25 +11,25 @@ model = mini_resnet(weights="mnist")
 plots.draw(model).savefig("inside_network.png", dpi=110)
 
 # %%
-# The first layer's kernels: strokes and edges of every direction.
+# The kernels of the first layer: strokes and edges of every direction.
 
 plots.filters(model).savefig("inside_filters.png", dpi=110)
 
 # %%
-# A digit, and what the layers make of it. Names are those of ``model.named_modules()``.
+# The feature maps of one digit. Layers are named as in ``model.named_modules()``.
 
 test = load_mnist("test", source="sample")
 picture = Preprocessing()(test.images[320:321])[0]
 plots.feature_maps(model, picture, "conv1").savefig("inside_conv1.png", dpi=110)
 
 # %%
-# Deeper, the maps are smaller, and tell parts of digits rather than strokes.
+# Deeper maps are smaller, and respond to parts of digits rather than strokes.
 
 plots.feature_maps(model, picture, "rblock2").savefig("inside_rblock2.png", dpi=110)
 
 # %%
-# The weights that ship have learnt from these very digits. For honest mistakes here is a network
-# that learns from the sample's 4,000 alone, for four epochs.
+# The pretrained weights were trained on these very digits. For honest mistakes, we train a network
+# on the 4,000 training digits of the sample only, for four epochs.
 
 recipe = get_recipe("ninety_nine", source="sample", epochs=4)
 history = fit(recipe, load_mnist(source="sample"), progress=False)
@@ -38,9 +38,9 @@ metrics = evaluate(history.model, test, recipe.preprocessing)
 plots.mistakes(test, metrics).savefig("inside_mistakes.png", dpi=110)
 
 # %%
-# What is taken for what, and how sure it is: with a calibration error of 0, digits of which it is
-# 80 % sure would be right in 80 of 100 cases. This network is less sure than it could be: its
-# recipe smooths the labels.
+# Which digits are confused, and how reliable the probabilities are: with a calibration error of 0,
+# predictions with a probability of 80 % are correct in 80 of 100 cases. The probabilities of this
+# network are too low, because its recipe smooths the labels.
 
 plots.confusion_matrix(metrics).savefig("inside_confusion.png", dpi=110)
 print(f"accuracy {metrics.accuracy:.1%}, calibration error {metrics.calibration_error:.1%}")

@@ -1,9 +1,9 @@
 """
-Predict on your own pictures
-============================
+Predict on your own images
+==========================
 
-``predict`` takes files, PIL's pictures, arrays and tensors, of any size and colour, dark on light
-or light on dark. Here are some drawn by PIL; a photo of yours works as well.
+`predict` takes files, PIL images, arrays and tensors, of any size and colour, dark on light or
+light on dark. Here PIL draws some; your own photo works as well.
 """
 
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +20,7 @@ from mnist_zoo import (
 
 
 def drawn(text: str, paper: str, ink: str, turn: float = 0, size: int = 90) -> Image.Image:
-    """A picture of 160×120 with text on it."""
+    """An image of 160×120 with this text."""
     picture = Image.new("RGB", (160, 120), paper)
     ImageDraw.Draw(picture).text((20, 5), text, ink, ImageFont.load_default(size))
     return picture.rotate(turn, fillcolor=paper)
@@ -38,23 +38,23 @@ for place, picture in enumerate(pictures):
 sheet.save("drawn.png")
 
 # %%
-# What the network sees: the ink, light on black, its longer side 20 pixels, its centre of mass in
-# the middle of 28×28.
+# The input of the network: the ink, light on black, its longer side 20 pixels, its centre of mass
+# in the middle of 28×28.
 
 seen = as_mnist(pictures)
 row = Image.fromarray(seen[:, 0].permute(1, 0, 2).flatten(1).numpy())
 row.resize((640, 160), Image.Resampling.NEAREST).save("drawn_seen.png")
 
 # %%
-# The weights come with the package.
+# The pretrained weights ship in the package.
 
 model = mini_resnet(weights="mnist")
 for result in predict(model, pictures):
     print(result.digit, " ".join(f"{digit}: {share:.1%}" for digit, share in result.top))
 
 # %%
-# Printed digits are not handwriting. Several networks, or several places of the digit, are surer
-# than one; and a threshold keeps doubtful pictures back, whose digit is then ``None``.
+# Printed digits are not handwriting. Averaging several networks, or several positions of the digit,
+# is more reliable; with a threshold, the digit of an uncertain image is ``None``.
 
 models = [mini_resnet(weights="mnist"), lenet5_conv_residual(weights="mnist")]
 team = ensemble([*models, mini_googlenet(weights="mnist")])
@@ -62,7 +62,7 @@ for result in predict(team, pictures, shift=1, reject_below=0.9):
     print(result.digit, f"{result.probability:.1%}")
 
 # %%
-# What cannot be read as one digit is an error that says why.
+# Images without exactly one digit raise `PictureError`, which explains why.
 
 for wrong in (Image.new("L", (50, 50), 255), drawn("42", "white", "black")):
     try:

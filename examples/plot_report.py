@@ -2,19 +2,19 @@
 Train a report's experiment
 ===========================
 
-The reports' experiments are recipes: data that `fit` follows. Here is that of the simple ResNet, on
-the 4,000 digits of the sample instead of MNIST's 60,000; ``python examples/train.py
+The reports' experiments are recipes, which `fit` takes. This one trains the simple ResNet, on the
+4,000 digits of the sample instead of MNIST's 60,000; ``python examples/train.py
 mini_resnet_report`` runs it in full.
 """
 
 from mnist_zoo import evaluate, fit, get_recipe, load_mnist, plots
 
 report = get_recipe("mini_resnet_report", source="sample")
-print(report.to_toml())
+print(report.to_json())
 
 # %%
-# Beside it a recipe of ours, with as many epochs and the same network: a learning rate that rises
-# and falls, and pictures that are moved and turned.
+# For comparison, our recipe with the same network and as many epochs: its learning rate rises and
+# falls, and it shifts and rotates the images.
 
 recipes = {
     "the report's": report,
@@ -25,7 +25,7 @@ histories = {name: fit(recipe, train, test, progress=False) for name, recipe in 
 plots.curves(histories).savefig("report_curves.png", dpi=110)
 
 # %%
-# Accuracy by digit. Normalisation is part of a recipe, and so goes into the evaluation.
+# Accuracy per digit. The recipe decides the normalisation, so `evaluate` needs it, too.
 
 metrics = {}
 for name, history in histories.items():
@@ -35,7 +35,7 @@ for name, history in histories.items():
 plots.class_accuracy(metrics).savefig("report_classes.png", dpi=110)
 
 # %%
-# What is taken for what, by the report's network.
+# Which digits the report's network confuses.
 
 plots.confusion_matrix(metrics["the report's"]).savefig("report_confusion.png", dpi=110)
 

@@ -2,8 +2,8 @@
 Torchvision's weights, and transfer
 ===================================
 
-Our ResNets and DenseNets are torchvision's, name for name. Weights go there and back, and a stem
-or a head of another shape adapts.
+Our ResNets and DenseNets equal torchvision's, name for name. Weights convert both ways, and a stem
+or a head of another shape is adapted.
 """
 
 import torch
@@ -24,30 +24,30 @@ from mnist_zoo import (
 )
 
 # %%
-# The same weights, the same pictures: how far apart are the outputs? Random weights stand for
-# torchvision's, which would be downloaded by ``resnet18(weights="imagenet")``.
+# The same weights and the same images: how far apart are the outputs? Random weights stand for
+# torchvision's pretrained ones, which ``resnet18(weights="imagenet")`` downloads.
 
 pictures = torch.randn(2, 3, 64, 64)
 theirs = torchvision.models.resnet18().eval()
 ours = resnet18(weights=theirs, in_channels=3, num_classes=1000).eval()
 with torch.inference_mode():
-    print("there:", (ours(pictures) - theirs(pictures)).abs().max().item())
+    print("from torchvision:", (ours(pictures) - theirs(pictures)).abs().max().item())
     theirs.load_state_dict(to_torchvision(ours))
-    print("and back:", (ours(pictures) - theirs(pictures)).abs().max().item())
+    print("to torchvision:", (ours(pictures) - theirs(pictures)).abs().max().item())
 
 # %%
-# Onto one channel and ten classes. The report tells what became of every tensor.
+# To one channel and ten classes. The report lists what happened to every tensor.
 
 print(from_torchvision(resnet18(), theirs))
 
 # %%
-# Transfer to other pictures
-# --------------------------
-# The task: is a digit even? The pictures: in colour, and only 200 of them to learn from.
+# Transfer to other images
+# ------------------------
+# The task: is a digit even? The images are in colour, and only 200 of them are for training.
 
 
 def in_colour(digits: Digits) -> Digits:
-    """Digits of random colours; class 1 is the odd ones."""
+    """Digits in random colours; class 1 means odd."""
     colours = torch.rand(len(digits), 3, 1, 1, generator=torch.Generator().manual_seed(0))
     return Digits((digits.images * (0.3 + 0.7 * colours)).byte(), digits.labels % 2)
 
@@ -56,16 +56,16 @@ def in_colour(digits: Digits) -> Digits:
 train, test = in_colour(few), in_colour(load_mnist("test", source="sample"))
 
 # %%
-# The weights that ship saw grey digits of ten classes. The stem is spread over the colours, the
-# head is drawn anew.
+# The pretrained weights are for grey digits of ten classes. The weights of the stem are spread over
+# the colours, the head is re-initialised.
 
 model = mini_resnet(in_channels=3, num_classes=2)
 print(from_torchvision(model, get_weights("mini_resnet")))
 
 # %%
-# Both learn by the same recipe: the network with those weights, and one that starts at random.
-# (The sample's digits belong to MNIST's training set, which the weights have seen, in grey and
-# with other classes; the gap is so a little larger than it would be on new digits.)
+# The same recipe trains this network and a randomly initialised one. (The pretrained weights were
+# trained on the sample's digits, in grey and with other classes, so the gap is a little larger than
+# it would be on new digits.)
 
 recipe = Recipe(
     network="mini_resnet",
@@ -77,7 +77,7 @@ recipe = Recipe(
 )
 histories = {
     "transferred": fit(model, train, test, recipe=recipe, progress=False),
-    "from the start": fit(
+    "from scratch": fit(
         mini_resnet(in_channels=3, num_classes=2), train, test, recipe=recipe, progress=False
     ),
 }

@@ -36,7 +36,7 @@ def load(name):
     return module
 
 
-train, reproduce, catalogue = load("train"), load("reproduce"), load("catalogue")
+train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "catalogue"))
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
 RESULTS = reproduce.results()
@@ -50,13 +50,13 @@ RUNS = [
 # --- train.py --------------------------------------------------------------------------------
 
 
-def test_without_a_recipe_it_lists_them(capsys, monkeypatch):
+def test_train_without_a_recipe_lists_the_recipes(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     train.main()
     assert capsys.readouterr().out.split()[1:] == list_recipes()
 
 
-def test_changes_reach_the_recipe(tmp_path):
+def test_changes_from_the_command_line_reach_the_recipe(tmp_path):
     recipe = get_recipe("lenet5_report")
     changes = ["epochs=3", "source=sample", "augmentation.rotation=10", "sizes=[5,6,7]"]
     changes += ["ema_decay=0.9", "network=resnet18", 'options={"stem":"3x3"}', "nesterov=true"]
@@ -81,7 +81,7 @@ def test_changes_reach_the_recipe(tmp_path):
         (["missing.toml"], "No such file"),
     ],
 )
-def test_wrong_arguments_are_told_in_a_line(monkeypatch, arguments, message):
+def test_wrong_arguments_give_a_one_line_error(monkeypatch, arguments, message):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as error:
         train.main()
@@ -91,12 +91,12 @@ def test_wrong_arguments_are_told_in_a_line(monkeypatch, arguments, message):
 # --- reproduce.py ----------------------------------------------------------------------------
 
 
-def test_the_page_is_what_the_results_say():
+def test_page_of_reproductions_is_up_to_date():
     assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
 
 
 @pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
-def test_the_readme_states_our_results(name, digits):
+def test_readme_states_the_stored_results(name, digits):
     runs = RESULTS[name]
     accuracy = statistics.mean(reproduce.accuracies(runs))
     seconds = statistics.median(run["train_seconds"] for run in runs)
@@ -105,14 +105,14 @@ def test_the_readme_states_our_results(name, digits):
     assert f"{len(runs)} seeds" in readme
 
 
-def test_experiments_are_listed():
+def test_reproduce_lists_its_experiments():
     command = [sys.executable, EXAMPLES / "reproduce.py", "--list"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == list(reproduce.EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("name", "run"), RUNS)
-def test_each_result_is_of_its_recipe_and_adds_up(name, run):
+def test_stored_results_match_their_recipes_and_totals(name, run):
     (row,) = [row for row in reproduce.EXPERIMENTS[name].rows if row.label == run["label"]]
     recipe = Recipe.from_dict(run["recipe"])
     assert recipe.replace(reference="") == row.recipe.replace(seed=run["seed"], reference="")
@@ -124,7 +124,7 @@ def test_each_result_is_of_its_recipe_and_adds_up(name, run):
 
 
 @pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
-def test_a_result_comes_out_again():
+def test_rerunning_an_experiment_gives_the_stored_accuracy():
     """The cheapest run of all; to the digit here, and nearly so on another processor."""
     recorded = RESULTS["ninety_nine"][0]
     recipe = Recipe.from_dict(recorded["recipe"])
@@ -137,7 +137,7 @@ def test_a_result_comes_out_again():
 # --- residual_variants.py --------------------------------------------------------------------
 
 
-def test_variants_differ_in_one_choice_alone():
+def test_variants_differ_in_one_option_only():
     recipes = [row.recipe for row in variants.ROWS.values()]
     assert all(recipe.replace(options={}) == variants.RECIPE for recipe in recipes)
     chosen = [(recipe.options["order"], recipe.options["shortcut"]) for recipe in recipes]
@@ -147,7 +147,7 @@ def test_variants_differ_in_one_choice_alone():
     assert set(variants.PAPER) == set(variants.ROWS)
 
 
-def test_the_page_of_variants_is_what_the_results_say():
+def test_page_of_variants_is_up_to_date():
     assert variants.PAGE.read_text(encoding="utf-8") == variants.page()
     seeds = {label: set() for label in variants.ROWS}
     for run in reproduce.results_of(variants.NAME):
@@ -160,7 +160,7 @@ def test_the_page_of_variants_is_what_the_results_say():
 # --- benchmarks.py ---------------------------------------------------------------------------
 
 
-def test_the_page_of_benchmarks_is_what_the_results_say():
+def test_page_of_benchmarks_is_up_to_date():
     measured = json.loads(benchmarks.RESULTS.read_text(encoding="utf-8"))
     page = (benchmarks.DOCS / "benchmarks.md").read_text(encoding="utf-8")
     assert page == benchmarks.page(measured)
@@ -177,33 +177,58 @@ def test_the_page_of_benchmarks_is_what_the_results_say():
 
 
 @pytest.mark.parametrize("network", list_models())
-def test_pages_of_networks_are_what_registry_and_manifest_say(network):
+def test_pages_of_networks_are_up_to_date(network):
     page = (catalogue.CARDS / f"{network}.md").read_text(encoding="utf-8")
     assert page == catalogue.card(network)
     for picture in re.findall(r"\]\((\w+\.png)\)", page):
         assert (catalogue.CARDS / picture).stat().st_size > 5_000
 
 
-def test_tables_of_networks_are_what_registry_and_manifest_say():
+def test_index_of_networks_is_up_to_date():
     index = (catalogue.CARDS / "index.md").read_text(encoding="utf-8")
     assert index == catalogue.index()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert catalogue.table_of_weights(linked=False) in readme
 
 
-def test_latency_is_told_of_every_network():
+def test_faces_reference_and_readme_are_up_to_date():
+    texts = faces.written(catalogue.table_of_weights(linked=False))
+    assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
+    for path, text in texts.items():
+        assert path.read_text(encoding="utf-8") == text, f"run examples/catalogue.py: {path}"
+
+
+@pytest.mark.parametrize("lost", ["resnet34", "lenet5", "densenet_bc100_12"])
+def test_a_network_that_a_face_lacks_is_added(lost):
+    def lacking(face):
+        return re.sub(rf"from \S+ import {lost} as {lost}\n", "", face)
+
+    top, folder = (face.read_text("utf-8") for face in (faces.TOP, faces.MODELS_FACE))
+    assert lacking(top) != top == faces.top_level(lacking(top))
+    assert lacking(folder) != folder == faces.of_folder(faces.MODELS_FACE.parent, lacking(folder))
+
+
+@pytest.mark.parametrize("part", ["weights", "costs", "families"])
+def test_tables_are_written_between_their_comments_only(part):
+    text = faces.README.read_text(encoding="utf-8")
+    without = re.sub(rf"(<!-- {part}: .*? -->\n\n)(?s:.*?)(\n\n<!-- end)", r"\1lost\2", text)
+    assert without != text
+    assert faces.readme(without, catalogue.table_of_weights(linked=False)) == text
+    with pytest.raises(ValueError, match=f"the comments around {part!r} are missing"):
+        faces.between(text.replace(f"<!-- end of {part} -->", ""), part, "")
+
+
+def test_latency_was_measured_for_every_network():
     measured = json.loads(catalogue.LATENCY.read_text(encoding="utf-8"))
     assert [*measured["milliseconds"]] == list_models()
 
 
-def test_published_networks_have_the_parameters_that_are_known_of_them():
+def test_published_networks_have_their_known_numbers_of_parameters():
     others = catalogue.published()
     found = {other.name: profile(other.network, other.input_size) for other in others}
     assert f"{found['MLP (2010)'].macs / 1e6:.2f}" == "12.11"  # million weights
     assert found["Keras's example"].params == 1_199_882  # those of PyTorch's, the same network
 
 
-def test_accuracies_are_those_of_runs_on_all_of_mnist():
+def test_accuracies_come_from_runs_on_all_of_mnist():
     for network, experiment in catalogue.MEASURED_BY.items():
         runs = [run for run in RESULTS[experiment] if run["label"] == network]
         assert runs
@@ -217,7 +242,7 @@ def test_accuracies_are_those_of_runs_on_all_of_mnist():
 
 
 @pytest.mark.parametrize("network", list_models(pretrained=True))
-def test_accuracies_of_the_seeds_are_the_results(network):
+def test_manifest_accuracies_equal_the_stored_results(network):
     runs = make_weights.runs_of(network)
     assert [run["seed"] for run in runs] == list(range(len(runs)))
     found = tuple(run["test"]["correct"] / run["test"]["total"] for run in runs)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from ..pictures.preprocessing import Preprocessing
 
+__all__ = ["Classifier"]
+
 Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
 
 # stem: kernel size and stride of its convolution, and whether a max-pool follows

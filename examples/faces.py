@@ -1,0 +1,154 @@
+"""What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
+
+The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and README's tables.
+"""
+
+import importlib
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import is_typeddict
+
+import mnist_zoo
+from mnist_zoo import compare
+from mnist_zoo.models.registry import MODELS
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mnist_zoo"
+TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
+API, README = ROOT / "docs" / "api.rst", ROOT / "README.md"
+TITLES = {  # of the reference's sections; any other family is titled by its file's name
+    "lenet": "LeNet",
+    "mini": "Small networks",
+    "resnet": "ResNet",
+    "preact": "Pre-activation ResNet",
+    "densenet": "DenseNet",
+}
+COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
+IMPORT = r"from \.\S+ import \w+ as \w+\n"
+
+
+# --- Faces -----------------------------------------------------------------------------------
+
+
+def natural(text: str) -> list[str | int]:
+    """A key that sorts ``resnet50`` before ``resnet101``, as ruff does."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text.lower())]
+
+
+def with_imports(text: str, home: dict[str, str]) -> str:
+    """The text of a face, importing each of these names from its module, in ruff's order."""
+    head, *_, tail = re.split(IMPORT, text)
+    order = sorted(home, key=lambda k: (natural(home[k]), not k[0].isupper(), natural(k)))
+    return head + "".join(f"from .{home[name]} import {name} as {name}\n" for name in order) + tail
+
+
+def top_level(text: str) -> str:
+    """The text of the package's face: the names that it has, and every network."""
+    home = {name: module for module, name in re.findall(r"from \.(\S+) import (\w+)", text)}
+    networks = {name: make.__module__.partition(".")[2] for name, make in MODELS.items()}
+    return with_imports(text, home | networks)
+
+
+def of_folder(folder: Path, text: str) -> str:
+    """The text of a folder's face: the public names of all its files."""
+    home = {}
+    for file in folder.glob("[!_]*.py"):
+        module = importlib.import_module(f"mnist_zoo.{folder.name}.{file.stem}")
+        home.update(dict.fromkeys(getattr(module, "__all__", ()), file.stem))
+    return with_imports(text, home)
+
+
+# --- Reference and README --------------------------------------------------------------------
+
+
+def families() -> dict[str, list[str]]:
+    """The networks of each file, in the registry's order; the families by their last network."""
+    found: dict[str, list[str]] = {}
+    for name, factory in MODELS.items():
+        family = factory.__module__.rpartition(".")[2]
+        found[family] = [*found.pop(family, []), name]
+    return found
+
+
+def module_of(family: str) -> Any:
+    """The module of a family."""
+    return importlib.import_module(f"mnist_zoo.models.{family}")
+
+
+def documented(thing: Any) -> str:
+    """The directive that documents a function or a class, and the class methods of the latter."""
+    if not inspect.isclass(thing):
+        return f".. autofunction:: {thing.__name__}"
+    methods = [name for name, member in vars(thing).items() if isinstance(member, classmethod)]
+    members = f"\n   :members: {', '.join(methods)}" if methods else ""
+    return f".. autoclass:: {thing.__name__}{members}"
+
+
+def sections() -> str:
+    """The reference's section of every family: networks, classes, and names of the folder only."""
+    parts = []
+    for family, networks in families().items():
+        module = module_of(family)
+        classes = [name for name in module.__all__ if name not in MODELS]
+        top = [*networks, *(name for name in classes if hasattr(mnist_zoo, name))]
+        title = TITLES.get(family, family)
+        parts += [
+            f"{title}\n{'-' * len(title)}",
+            f".. automodule:: {module.__name__}\n   :no-members:",
+            ".. currentmodule:: mnist_zoo",
+            "\n".join(documented(getattr(module, name)) for name in top),
+        ]
+        if below := [name for name in classes if name not in top]:
+            parts.append(".. currentmodule:: mnist_zoo.models")
+            parts.append("\n".join(documented(getattr(module, name)) for name in below))
+    return "\n\n".join(parts)
+
+
+@cache
+def table_of_costs() -> str:
+    """What each network costs."""
+    return compare(list(MODELS)).markdown()
+
+
+def table_of_families() -> str:
+    """Each family's networks and options."""
+    lines = ["| family | networks | options |", "|---|---|---|"]
+    for family, networks in families().items():
+        module = module_of(family)
+        public = [getattr(module, name) for name in module.__all__]
+        known = [name for thing in public if is_typeddict(thing) for name in thing.__annotations__]
+        options = ", ".join(f"`{name}`" for name in known if name not in COMMON)
+        about = (module.__doc__ or "").partition("\n")[0].rstrip(".")
+        lines.append(f"| {about} | {', '.join(f'`{name}`' for name in networks)} | {options} |")
+    return "\n".join(lines)
+
+
+def between(text: str, part: str, content: str) -> str:
+    """The text with new content between the two comments that name this part."""
+    comments = rf"({part}: written by \S+(?: -->)?\n\n).*(\n\n\S+ end of {part}\b)"
+    text, count = re.subn(comments, lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"the comments around {part!r} are missing")
+    return text
+
+
+def readme(text: str, weights: str) -> str:
+    """README's text with its tables: that of the weights (given), of costs, of families."""
+    text = between(text, "weights", weights)
+    text = between(text, "costs", table_of_costs())
+    text = between(text, "families", table_of_families())
+    return re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+
+
+def written(weights: str) -> dict[Path, str]:
+    """Every file that this module derives, and the text that it should have."""
+    texts = {TOP: top_level(TOP.read_text("utf-8"))}
+    for face in sorted(PACKAGE.glob("*/__init__.py")):
+        texts[face] = of_folder(face.parent, face.read_text("utf-8"))
+    texts[API] = between(API.read_text("utf-8"), "networks", sections())
+    texts[README] = readme(README.read_text("utf-8"), weights)
+    return texts
