@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_zoo import Classifier, get_model, list_models
+from mnist_zoo import Classifier, compare, get_model, list_models
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
     torch.set_num_threads(1)
@@ -31,8 +31,13 @@ FACES = ["mnist_zoo"] + [
     )
 ]
 
-# the code of a smaller network of their family, many times over
-DEEP = (
+# Each repeats the blocks of a smaller network of its family: tests that visit every network visit
+# these with `-m slow` only. A network that is not listed is tested by default.
+DEEPER_VARIANTS = (
+    "plain34",
+    "resnet34",
+    "resnet101",
+    "resnet152",
     "preact_resnet34",
     "preact_resnet110",
     "preact_resnet164",
@@ -43,9 +48,14 @@ DEEP = (
 )
 
 
-def slow_if(is_slow, *values):
-    """A parameter, or several, whose tests run with ``-m slow`` alone, if they are slow."""
-    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [])
+def slow_if(is_slow, *values, name=None):
+    """A parameter, or several, whose tests run only with ``-m slow`` if they are slow."""
+    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [], id=name)
+
+
+def each_network(names=None):
+    """The networks, all or those given, as parameters; the deeper variants are slow."""
+    return [slow_if(name in DEEPER_VARIANTS, name) for name in names or list_models()]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +69,7 @@ def _network(name: str) -> Classifier:
         return randomize_norms(get_model(name)).eval()
 
 
-@pytest.fixture(params=[slow_if(name in DEEP, name) for name in list_models()])
+@pytest.fixture(params=each_network())
 def network(request) -> Classifier:
     """Every network of the registry, in eval mode, with BatchNorm statistics that matter."""
     return copy.deepcopy(_network(request.param))  # drawing the weights takes three times as long
@@ -69,6 +79,12 @@ def network(request) -> Classifier:
 def pictures(network) -> torch.Tensor:
     """Three pictures of the network's size."""
     return torch.randn(3, *network.input_size)
+
+
+@pytest.fixture(scope="session")
+def comparison():
+    """The cost of every network, counted once."""
+    return compare(list_models())
 
 
 @pytest.fixture

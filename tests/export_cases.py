@@ -1,8 +1,10 @@
 """Helpers that several tests of export use; importing them skips the tests without ONNX."""
 
+import itertools
+
 import pytest
 import torch
-from conftest import DEEP, randomize_norms, slow_if
+from conftest import DEEPER_VARIANTS, randomize_norms, slow_if
 
 from mnist_zoo import list_models
 from mnist_zoo.export import export
@@ -12,9 +14,21 @@ onnx = pytest.importorskip("onnx", reason="the onnx extra is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt"}
-SMALL = set(list_models(max_params=1_000_000)) - set(DEEP)
-NETWORKS = [slow_if(name not in SMALL, name) for name in list_models()]
-"""The networks whose files are compared with them; those that are not small are slow."""
+OTHER_SHAPE = {"in_channels": 3, "num_classes": 7, "image_size": 36}
+
+
+def _is_slow(name, format, options):
+    most = 1_000_000 if format == "onnx" else 100_000  # parameters
+    if options and name not in ("lenet5", "mini_resnet"):
+        return True
+    return name in DEEPER_VARIANTS or name not in list_models(max_params=most)
+
+
+CASES = [
+    slow_if(_is_slow(*case), *case, name="-".join([*case[:2], "other" if case[2] else "own"]))
+    for case in itertools.product(list_models(), SUFFIX, [{}, OTHER_SHAPE])
+]
+"""Networks, formats and options whose files are compared; large networks are slow."""
 
 
 def run_by_runtime(path, format):

@@ -42,28 +42,28 @@ def sdist():
         return {entry.name: file.extractfile(entry).read() for entry in file if entry.isfile()}
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_wheel_contains_exactly_the_package(wheel):
     stated = {f"{NAME}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL")}
     assert set(wheel) == kept("mnist_zoo") | stated | {f"{NAME}.dist-info/licenses/LICENSE"}
     weights = "mnist_zoo/weights/checkpoints/mini_resnet.safetensors"
     assert {"mnist_zoo/py.typed", weights} <= set(wheel)
 
 
-def test_the_sdist_holds_what_is_tested_and_documented_and_nothing_else(sdist):
+def test_sdist_contains_exactly_package_tests_docs_and_examples(sdist):
     parts = {"mnist_zoo", "tests", "docs", "examples", "hubconf.py", "pyproject.toml"}
     parts |= {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"}
     expected = kept(*parts) | {"PKG-INFO", ".gitignore"}  # which hatchling adds
     assert set(sdist) == {f"{NAME}/{name}" for name in expected}
 
 
-def test_every_byte_is_that_of_the_checkout(wheel, sdist):
+def test_every_file_equals_the_checkout(wheel, sdist):
     for name in kept("mnist_zoo"):
         content = (ROOT / name).read_bytes()
         assert wheel[name] == content, name
         assert sdist[f"{NAME}/{name}"] == content, name
 
 
-def test_the_metadata_is_what_a_registry_shows(wheel):
+def test_metadata_states_name_version_licence_extras_and_readme(wheel):
     text = wheel[f"{NAME}.dist-info/METADATA"].decode()
     metadata = message_from_string(text)
     assert metadata["Name"] == "mnist-zoo"

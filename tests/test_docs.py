@@ -69,7 +69,7 @@ def desk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", with_code("pycon"))
-def test_sessions_give_what_they_say(page):
+def test_sessions_print_the_shown_output(page):
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert result.attempted > 0
     assert result.failed == 0
@@ -84,7 +84,7 @@ def test_code_runs(page, desk):
 
 
 @pytest.mark.parametrize("page", with_code("sh"))
-def test_commands_name_what_exists(page):
+def test_commands_refer_to_existing_scripts_recipes_and_extras(page):
     for block in blocks(page, "sh"):
         for script in re.findall(r"[\w/]+\.py\b", block):
             assert (ROOT / script).exists()
@@ -94,14 +94,14 @@ def test_commands_name_what_exists(page):
             assert set(named.split(",")) <= EXTRAS
 
 
-def test_no_page_has_code_of_another_kind():
+def test_pages_contain_only_code_that_is_tested():
     known = {"pycon", "python", "sh", "text", "json", "{toctree}", "{include}", ""}
     for page in DOCS.rglob("*.md"):
         if not {"_build", "_examples", "gallery"} & set(page.relative_to(DOCS).parts):
             assert set(re.findall(r"^```(\S*)", page.read_text("utf-8"), re.M)) <= known, page
 
 
-def test_every_public_name_has_its_place_in_the_reference():
+def test_reference_documents_every_public_name_once():
     text = (DOCS / "api.rst").read_text("utf-8")
     module, documented = "", []
     for directive, name, options in re.findall(
@@ -130,7 +130,7 @@ def test_every_page_is_in_the_table_of_contents():
     assert cards == set(list_models())
 
 
-def test_links_inside_the_documentation_lead_somewhere():
+def test_internal_links_exist():
     for page in [*DOCS.glob("*.md"), *(DOCS / "models").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             made = link.partition("/")[0] in ("gallery", "_pictures") or "/_pictures/" in link
@@ -160,7 +160,7 @@ def test_examples_begin_with_a_title(script):
     assert line == "=" * len(title)
 
 
-def test_the_tour_runs_and_is_stored_without_outputs(tmp_path):
+def test_tour_notebook_runs_and_is_stored_without_outputs(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)

@@ -128,14 +128,15 @@ def expect_answer(page, text):
     playwright.expect(answer).to_have_text(text, timeout=1000 * SECONDS)
 
 
-@pytest.mark.parametrize("digit", [slow_if(digit not in (2, 4, 7), digit) for digit in range(10)])
+# the tests below draw 2, 3 and 7, each of one line
+@pytest.mark.parametrize("digit", [slow_if(digit != 4, digit) for digit in range(10)])
 def test_a_drawn_digit_is_recognised(visit, digit):
     page = visit(viewport=DESKTOP)
     draw(page, digit)
     expect_answer(page, str(digit))
 
 
-def test_an_empty_pad_is_told_of(visit):
+def test_an_empty_pad_is_reported(visit):
     expect_answer(visit(viewport=DESKTOP), EMPTY)
 
 
@@ -157,14 +158,14 @@ def test_a_pad_is_cleared_and_drawn_on_again(visit, button):
     playwright.expect(answer).to_have_text("2", timeout=1000 * SECONDS)
 
 
-def test_two_digits_are_told_of(visit):
+def test_two_digits_are_reported(visit):
     page = visit(viewport=DESKTOP)
     for x in (0.1, 0.9):
         stroke(page, [(x, 0.2), (x, 0.8)])
     expect_answer(page, "The pad must show one digit; it shows several")
 
 
-def test_nobody_else_is_asked(browser, address):
+def test_the_page_sends_no_request_to_another_host(browser, address):
     page = browser.new_page()
     asked = set()
     page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
@@ -174,7 +175,7 @@ def test_nobody_else_is_asked(browser, address):
     assert asked
 
 
-def test_it_fits_a_phone(visit, request, tmp_path):
+def test_the_page_fits_desktop_and_phone(visit, request, tmp_path):
     """Also takes the pictures to be looked at, with --screenshots."""
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
     for name, options in (

@@ -104,7 +104,7 @@ def test_readme_states_our_results(name, digits):
     assert f"{len(runs)} seeds" in readme
 
 
-def test_experiments_are_listed():
+def test_reproduce_lists_its_experiments():
     command = [sys.executable, EXAMPLES / "reproduce.py", "--list"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == list(reproduce.EXPERIMENTS)
@@ -241,7 +241,7 @@ def test_accuracies_come_from_runs_on_all_of_mnist():
 
 
 @pytest.mark.parametrize("network", list_models(pretrained=True))
-def test_accuracies_of_the_seeds_are_the_results(network):
+def test_manifest_accuracies_equal_the_stored_results(network):
     runs = make_weights.runs_of(network)
     assert [run["seed"] for run in runs] == list(range(len(runs)))
     found = tuple(run["test"]["correct"] / run["test"]["total"] for run in runs)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 import mnist_zoo
-from mnist_zoo import compare, get_model, list_models, mini_resnet, profile, summary
+from mnist_zoo import list_models, mini_resnet, summary
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def run(code):
     return done.stdout
 
 
-def test_import_brings_torch_and_nothing_heavy():
+def test_import_loads_torch_and_no_other_large_package():
     modules = run("import sys, mnist_zoo; print(*sys.modules)").split()
     heavy = (
         "torchvision",
@@ -48,7 +48,7 @@ def test_import_brings_torch_and_nothing_heavy():
     assert not {module.partition(".")[0] for module in modules} & set(heavy)
 
 
-def test_import_leaves_the_random_state_and_prints_nothing():
+def test_import_keeps_the_random_state_and_prints_nothing():
     state = "torch.get_rng_state()"
     assert run(f"import torch; a = {state}; import mnist_zoo; assert a.equal({state})") == ""
 
@@ -123,22 +123,23 @@ def test_version_is_the_installed_one_and_in_the_changelog():
     assert f"## [{mnist_zoo.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_package_says_it_is_typed():
+def test_package_contains_py_typed():
     assert (Path(mnist_zoo.__file__).parent / "py.typed").exists()
 
 
-def test_readme_examples_give_what_they_say():
+def test_readme_sessions_print_the_shown_output():
     result = doctest.testfile(str(ROOT / "README.md"), module_relative=False, encoding="utf-8")
     assert result.attempted > 10
     assert result.failed == 0
 
 
-def test_readme_tables_are_what_the_library_counts():
-    assert compare(list_models()).markdown() in README
+def test_readme_tables_match_compare_and_summary(comparison):
+    assert comparison.markdown() in README
     assert f"```text\n{summary(mini_resnet(), quiet=True)}\n```" in README
 
 
-def test_docstrings_state_what_the_library_counts():
+def test_docstrings_state_the_counted_macs_and_parameters(comparison):
+    counted = {row.name: row for row in comparison.rows}
     stated = {name: MODELS[name].__doc__ for name in list_models()}
     found = {
         name: re.search(r"([\d,]+) parameters(?:, ([\d,]+) MACs)?", text)
@@ -147,9 +148,8 @@ def test_docstrings_state_what_the_library_counts():
     assert sum(match is not None for match in found.values()) >= 10
     for name, match in found.items():
         if match:
-            macs, params = profile(get_model(name))
-            assert match[1] == f"{params:,}"
-            assert match[2] in (None, f"{macs:,}")
+            assert match[1] == f"{counted[name].params:,}"
+            assert match[2] in (None, f"{counted[name].macs:,}")
 
 
 def test_readme_names_every_network():
@@ -157,7 +157,7 @@ def test_readme_names_every_network():
     assert set(list_models()) <= named
 
 
-def test_badges_are_true():
+def test_badges_match_the_metadata():
     badges = dict(
         re.findall(r"^!\[(\w+): ([\w .]+)\]\(https://img.shields.io/\S+\)$", README, re.M)
     )
@@ -176,7 +176,7 @@ def test_badges_are_true():
         assert f"/badge/{label}-{message.replace(' ', '_')}-blue)" in README
 
 
-def test_citations_are_of_this_version():
+def test_citations_state_this_version():
     stated = [
         re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.M),
         *re.finditer(r"version = \{(\S+)\}", README),
@@ -199,12 +199,12 @@ def compared(row):
     return [cell.strip() for cell in cells.split("|")]
 
 
-def test_the_comparison_counts_our_networks():
+def test_readme_comparison_states_the_number_of_our_networks():
     assert compared("classifiers")[-1] == str(len(list_models()))
     assert compared("weights for digits")[-1] == f"{len(list_models(pretrained=True))} networks"
 
 
-def test_the_comparison_is_true_of_the_others():
+def test_readme_comparison_is_true_for_the_other_libraries():
     torchvision = pytest.importorskip("torchvision")
     timm = pytest.importorskip("timm", reason="the benchmark extra is not installed")
     models = torchvision.models.list_models(module=torchvision.models)
@@ -229,12 +229,12 @@ def test_issue_forms_are_complete(form):
 
 
 @pytest.mark.parametrize("name", ["mini_resnet", "resnet18"])
-def test_torch_hub(name):
+def test_torch_hub_loads_a_network(name):
     model = torch.hub.load(str(ROOT), name, source="local", num_classes=3).eval()
     assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
 
 
-def test_torch_hub_has_every_network():
+def test_hubconf_lists_every_network():
     assert set(list_models()) <= set(runpy.run_path(str(ROOT / "hubconf.py")))
 
 

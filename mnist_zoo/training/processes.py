@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,9 @@ class ProcessGroup:
         return self.sum(logits)
 
 
+GROUPS = itertools.count()  # numbers those that this process joins
+
+
 def _join(backend: str) -> None:
     """Joins the process group that torchrun describes in the environment."""
     # This import must come before init_process_group. The functions of that module have the group
@@ -102,7 +106,7 @@ def _join(backend: str) -> None:
         dist.init_process_group(backend)
         return
     # The store of torchrun survives a restart, and with it the addresses of the dead workers. So
-    # each attempt keeps its addresses under a prefix of its own.
+    # each attempt keeps its addresses under a prefix of its own, and so does each of its groups.
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
         raise ValueError(
             "on several machines set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts; "
@@ -113,7 +117,7 @@ def _join(backend: str) -> None:
     store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
     dist.init_process_group(
         backend,
-        store=dist.PrefixStore(f"attempt_{attempt}", store),  # type: ignore[attr-defined]
+        store=dist.PrefixStore(f"attempt_{attempt}_{next(GROUPS)}", store),  # type: ignore[attr-defined]
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )

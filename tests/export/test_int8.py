@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from conftest import slow_if
 from export_cases import onnx
 
 from mnist_zoo import get_model, list_models, load_mnist
@@ -46,7 +47,13 @@ def full_test():
     return load_mnist("test")
 
 
-@pytest.mark.parametrize("name", list_models(pretrained=True))
+# convolutions and linear layers alone; other residual sums and sizes than those tested by default
+SLOW = ("lenet5", "lenet5_conv_residual", "mini_resnet", "resnet18")
+
+
+@pytest.mark.parametrize(
+    "name", [slow_if(name in SLOW, name) for name in list_models(pretrained=True)]
+)
 def test_int8_keeps_the_accuracy_of_every_pretrained_network(name, tmp_path, calibration):
     test = full_test()
     export(get_model(name, weights="mnist"), tmp_path / "f.onnx")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import randomize_norms
-from export_cases import NETWORKS, SUFFIX, export_and_compare, onnx, onnxruntime
+from export_cases import CASES, SUFFIX, export_and_compare, onnx, onnxruntime
 from torch import nn
 
 import mnist_zoo
@@ -19,13 +19,10 @@ from mnist_zoo.export import ExportError, export, load_session, quantize, writin
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 
 
-@pytest.mark.parametrize("format", SUFFIX)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_exported_file_agrees_with_the_network(name, format, tmp_path):
+@pytest.mark.parametrize(("name", "format", "options"), CASES)
+def test_exported_file_agrees_with_the_network(name, format, options, tmp_path):
     path = tmp_path / f"file{SUFFIX[format]}"
-    export_and_compare(get_model(name), path, format)
-    other = get_model(name, in_channels=3, num_classes=7, image_size=36)
-    export_and_compare(other, path, format)
+    export_and_compare(get_model(name, **options), path, format)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

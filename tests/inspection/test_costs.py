@@ -6,9 +6,7 @@ from inspection_cases import ODD_PARAMETERS, Odd
 from torch import nn
 
 from mnist_zoo import (
-    compare,
     get_model,
-    list_models,
     mini_googlenet,
     profile,
     resnet18,
@@ -50,8 +48,8 @@ def test_flops_are_twice_the_macs_of_convolutions_and_linear_layers(network):
     assert cost.flops == 2 * macs
 
 
-def test_golden_costs(golden):
-    golden("comparison", str(compare(list_models())))
+def test_golden_costs(golden, comparison):
+    golden("comparison", str(comparison))
     golden("profile", repr(profile(mini_googlenet())))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import randomize_norms
+from conftest import randomize_norms, slow_if
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
@@ -196,11 +196,10 @@ def test_compile_captures_one_graph(network, pictures):
     assert close(compiled(pictures), network(pictures))
 
 
-SMALL = ("lenet5_fc_residual", "mini_googlenet", "mini_resnet")
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list_models() if name not in SMALL]
+COMPILED = ("lenet5_fc_residual", "mini_googlenet")  # convolutions, norms, sums and branches
 
 
-@pytest.mark.parametrize("name", [*SMALL, *SLOW])
+@pytest.mark.parametrize("name", [slow_if(name not in COMPILED, name) for name in list_models()])
 def test_compile(name):
     torch.compiler.reset()
     network = randomize_norms(get_model(name)).eval()

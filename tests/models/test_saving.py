@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from conftest import each_network
 from safetensors.torch import load_file, save_file
 from torch import nn
 from weights_cases import same_state
@@ -16,7 +17,6 @@ from mnist_zoo import (
     Preprocessing,
     get_model,
     lenet5,
-    list_models,
     load_model,
     mini_resnet,
     resnet18,
@@ -24,7 +24,7 @@ from mnist_zoo import (
 )
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", each_network())
 def test_every_network_comes_back_from_its_file(name, tmp_path):
     model = get_model(name, num_classes=7)
     save_model(model, tmp_path / "model.safetensors")

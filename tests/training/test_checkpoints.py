@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from conftest import slow_if
 from torch import nn
 from training_cases import NormAndDropout, same, weights
 
@@ -37,11 +38,12 @@ history = fit(recipe, train, validation, folder=sys.argv[2], checkpoint_every=2,
 """
 
 
-def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, tmp_path):
+@pytest.mark.parametrize("moments", [(3, 20), slow_if(True, (3, 11, 20))])
+def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, tmp_path, moments):
     whole = fit(recipe, *digits, progress=False)
     command = [sys.executable, "-c", KILLED, recipe.to_json(), str(tmp_path)]
     generator = random.Random(0)
-    for kill_at in (3, 11, 20):
+    for kill_at in moments:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout:
                 if int(line) >= kill_at:

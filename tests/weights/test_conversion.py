@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import randomize_norms, slow_if
+from conftest import DEEPER_VARIANTS, each_network, randomize_norms, slow_if
 from conversion_cases import (
     DENSENETS,
     FAMILY,
@@ -60,14 +60,11 @@ def test_names_shapes_and_order_are_torchvisions(name):
     assert sum(p.numel() for p in ours.parameters()) == weights.meta["num_params"]
 
 
-QUICK_AT_224 = ("resnet18", "resnet34", "resnet50")
-
-
 @pytest.mark.parametrize(
     ("name", "size", "batch"),
     [
         slow_if(
-            name in DENSENETS[1:] or (size * batch > 224 and name not in QUICK_AT_224),
+            name in DEEPER_VARIANTS or (size * batch > 224 and name != "resnet18"),
             name,
             size,
             batch,
@@ -88,14 +85,14 @@ def test_parity_to_the_bit(name, size, batch):
         assert_same(ours, theirs, x)
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", each_network(FAMILY))
 def test_parity_with_one_channel_and_ten_classes(name):
     ours, theirs = twins(name, in_channels=1, num_classes=10)
     size = 28 if name in RESNETS else 32
     assert_same(ours, theirs, torch.randn(3, 1, size, size))
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", each_network(FAMILY))
 def test_round_trips_are_the_identity(name):
     ours, theirs = twins(name)
     again = torchvision.models.get_model(name)

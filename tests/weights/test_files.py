@@ -30,14 +30,14 @@ def header_file(path, header, body=b"", length=None):
 def test_hostile_safetensors_are_refused(tmp_path):
     many = {
         f"t{i}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]}
-        for i in range(10**6)
+        for i in range(10**5)
     }
     tensor = {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 4]}
     overlapping = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     cases = {
         "bomb": (b"{}", b"", 2**62, "ends within its header"),
         "long": (b" " * 5_000_000, b"", None, "header of at most"),
-        "many": (many, b"\0" * (4 * 10**6), None, "header of at most"),
+        "many": (many, b"\0" * (4 * 10**5), None, "header of at most"),
         "huge": ({"a": tensor}, b"\0" * 4, None, "must be a safetensors file"),
         "overlap": ({"a": overlapping, "b": overlapping}, b"\0" * 4, None, "must be a safetensors"),
         "deep": (b"[" * 100_000, b"", None, "its header is no JSON"),

@@ -58,12 +58,12 @@ def test_list_of_pretrained_networks():
     ]
 
 
-def test_list_models_filters():
+def test_list_models_filters(comparison):
     means = {name: get_weights(name).accuracy_mean for name in list_models(pretrained=True)}
     least = sorted(means.values())[2]
     best = [name for name, mean in means.items() if mean >= least]
     assert list_models(min_accuracy=least) == best != list(means)
-    small = [name for name in list_models() if profile(get_model(name)).params <= 49_098]
+    small = [row.name for row in comparison.rows if row.params <= 49_098]
     assert list_models(max_params=49_098) == small
     assert list_models("mini*", pretrained=True, max_params=50_000) == ["mini_resnet"]
     assert list_models(min_accuracy=1.0) == []
