@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
-from training_cases import NORM, Norms, weights
+from training_cases import NormAndDropout, weights
 
 from mnist_zoo import Metrics, Preprocessing, evaluate, lenet5, load_mnist
 
@@ -69,14 +69,14 @@ def test_logits_and_labels_that_do_not_match_are_refused(logits, labels):
 
 
 def test_evaluate_runs_in_eval_mode_and_restores_the_training_modes(digits):
-    model = Norms()
+    model = NormAndDropout()
     model.net[1].eval()
     modes = [m.training for m in model.modules()]
     before = weights(model)
     metrics = evaluate(model, digits[0], batch_size=7)
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(weights(model), before)
-    logits = model.eval()(NORM(digits[0].images))
+    logits = model.eval()(Preprocessing()(digits[0].images))
     assert metrics.loss == pytest.approx(F.cross_entropy(logits, digits[0].labels).item(), rel=1e-5)
     assert metrics.correct == (logits.argmax(1) == digits[0].labels).sum()
 
