@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
+from types import NoneType
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .._networks import unwrapped
 from ..data.augmentation import resample, sampling_grid
 from ..data.digits import Digits
+from ..data.form import preprocessing_for
 from ..evaluation import Metrics
-from ..models.base import Classifier
-from ..pictures.preprocessing import to_float
+from ..pictures.preprocessing import Preprocessing, to_float
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
 from .recipe import Recipe
@@ -171,9 +172,7 @@ class TrainingRun:
         best = self.best_weights
         self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
         self.model.eval()
-        network = unwrapped(self.model)
-        if isinstance(network, Classifier):
-            network.preprocessing = self.recipe.preprocessing
+        _record(unwrapped(self.model), self.recipe.preprocessing, self.train)
         self.optimizer.zero_grad()
         return self.history
 
@@ -228,6 +227,19 @@ class TrainingRun:
     def fingerprints(self) -> list[int]:
         """Checksums of the training and validation images and labels; 0 for none."""
         return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
+
+
+def _record(network: nn.Module, preprocessing: Preprocessing, train: Digits) -> None:
+    """Notes on the network how its images are prepared, their shape, and its classes' names.
+
+    An attribute of that name that means something else, such as a layer, stays.
+    """
+    if isinstance(getattr(network, "preprocessing", None), (Preprocessing, NoneType)):
+        network.preprocessing = preprocessing_for(train, preprocessing)  # type: ignore[assignment]
+    if getattr(network, "input_size", None) is None:
+        network.input_size = tuple(preprocessing(train.images[:1]).shape[1:])  # type: ignore[assignment]
+    if isinstance(getattr(network, "classes", None), (tuple, list, NoneType)):
+        network.classes = train.classes  # type: ignore[assignment]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
