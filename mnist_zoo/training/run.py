@@ -7,6 +7,7 @@ import hashlib
 import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import cached_property
 from types import NoneType
 from typing import Any
@@ -172,7 +173,7 @@ class TrainingRun:
         best = self.best_weights
         self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
         self.model.eval()
-        _record(unwrapped(self.model), self.recipe.preprocessing, self.train)
+        _record(unwrapped(self.model), self.preprocessing, self.train)
         self.optimizer.zero_grad()
         return self.history
 
@@ -184,6 +185,8 @@ class TrainingRun:
         """Everything that a checkpoint holds."""
         return {
             "recipe": self.recipe.to_dict(),
+            "preprocessing": asdict(self.preprocessing),
+            "classes": self.train.classes,
             "data": self.fingerprints,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -224,6 +227,11 @@ class TrainingRun:
             self.history.stopped = ""  # the hook of this call may not stop
 
     @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing to note on the network."""
+        return preprocessing_for(self.train, self.recipe.preprocessing)
+
+    @cached_property
     def fingerprints(self) -> list[int]:
         """Checksums of the training and validation images and labels; 0 for none."""
         return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
@@ -235,7 +243,7 @@ def _record(network: nn.Module, preprocessing: Preprocessing, train: Digits) -> 
     An attribute of that name that means something else, such as a layer, stays.
     """
     if isinstance(getattr(network, "preprocessing", None), (Preprocessing, NoneType)):
-        network.preprocessing = preprocessing_for(train, preprocessing)  # type: ignore[assignment]
+        network.preprocessing = preprocessing  # type: ignore[assignment]
     if getattr(network, "input_size", None) is None:
         network.input_size = tuple(preprocessing(train.images[:1]).shape[1:])  # type: ignore[assignment]
     if isinstance(getattr(network, "classes", None), (tuple, list, NoneType)):
