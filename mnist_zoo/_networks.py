@@ -22,6 +22,31 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
+def stated_classes(model: nn.Module) -> tuple[str, ...] | None:
+    """The names that a network gives its classes; None if it has none, or only numbers."""
+    names = getattr(unwrapped(model), "classes", None)
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        return None
+    return None if tuple(names) == numbers(len(names)) else tuple(names)
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """The names of classes that have no other: "0", "1" and so on."""
+    return tuple(map(str, range(count)))
+
+
+def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
+    """One name for each of this many classes: numbers for those without."""
+    names = names or ()
+    return names[:count] + numbers(count)[len(names) :]
+
+
+def channels_of(model: nn.Module) -> int | None:
+    """The number of channels of a network's images; None if it does not say."""
+    size = getattr(unwrapped(model), "input_size", None)
+    return size[0] if isinstance(size, (tuple, list)) and len(size) == 3 else None
+
+
 def from_thop(name: str) -> bool:
     """Whether thop adds tensors of this name to networks."""
     return name.rpartition(".")[2] in THOP_BUFFERS
