@@ -167,6 +167,7 @@ def evaluate(
     """Measures how well a network recognises images.
 
     The network runs in eval mode, on its own device; its training modes are restored afterwards.
+    Threads may share a network, as long as none of them trains it.
 
     Args:
         model: Any network from images (N, C, H, W) to logits (N, classes).

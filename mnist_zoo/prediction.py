@@ -112,7 +112,7 @@ def predict(
     `Preprocessing.redraw` says which.
 
     The network runs in eval mode, on its own device and in its own precision; its training modes
-    are restored afterwards.
+    are restored afterwards. Threads may share a network, as long as none of them trains it.
 
     Args:
         model: A network from images (N, C, H, W) to logits (N, classes).

@@ -1,7 +1,6 @@
 """The base class of every network."""
 
-from __future__ import annotations
-
+# annotations are no strings here: torch.fx writes those of a forward into the code of its graph
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
