@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -31,6 +32,10 @@ __all__ = ["PictureError"]
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 ROW = 784  # pixels of an MNIST image
+# raster formats by PIL's names: others may start programs (EPS starts Ghostscript), or be no images
+FORMATS = tuple(
+    "PNG JPEG MPO GIF BMP PPM DIB TIFF WEBP AVIF HEIF JPEG2000 ICO PCX QOI TGA".split()
+)
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
 
@@ -143,7 +148,8 @@ def _tensor(picture: Any, name: str) -> Tensor:
         if isinstance(picture, (str, os.PathLike, bytes)):
             picture = _open(picture, name)
         elif isinstance(picture, Image.Image):
-            picture = _pixels(picture)
+            with _read_errors(name):
+                picture = _pixels(picture)
         if not isinstance(picture, np.ndarray):
             raise TypeError(
                 f"{name} must be a PIL image, a file, its bytes, a NumPy array or a tensor, or "
@@ -167,23 +173,37 @@ def _tensor(picture: Any, name: str) -> Tensor:
 
 def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
     """The pixels of an image file or of its content."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if isinstance(source, bytes):
         content: Path | io.BytesIO = io.BytesIO(source)
     else:
-        content = Path(source).expanduser()
+        content = Path(os.path.expanduser(source))  # a name such as ~1.png stays
         if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
             raise FileNotFoundError(f"{name:.200}: no such file")
         if not content.is_file():
             raise PictureError(f"{name}: must be a file")
-    try:
-        with Image.open(content) as image:
+    with _read_errors(name):
+        Image.init()
+        with Image.open(content, formats=[form for form in FORMATS if form in Image.OPEN]) as image:
             return _pixels(image)
+
+
+@contextmanager
+def _read_errors(name: str) -> Iterator[None]:
+    """Raises PictureError for whatever PIL raises: damaged files give errors of many types."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from None
     except UnidentifiedImageError as error:
-        raise PictureError(f"{name}: must be an image file; PIL does not recognise it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{name}: cannot be read as an image: {error}") from error
+        rule = f"must be an image file of one of the formats {', '.join(FORMATS)}"
+        raise PictureError(f"{name}: {rule}") from error
+    except Exception as error:
+        reason = f"{error}" or type(error).__name__
+        raise PictureError(f"{name}: cannot be read as an image: {reason}") from error
 
 
 def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
@@ -191,6 +211,11 @@ def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
     import numpy as np
     from PIL import ImageOps
 
+    if image.format not in (None, *FORMATS):  # reading its pixels might start a program
+        raise PictureError(
+            f"must be of one of the formats {', '.join(FORMATS)}; it is {image.format} "
+            "(pass a copy() of an image whose source you trust)"
+        )
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return np.asarray(image)
