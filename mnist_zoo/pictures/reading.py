@@ -32,26 +32,10 @@ __all__ = ["PictureError"]
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 ROW = 784  # pixels of an MNIST image
-# raster formats by PIL's names: others may start programs (EPS starts Ghostscript), or be no images
-FORMATS = tuple(
-    [
-        "PNG",
-        "JPEG",
-        "MPO",
-        "GIF",
-        "BMP",
-        "PPM",
-        "DIB",
-        "TIFF",
-        "WEBP",
-        "AVIF",
-        "HEIF",
-        "JPEG2000",
-        "ICO",
-        "PCX",
-        "QOI",
-        "TGA",
-    ]
+# raster formats, by PIL's names; others may start programs (EPS starts Ghostscript)
+FORMATS = (
+    *("PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "DIB", "TIFF"),
+    *("WEBP", "AVIF", "HEIF", "JPEG2000", "ICO", "PCX", "QOI", "TGA"),
 )
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
