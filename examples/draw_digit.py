@@ -32,7 +32,7 @@ def make_app(session: Session) -> gr.Blocks:
         try:
             result = predict(session, drawing["composite"] or PAGE, top=3)
         except PictureError as error:
-            return str(error).replace("the picture:", "The pad")
+            return str(error).replace("the image:", "The pad")
         return {str(digit): probability for digit, probability in result.top}
 
     with gr.Blocks(title="Which digit?", analytics_enabled=False) as app:

@@ -1,10 +1,10 @@
-"""Makes the weights that ship, their manifest, and the pages of the networks.
+"""Makes the files of the pretrained weights, their manifest, and the pages of the networks.
 
 ``python examples/reproduce.py weights weights_resnet18`` trains them, over several seeds. This
-script then takes the first seed's weights in half precision, measures the very file on the test
-set, and writes ``mnist_zoo/weights/checkpoints`` and, by ``catalogue.py``, ``docs/models``.
+script then saves the weights of the first seed in half precision, measures the saved file on the
+test set, and writes ``mnist_zoo/weights/checkpoints`` and, with ``catalogue.py``, ``docs/models``.
 
-The whole of MNIST is needed (12 MB, downloaded once).
+It needs the whole of MNIST (12 MB, downloaded once).
 """
 
 import argparse
@@ -32,11 +32,11 @@ from mnist_zoo import (
 )
 from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
 
-TRAINED_BY = {"resnet18": "weights_resnet18"}  # experiment of a network, if not "weights"
+TRAINED_BY = {"resnet18": "weights_resnet18"}  # the experiment of a network, if it is not "weights"
 
 
 def trained() -> list[str]:
-    """The networks with a result of every seed, in the zoo's order."""
+    """The networks with a result for every seed, in the order of `list_models`."""
     return [
         network
         for network in list_models()
@@ -45,13 +45,13 @@ def trained() -> list[str]:
 
 
 def runs_of(network: str) -> list[Run]:
-    """The results of its seeds, the first seed first."""
+    """The results of a network, in the order of the seeds."""
     found = results().get(TRAINED_BY.get(network, "weights"), [])
     return sorted((run for run in found if run["label"] == network), key=lambda run: run["seed"])
 
 
 def measured_record(network: str, folder: Path, test: Digits) -> dict[str, object]:
-    """Writes a network's file from its first seed's weights, measures it, and tells all of it."""
+    """Saves the first seed's weights, measures the file, and returns its manifest record."""
     runs = runs_of(network)
     experiment = TRAINED_BY.get(network, "weights")
     source = folder / experiment / f"{network}-seed{runs[0]['seed']}" / "weights.safetensors"
@@ -83,7 +83,7 @@ def measured_record(network: str, folder: Path, test: Digits) -> dict[str, objec
 
 
 def write_pictures(network: str, metrics: Metrics, test: Digits) -> None:
-    """The pictures of a network's page."""
+    """Draws the figures of a network's page."""
     pictures = {
         "confusion": plots.confusion_matrix(metrics),
         "mistakes": plots.mistakes(test, metrics),
@@ -93,7 +93,7 @@ def write_pictures(network: str, metrics: Metrics, test: Digits) -> None:
 
 
 def main() -> None:
-    """Makes the files, the manifest, and the pages."""
+    """Makes the files, the manifest and the pages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

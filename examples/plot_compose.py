@@ -45,9 +45,7 @@ plots.draw(model, (1, 28, 28)).savefig("composed.png", dpi=110)
 # It trains like every other network, by a recipe.
 
 train, test = (load_mnist(split, source="sample") for split in ("train", "test"))
-recipe = Recipe(
-    network="mini_resnet", optimizer="adamw", lr=0.01, schedule="onecycle", batch_size=50, epochs=3
-)
+recipe = Recipe(optimizer="adamw", lr=0.01, schedule="onecycle", batch_size=50, epochs=3)
 history = fit(model, train, test, recipe=recipe, progress=False)
 plots.curves(history).savefig("composed_curves.png", dpi=110)
 print(evaluate(model, test))

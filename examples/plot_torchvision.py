@@ -67,14 +67,7 @@ print(from_torchvision(model, get_weights("mini_resnet")))
 # trained on the sample's digits, in grey and with other classes, so the gap is a little larger than
 # it would be on new digits.)
 
-recipe = Recipe(
-    network="mini_resnet",
-    optimizer="adamw",
-    lr=0.003,
-    schedule="onecycle",
-    batch_size=20,
-    epochs=10,
-)
+recipe = Recipe(optimizer="adamw", lr=0.003, schedule="onecycle", batch_size=20, epochs=10)
 histories = {
     "transferred": fit(model, train, test, recipe=recipe, progress=False),
     "from scratch": fit(

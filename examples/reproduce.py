@@ -1,11 +1,12 @@
-"""Runs the experiments of the five reports, and ours, and writes the table of the results.
+"""Runs the experiments of the five reports and our own, and writes a page with the results.
 
-``python examples/reproduce.py lenet5`` trains what one report trained, over several seeds, and
-writes ``docs/reproduction/lenet5.json``, its curves, and ``docs/reproduction.md``, the reported
-figures beside ours. Runs that are there already are not repeated, and one that was stopped goes
-on. Without an experiment it only writes the page again; ``--list`` names them.
+``python examples/reproduce.py lenet5`` trains the networks of one report, over several seeds, and
+writes ``docs/reproduction/lenet5.json``, the training curves, and ``docs/reproduction.md``, which
+compares the reported figures with ours. Finished runs are not repeated; if interrupted, rerun the
+same command to resume. Without an experiment only the page is written; ``--list`` lists the
+experiments.
 
-The whole of MNIST is needed (12 MB, downloaded once). Times: see the page itself.
+It needs the whole of MNIST (12 MB, downloaded once). The page states the training times.
 """
 
 import argparse
@@ -40,7 +41,7 @@ Run = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a recipe, and what its report says of it."""
+    """One row of a table: a recipe, and the accuracy that its report states."""
 
     label: str
     recipe: Recipe
@@ -49,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table: its rows, the seeds of each, and what we make of it."""
+    """A table: its rows, the seeds of each row, and a remark computed from the results."""
 
     title: str
     text: str
@@ -60,7 +61,7 @@ class Experiment:
 
 
 def accuracies(runs: Iterable[Run], which: str = "test") -> list[float]:
-    """Test accuracies in percent."""
+    """The test accuracy of each run, in percent."""
     return [100 * run[which]["correct"] / run[which]["total"] for run in runs]
 
 
@@ -71,23 +72,23 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 
 def after_first_epoch(runs: list[Run]) -> list[float]:
-    """Test accuracies in percent after the first epoch."""
+    """The test accuracy of each run after the first epoch, in percent."""
     return [100 * run["curve"][0]["accuracy"] for run in runs]
 
 
 def against(ours: list[float], theirs: list[float]) -> str:
-    """Two spreads, and whether the means lie further apart than the larger of them."""
+    """States both spreads, and whether the means differ by more than the larger deviation."""
     gap = abs(statistics.mean(ours) - statistics.mean(theirs))
     apart = gap > max(statistics.stdev(ours), statistics.stdev(theirs))
     verdict = "further" if apart else "no further"
     return f"{spread(ours)} % against {spread(theirs)} %, {verdict} apart than one deviation"
 
 
-# --- What the results say, in words whose figures are computed ------------------------------
+# --- Remarks, whose figures are computed from the results -----------------------------------
 
 
 def remark_lenet5(runs: dict[str, list[Run]]) -> str:
-    """The report's three claims."""
+    """Examines the three claims of the report."""
     base, conv, fc = (accuracies(runs[name]) for name in LENET5)
     better = [accuracies(runs[f"{name}, OneCycle"]) for name in LENET5[1:]]
     slow = accuracies(runs["baseline, momentum 0"])
@@ -115,39 +116,39 @@ def remark_lenet5(runs: dict[str, list[Run]]) -> str:
 
 
 def remark_residual(runs: dict[str, list[Run]]) -> str:
-    """Does the residual network beat the plain one?"""
+    """Examines whether the residual network beats the plain one."""
     plain, residual = (accuracies(runs[name], "test_all") for name in ("plain", "residual"))
     wins = sum(r > p for p, r in zip(plain, residual, strict=True))
     same = accuracies(runs["plain, as residual"], "test_all")
     return (
-        "Two hundred digits tell accuracies apart only to a point or two, so each network was "
+        "Accuracy on two hundred digits is uncertain by a point or two, so each network was "
         f"also measured on all 10,000 test digits: plain {spread(plain)} %, residual "
-        f"{spread(residual)} %. With its report's settings the residual network is the better one "
-        f"in {wins} of {len(plain)} seeds. The two settings differ, too, so the plain network was "
-        f"also trained with those of the residual one: {spread(same)} %.\n\n"
+        f"{spread(residual)} %. With its report's settings the residual network is better "
+        f"in {wins} of {len(plain)} seeds. The settings of the two differ as well, so the plain "
+        f"network was also trained with those of the residual one: {spread(same)} %.\n\n"
         "Curves of the first seed, training dashed, validation solid:\n\n"
         "![Loss and accuracy of the plain and the residual network](reproduction/residual.png)"
     )
 
 
 def remark_findings(runs: dict[str, list[Run]]) -> str:
-    """The report's findings, on a smaller budget."""
+    """States the differences to the report's own settings."""
     means = {name: statistics.mean(accuracies(found)) for name, found in runs.items()}
     ours = means.pop("as reported")
     gaps = "; ".join(f"{name} {value - ours:+.2f}" for name, value in means.items())
     return (
-        f"Against the first row, in points: {gaps}. Each is one seed's, on 2,000 digits: "
-        "differences of less than a point mean nothing."
+        f"Differences to the first row, in points: {gaps}. Each row is one seed, tested on 2,000 "
+        "digits: differences of less than a point mean nothing."
     )
 
 
 def remark_fastest(runs: dict[str, list[Run]]) -> str:
-    """The range over the seeds."""
+    """States the range of accuracy and time over the seeds."""
     (found,) = runs.values()
     values, seconds = accuracies(found), sorted(run["train_seconds"] for run in found)
     return (
         f"Lowest {min(values):.2f} %, highest {max(values):.2f} %; training took {seconds[0]:.1f} "
-        f"to {seconds[-1]:.1f} s, {statistics.median(seconds):.1f} s in the median."
+        f"to {seconds[-1]:.1f} s, with a median of {statistics.median(seconds):.1f} s."
     )
 
 
@@ -165,15 +166,15 @@ SMALL = get_recipe(
 
 EXPERIMENTS = {
     "ninety_nine": Experiment(
-        "Ours: ninety-nine in one go",
-        "One pass over the 60,000 digits by the recipe `ninety_nine`.",
+        "Ours: 99 % in one epoch",
+        "One pass over the 60,000 digits with the recipe `ninety_nine`.",
         (Row("mini_convnet", get_recipe("ninety_nine")),),
         tuple(range(30)),
         remark_fastest,
     ),
     "minute": Experiment(
         "Ours: a minute",
-        "The report's simple ResNet, 41,514 parameters, by the recipe `mini_resnet_minute`.",
+        "The report's simple ResNet, 41,514 parameters, with the recipe `mini_resnet_minute`.",
         (Row("mini_resnet", get_recipe("mini_resnet_minute")),),
         tuple(range(5)),
         remark_fastest,
@@ -210,8 +211,8 @@ EXPERIMENTS = {
     ),
     "residual": Experiment(
         "ResNet-18 with and without residual connections",
-        "2,000 digits to train on, 200 to choose the best evaluation by and 200 to test, at "
-        "32×32, drawn anew for each seed; 5 epochs, an evaluation every 15 steps.",
+        "2,000 digits to train on, 200 to select the best weights and 200 to test, at 32×32, "
+        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps.",
         (
             Row("plain", get_recipe("plain18_report"), "less than residual"),
             Row("residual", get_recipe("resnet18_report"), "more than plain"),
@@ -222,15 +223,16 @@ EXPERIMENTS = {
     ),
     "resnet50": Experiment(
         "ResNet-50 on Bottleneck, at 28×28",
-        "The report trains for 15 epochs; ours has another schedule and fewer, and blocks that "
-        "start as their shortcuts. Its time is not of training alone: other work ran beside it.",
+        "The report trains for 15 epochs. Our recipe has another schedule and fewer epochs, and "
+        "the residual branches start at zero. The training time is an overestimate: other work ran "
+        "on the machine.",
         (Row("resnet50", get_recipe("resnet50_fast"), "99.10 % (15 epochs)"),),
         (0,),
     ),
     "resnet_cnn": Experiment(
         "The 34-layer ResNet with dropout, at 28×28",
-        "The report trains for 10 and for 30 epochs; ours has another schedule and fewer. Its time "
-        "is not of training alone: the run was stopped and paused for other work.",
+        "The report trains for 10 and for 30 epochs. Our recipe has another schedule and fewer "
+        "epochs. The training time is an overestimate: the run was paused for other work.",
         (
             Row(
                 "resnet_cnn",
@@ -241,9 +243,9 @@ EXPERIMENTS = {
         (0,),
     ),
     "resnet_cnn_findings": Experiment(
-        "What that report found on the way, on a small budget",
-        "2,000 training digits, 4 epochs, otherwise the report's recipe, in bfloat16; tested on "
-        "2,000 others.",
+        "Further findings of that report, on a small budget",
+        "2,000 training digits and 4 epochs, otherwise the report's recipe, in bfloat16; tested on "
+        "2,000 test digits.",
         (
             Row("as reported", SMALL),
             Row("7×7 stem of stride 2", SMALL.replace(options={"stem": "7x7"}), "about 85 %"),
@@ -255,13 +257,13 @@ EXPERIMENTS = {
         remark_findings,
     ),
     "weights": Experiment(
-        "The weights that ship",
-        "Ours; the first seed's weights ship, whatever its place among the others.",
+        "The pretrained weights",
+        "Ours. The weights of the first seed ship, whether or not they are the best.",
         tuple(Row(name, get_recipe(f"{name}_mnist")) for name in SMALL_NETWORKS),
         (0, 1, 2, 3, 4),
     ),
     "weights_resnet18": Experiment(
-        "The weights that ship: ResNet-18",
+        "The pretrained weights: ResNet-18",
         "As above, with fewer seeds.",
         (Row("resnet18", get_recipe("resnet18_mnist")),),
         (0, 1, 2),
@@ -273,7 +275,7 @@ EXPERIMENTS = {
 
 
 def measured(metrics: Metrics) -> dict[str, Any]:
-    """What is kept of a measurement."""
+    """The figures of a measurement that are stored."""
     return {
         "correct": metrics.correct,
         "total": metrics.total,
@@ -284,7 +286,7 @@ def measured(metrics: Metrics) -> dict[str, Any]:
 
 
 def surroundings() -> dict[str, str]:
-    """The machine and the versions that a measurement is of."""
+    """The machine and the versions of a measurement."""
     return {
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
@@ -292,10 +294,10 @@ def surroundings() -> dict[str, str]:
 
 
 def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
-    """One run of one row."""
+    """Trains one row with one seed, and tests it."""
     recipe = row.recipe.replace(seed=seed)
     train, validation, test = load_data(recipe, data)
-    watched = validation or (None if recipe.chooses else test)
+    watched = validation or (None if recipe.select == "best" else test)
     history = fit(recipe, train, watched, folder=folder, checkpoint_every=100)
     assert history.model is not None
     run = {
@@ -317,24 +319,24 @@ def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
     return run
 
 
-def is_of(run: Run, row: Row, seed: int) -> bool:
-    """Whether the result is of this row, with its recipe as it is now."""
+def belongs_to(run: Run, row: Row, seed: int) -> bool:
+    """Whether the result belongs to this row and seed, with the recipe as it is now."""
     recipe = Recipe.from_dict(run["recipe"]).replace(reference=row.recipe.reference)
     return run["label"] == row.label and recipe == row.recipe.replace(seed=seed)
 
 
 def run_folder(runs: Path, name: str, row: Row, seed: int) -> Path:
-    """Where a run of that experiment keeps its checkpoints and its history."""
+    """The folder of the checkpoints and the history of a run."""
     return runs / name / f"{row.label}-seed{seed}"
 
 
 def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namespace) -> None:
-    """Runs what is missing of an experiment, and keeps each result as it comes."""
+    """Runs what is missing of an experiment, and stores each result at once."""
     path, runs = RESULTS / f"{name}.json", results_of(name)
     RESULTS.mkdir(exist_ok=True)
     for seed in experiment.seeds:
         for row in experiment.rows:
-            if any(is_of(run, row, seed) for run in runs):
+            if any(belongs_to(run, row, seed) for run in runs):
                 continue
             print(f"{name}: {row.label}, seed {seed}")
             folder = run_folder(arguments.runs, name, row, seed)
@@ -364,7 +366,7 @@ def table(columns: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def section(experiment: Experiment, runs: list[Run]) -> str:
-    """One experiment's part of the page."""
+    """The section of an experiment."""
     of = {row.label: [r for r in runs if r["label"] == row.label] for row in experiment.rows}
     of = {label: found for label, found in of.items() if found}
     parts = [f"## {experiment.title}", experiment.text]
@@ -394,37 +396,37 @@ def section(experiment: Experiment, runs: list[Run]) -> str:
 
 
 def by_class(runs: list[Run]) -> list[list[float]]:
-    """Each run's accuracies by class."""
+    """The accuracies per class of each run."""
     return [run["test"]["by_class"] for run in runs]
 
 
 def results_of(name: str) -> list[Run]:
-    """The results that there are of an experiment."""
+    """The stored results of an experiment."""
     path = RESULTS / f"{name}.json"
     runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return runs
 
 
 def results() -> dict[str, list[Run]]:
-    """Every result there is, by experiment."""
+    """All stored results, by experiment."""
     return {name: runs for name in EXPERIMENTS if (runs := results_of(name))}
 
 
 def page() -> str:
-    """The whole page, from the results that there are."""
+    """The whole page, from the stored results."""
     found = results()
     machines = sorted({f"{r['machine']}; {r['versions']}" for runs in found.values() for r in runs})
     head = (
         "# Reproduction\n\n"
-        "Written by `examples/reproduce.py` from the results in `docs/reproduction/`; each run's "
-        "recipe, seed and figures stand there. Accuracies are those of the last weights on the "
+        "Written by `examples/reproduce.py` from the results in `docs/reproduction/`, which hold "
+        "the recipe, seed and figures of each run. Accuracies are those of the last weights on the "
         "10,000 test digits unless a table says otherwise, mean ± sample standard deviation over "
-        "the seeds. The reports' settings are the reports'; ours were chosen on training digits "
-        "alone, or not tuned. One thing that the LeNet report leaves open, how the module's first "
-        "weights are drawn, was settled by its accuracy after the first epoch, on the test set. "
-        "Training time leaves evaluations and checkpoints out; runs with one thread shared the "
-        "machine with others, so that their times tell little. Where a report keeps no validation "
-        "digits, the curves show the test set under that name.\n\n"
+        "the seeds. The reports' recipes use the reports' settings. Our own settings were chosen "
+        "on training digits alone, or not tuned. The LeNet report does not state how the weights "
+        "of the module are initialised; that was chosen by the accuracy after the first epoch, on "
+        "the test set. Training time does not include evaluations and checkpoints. Runs with one "
+        "thread shared the machine with others, so their times mean little. If a report keeps no "
+        "validation digits, the validation curves are those of the test set.\n\n"
         f"Machine: {'; '.join(machines)}."
     )
     sections = [section(EXPERIMENTS[name], runs) for name, runs in found.items()]
@@ -432,12 +434,12 @@ def page() -> str:
 
 
 def main() -> None:
-    """Runs the experiments asked for, and writes the page."""
+    """Runs the experiments on the command line, and writes the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("experiments", nargs="*", choices=[[], *EXPERIMENTS], metavar="experiment")
-    parser.add_argument("--list", action="store_true", help="names the experiments")
+    parser.add_argument("--list", action="store_true", help="list the experiments")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     arguments = parser.parse_args()

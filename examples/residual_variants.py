@@ -1,11 +1,11 @@
-"""Trains one ResNet in every residual order and with every shortcut, and writes what came of it.
+"""Trains one ResNet in every residual order and with every shortcut, and compares the results.
 
 ``python examples/residual_variants.py`` trains a 20-layer network of the paper on identity
-mappings (He et al. 2016), on digits, by one recipe over several seeds, and writes
-``docs/residual_variants.md`` with a table and the training curves. Runs that are there already
-are not repeated, and one that was stopped goes on. With ``--page`` it only writes the page again.
+mappings (He et al. 2016), on digits, with one recipe over several seeds, and writes
+``docs/residual_variants.md`` with tables and training curves. Finished runs are not repeated; if
+interrupted, rerun the same command to resume. With ``--page`` only the page is written.
 
-The whole of MNIST is needed (47 MB; downloaded once). It takes half an hour or more on two cores.
+It needs the whole of MNIST (47 MB, downloaded once), and half an hour or more on two cores.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
 NAME = "residual_variants"
 PAGE = DOCS / f"{NAME}.md"
 
-# the paper's test error on CIFAR-10 with ResNet-110 (%): its tables 2 and 1, gates from -6
+# Test errors of the paper on CIFAR-10 with ResNet-110 (%), from its tables 2 and 1. Gates start
+# at a bias of -6; infinity is a failure, None a variant that the paper does not have.
 PAPER = {
     "original": 6.61,
     "norm_after_addition": 8.17,
@@ -67,12 +68,13 @@ RECIPE = Recipe(
 
 
 def row_of(label: str, order: str, shortcut: str) -> Row:
-    """The recipe with that order and shortcut."""
+    """The row of an order and a shortcut."""
     options = {"stem": "3x3-pool", "order": order, "shortcut": shortcut}
     return Row(label, RECIPE.replace(options=options))
 
 
-# what each table shows, and the rows; the original order with the identity is in both
+# The rows of each table, by what the table varies. The original order with the identity is in
+# both tables.
 TABLES: dict[str, dict[str, Row]] = {
     "order": {order: row_of(order, order, "identity") for order in ORDERS},
     "shortcut": {
@@ -84,40 +86,40 @@ ROWS = {row.label: row for rows in TABLES.values() for row in rows.values()}
 EXPERIMENT = Experiment(
     "Residual orders and shortcuts",
     f"`{RECIPE.network}` behind a 3×3 stem and a max-pool, {RECIPE.epochs} epochs on 12,000 "
-    "training digits drawn anew for each seed, tested on all 10,000 test digits. Every row has "
-    "the same recipe, chosen without a look at the results and not tuned; the orders have the "
-    "identity on the shortcut, and the shortcuts the original order. The last column is the "
-    "paper's test error with 110 layers on other pictures, CIFAR-10.",
+    "training digits redrawn for each seed, tested on all 10,000 test digits. Every row has the "
+    "same recipe, which was fixed before the results were known and not tuned. The orders are "
+    "compared with the identity as shortcut, the shortcuts in the original order. The last column "
+    "is the paper's test error with 110 layers on CIFAR-10.",
     tuple(ROWS.values()),
     (0, 1, 2),
 )
 
 
 def last_losses(runs: list[Run]) -> list[float]:
-    """The training loss of each run's last epoch."""
+    """The training loss of each run in its last epoch."""
     return [run["curve"][-1]["train_loss"] for run in runs]
 
 
 def errors(runs: list[Run]) -> list[float]:
-    """The test error of each run, in per cent."""
+    """The test error of each run, in percent."""
     return [100 - accuracy for accuracy in accuracies(runs)]
 
 
 def differ(runs: list[Run], others: list[Run]) -> bool:
-    """Whether two rows' mean errors are further apart than their standard deviations together."""
+    """Whether the mean errors differ by more than the sum of both standard deviations."""
     a, b = errors(runs), errors(others)
     return abs(statistics.mean(a) - statistics.mean(b)) > statistics.stdev(a) + statistics.stdev(b)
 
 
 def in_words(error: float | None) -> str:
-    """An error of the paper, whose failures are those above 20 %."""
+    """An error of the paper as text; the paper calls more than 20 % a failure."""
     if error is None:
-        return "not there"
+        return "not reported"
     return "fails" if error == math.inf else f"{error:.2f}"
 
 
 def agreement(found: dict[str, list[Run]]) -> str:
-    """How far our order is the paper's."""
+    """Compares our ranking with the paper's."""
     labels = [label for label in found if PAPER[label] is not None]
     theirs = [PAPER[label] for label in labels]
     by_error, by_loss = (
@@ -126,15 +128,15 @@ def agreement(found: dict[str, list[Run]]) -> str:
     )
     others = [f"`{label}`" for label, runs in found.items() if differ(runs, found["original"])]
     return (
-        f"Rank correlation (Spearman's) with the paper's order: {by_error:.2f} by test error, "
-        f"{by_loss:.2f} by training loss; 1 would be the same order, -1 the reverse. Test errors "
-        "further from the original's than both standard deviations together: "
+        f"Rank correlation (Spearman) with the paper's order: {by_error:.2f} by test error, "
+        f"{by_loss:.2f} by training loss; 1 is the same order, -1 the reverse. Test errors that "
+        "differ from the original's by more than the sum of both standard deviations: "
         f"{', '.join(others) or 'none'}."
     )
 
 
 def section(choice: str, runs: list[Run]) -> str:
-    """One table and its picture."""
+    """One table and its figure."""
     rows = TABLES[choice]
     found = {row.label: [run for run in runs if run["label"] == row.label] for row in rows.values()}
     lines = [
@@ -159,19 +161,19 @@ def section(choice: str, runs: list[Run]) -> str:
 
 
 def page() -> str:
-    """The whole page, from the results that there are."""
+    """The whole page, from the stored results."""
     runs = results_of(NAME)
     machines = sorted({f"{run['machine']}; {run['versions']}" for run in runs})
     head = (
         f"# {EXPERIMENT.title}\n\n{EXPERIMENT.text} Figures are mean ± sample standard deviation "
-        "over the seeds; the curves are the first seed's. Written by "
+        "over the seeds; the curves are those of the first seed. Written by "
         f"`examples/residual_variants.py`.\n\nMachine: {'; '.join(machines)}."
     )
     return "\n\n".join([head, *(section(choice, runs) for choice in TABLES)]) + "\n"
 
 
 def draw(runs: Path) -> None:
-    """The curves of the first seed, a picture a table."""
+    """Draws the curves of the first seed, one figure per table."""
     for choice, rows in TABLES.items():
         histories = {
             shown: History.load(run_folder(runs, NAME, row, EXPERIMENT.seeds[0]) / "history.json")
@@ -185,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--page", action="store_true", help="only writes the page again")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     arguments = parser.parse_args()

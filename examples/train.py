@@ -1,9 +1,10 @@
-"""Trains by a recipe, and goes on where it was stopped.
+"""Trains a network by a recipe.
 
-``python examples/train.py mini_resnet_report`` trains as the report did, in a minute or two.
+``python examples/train.py mini_resnet_report`` trains with the report's settings, in a minute or
+two; if interrupted, rerun the same command to resume.
 ``python examples/train.py lenet5_report source=sample epochs=3 augmentation.rotation=10`` changes
 the recipe, and works offline. ``torchrun --nproc-per-node=2 examples/train.py …`` shares every
-batch between two processes. Without a recipe it lists them.
+batch between two processes. Without a recipe the script lists the recipes.
 """
 
 import argparse
@@ -25,32 +26,28 @@ from mnist_zoo import (
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "recipe", nargs="?", help="a recipe's name, or a .json or .toml file of one"
-    )
+    parser.add_argument("recipe", nargs="?", help="name of a recipe, or a .json file with one")
     parser.add_argument("changes", nargs="*", metavar="field=value", help="changes to the recipe")
     parser.add_argument("--out", type=Path, help="output folder; default: runs/<recipe>")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="default: an epoch")
-    parser.add_argument("--tensorboard", action="store_true", help="write event files, too")
+    parser.add_argument("--tensorboard", action="store_true", help="also write event files")
     return parser.parse_args()
 
 
 def read_recipe(name: str) -> Recipe:
-    """A recipe by its name, or from its file."""
+    """Returns the recipe of that name, or the one in that file."""
     if name.endswith(".json"):
         return Recipe.from_json(Path(name).read_text(encoding="utf-8"))
-    if name.endswith(".toml"):
-        return Recipe.from_toml(Path(name).read_text(encoding="utf-8"))
     return get_recipe(name)
 
 
 def changed(recipe: Recipe, changes: list[str]) -> Recipe:
-    """The recipe with ``field=value`` and ``field.part=value`` applied."""
+    """Returns the recipe with ``field=value`` and ``field.part=value`` applied."""
     values = recipe.to_dict()
     for change in changes:
         field, equals, text = change.partition("=")
@@ -71,7 +68,7 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
 
 
 def main() -> None:
-    """Trains, evaluates, and writes the results."""
+    """Trains, evaluates and writes the results."""
     arguments = parse_arguments()
     if arguments.recipe is None:
         print("recipes:", *list_recipes(), sep="\n  ")
@@ -85,7 +82,7 @@ def main() -> None:
     history = fit(
         recipe,
         train,
-        validation or (None if recipe.chooses else test),
+        validation or (None if recipe.select == "best" else test),
         folder=out,
         checkpoint_every=arguments.checkpoint_every,
         tensorboard=out if arguments.tensorboard else None,
@@ -98,7 +95,7 @@ def main() -> None:
     save_model(history.model, out / "weights.safetensors")
     plots.curves(history).savefig(out / "curves.png", dpi=150)
     print(f"test set: {metrics}")
-    print(f"{history.seconds:.1f} s of training; wrote history, curves and weights to {out}")
+    print(f"{history.seconds:.1f} s of training; history, curves and weights are in {out}")
 
 
 if __name__ == "__main__":

@@ -78,11 +78,11 @@ from .training.recipe import Recipe as Recipe
 from .training.recipes import get_recipe as get_recipe
 from .training.recipes import list_recipes as list_recipes
 from .training.recipes import load_data as load_data
-from .weights.conversion import ConversionError as ConversionError
 from .weights.conversion import from_torchvision as from_torchvision
 from .weights.conversion import to_torchvision as to_torchvision
 from .weights.files import WeightsError as WeightsError
 from .weights.manifest import Weights as Weights
 from .weights.manifest import get_weights as get_weights
+from .weights.report import ConversionError as ConversionError
 
 __version__ = "0.2.0"

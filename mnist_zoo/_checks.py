@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
 
 from torch import nn
 
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
-    """Asks for the known names meant by a wrong one: near it, or with it inside; "" for none."""
+    """Suggests known names that are similar to a wrong one or contain it; "" if there are none."""
     known, given = list(known), str(name)
     near = get_close_matches(given, known, count, cutoff=0.8)
     near = near or [entry for entry in known if len(given) > 2 and given in entry][:3]
@@ -19,13 +19,13 @@ def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def check_known(told: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raises TypeError, which begins as told, for the first name that is none of the known."""
+def check_known(prefix: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises TypeError for the first name that is not known; the message starts with `prefix`."""
     known = tuple(known)
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known, 1) or f"it has {', '.join(known)}"
-            raise TypeError(f"{told} {name!r}; {hint}")
+            raise TypeError(f"{prefix} {name!r}; {hint}")
 
 
 def check_positive(**arguments: int) -> None:
@@ -35,8 +35,64 @@ def check_positive(**arguments: int) -> None:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1")
 
 
+def check_range(
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+    finite: bool = True,
+    **arguments: float,
+) -> None:
+    """Raises ValueError for the first argument that is not a number within the limits.
+
+    NumPy's numbers are numbers; NaN, True, False, text and None are not.
+
+    Args:
+        at_least: Smallest allowed value; None for no such limit.
+        above: Largest value that is too small.
+        at_most: Largest allowed value.
+        below: Smallest value that is too large.
+        whole: Whether it must be a whole number.
+        finite: Whether infinity is refused even where no limit excludes it.
+        **arguments: The values by their names.
+    """
+    kind = "a whole number" if whole else "a finite number" if finite else "a number"
+    limits = _limits(at_least, above, at_most, below)
+    for name, value in arguments.items():
+        if not _is_number(value, whole) or (finite and abs(value) == math.inf):
+            raise ValueError(f"`{name}` (={value!r}) must be {kind}{limits and f', {limits}'}")
+        if (
+            (at_least is not None and value < at_least)
+            or (above is not None and value <= above)
+            or (at_most is not None and value > at_most)
+            or (below is not None and value >= below)
+        ):
+            raise ValueError(f"`{name}` (={value!r}) must be {limits}")
+
+
+def _is_number(value: object, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        return False
+    return bool(value == value)  # NaN is not
+
+
+def _limits(
+    at_least: float | None, above: float | None, at_most: float | None, below: float | None
+) -> str:
+    """The limits in words: "at least 0 and below 1"."""
+    if at_least is not None and at_most is not None:
+        return f"between {at_least} and {at_most}"
+    words = {"at least": at_least, "more than": above, "at most": at_most, "below": below}
+    return " and ".join(f"{word} {limit}" for word, limit in words.items() if limit is not None)
+
+
 def check_choice(**arguments: tuple[object, Iterable[str]]) -> None:
-    """Raises ValueError for the first argument, given with its choices, that is none of them."""
+    """Raises ValueError for the first argument that is not one of its choices.
+
+    Each argument is a pair: its value and the choices.
+    """
     for name, (value, known) in arguments.items():
         choices = tuple(known)
         if value not in choices:
@@ -45,29 +101,10 @@ def check_choice(**arguments: tuple[object, Iterable[str]]) -> None:
             raise ValueError(f"`{name}` (={value!r}) {rule}{hint and f'; {hint}'}")
 
 
-def check_dropout(dropout: float) -> None:
-    """Raises ValueError unless it is a probability below 1."""
-    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` (={dropout!r}) must be at least 0 and below 1")
-
-
-def check_compression(compression: float) -> None:
-    """Raises ValueError unless it is a part, and more than none."""
-    if not isinstance(compression, (int, float)) or not 0 < compression <= 1:
-        raise ValueError(f"`compression` (={compression!r}) must be more than 0 and at most 1")
-
-
 def check_makers(**arguments: object) -> None:
     """Raises ValueError for the first argument that cannot make modules."""
     for name, maker in arguments.items():
         if not callable(maker) or isinstance(maker, nn.Module):
-            raise ValueError(f"`{name}` (={maker!r}) must be a class or function that makes it")
-
-
-def check_range(*, open_below: bool = False, below: float = math.inf, **arguments: float) -> None:
-    """Each argument must be a number from 0 (itself allowed or not) to `below`, without it."""
-    for name, value in arguments.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value < below or (open_below and value == 0):
-            limits = "more than 0" if open_below else "at least 0"
-            raise ValueError(f"`{name}` (={value!r}) must be a number, {limits} and below {below}")
+            raise ValueError(
+                f"`{name}` (={maker!r}) must be a class or function that makes a module"
+            )

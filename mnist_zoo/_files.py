@@ -1,4 +1,4 @@
-"""Files: written whole or not at all."""
+"""Writes a file as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 
 def check_place(path: Path) -> None:
+    """Raises an error unless a file can be written at the path."""
     if path.is_dir():
         raise ValueError(f"`path` (='{path}') must be a file; it is a folder")
     if not path.parent.is_dir():
@@ -19,8 +20,8 @@ def check_place(path: Path) -> None:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the path's place when all of it is on the disk, or never."""
-    path = path.resolve()  # a link stays one
+    """Opens a file for writing that replaces `path` once all of it is on the disk, or never."""
+    path = path.resolve()  # a link stays a link
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{get_ident()}.part")
     try:
         with temporary.open("wb") as file:
@@ -31,8 +32,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the new name, too, is to be on the disk
-        with suppress(OSError):  # of some network drives, which cannot
+    if os.name == "posix":  # write the new name to the disk as well
+        with suppress(OSError):  # some network drives cannot
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)

@@ -1,4 +1,4 @@
-"""Small questions that any module may ask about any network."""
+"""Small questions about any network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ THOP_BUFFERS = ("total_ops", "total_params")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside what DataParallel, DistributedDataParallel or torch.compile made."""
+    """The network inside DataParallel, DistributedDataParallel or torch.compile."""
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         return unwrapped(model.module)
     inside = getattr(model, "_orig_mod", None)
@@ -23,20 +23,21 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def from_thop(name: str) -> bool:
+    """Whether thop adds tensors of this name to networks."""
     return name.rpartition(".")[2] in THOP_BUFFERS
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict without the counters that thop may have left."""
+    """The state dict without the counters that thop may have left in it."""
     parameters = dict(model.named_parameters())
     return {k: v for k, v in model.state_dict().items() if k in parameters or not from_thop(k)}
 
 
 def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:
-    """The shape (C, H, W) of one input: as given, or as the network says.
+    """The shape (C, H, W) of one input: the given one, or else the network's `input_size`.
 
     Raises:
-        ValueError: If neither says, or it is no such shape.
+        ValueError: If there is neither, or it is not a shape (C, H, W).
     """
     given = getattr(model, "input_size", None) if input_size is None else input_size
     if given is None:
@@ -49,7 +50,7 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network into eval mode, and each of its modules back into its own afterwards."""
+    """Puts a network into eval mode, and restores the mode of each of its modules afterwards."""
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
@@ -60,5 +61,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def device_of(model: nn.Module) -> torch.device:
+    """The device of a network's first tensor."""
     tensors = itertools.chain(model.parameters(), model.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""How well a network recognises a set of images."""
+"""Measuring how well a network recognises a set of labelled images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ._checks import check_positive
 from .data.digits import Digits
-from .pictures.preprocessing import Preprocessing, preprocessing_of
-from .prediction import logits
+from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
 
@@ -21,13 +20,20 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture that was taken for another digit.
+    """A wrongly classified image.
 
     Attributes:
-        index: Its place in the data.
-        label: What it is.
-        predicted: What it was taken for.
-        probability: The softmax probability of `predicted`.
+        index: Position of the image in the data.
+        label: Its true class.
+        predicted: The class that the network predicted.
+        probability: The softmax probability of the predicted class.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Metrics
+        >>> metrics = Metrics.from_logits(torch.tensor([[0.0, 9.0]]), torch.tensor([0]))
+        >>> metrics.mistakes[0]
+        Mistake(index=0, label=0, predicted=1, probability=0.99...)
     """
 
     index: int
@@ -38,15 +44,25 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How well a network does on a set of pictures.
+    """How well a network recognises a set of images.
 
     Attributes:
-        confusion: Row by row, how many pictures of each class were taken for each class.
-        loss: Mean cross-entropy in nats, without label smoothing: the negative log-likelihood.
+        confusion: Number of images of each class (row) per predicted class (column).
+        loss: Mean cross-entropy in nats, without label smoothing.
         calibration_error: Expected calibration error over 15 bins of equal width: the mean
-            distance of confidence and accuracy, weighted by the pictures in each bin
+            difference of confidence and accuracy, weighted by the number of images in each bin
             (Guo et al. 2017, equation 3).
         mistakes: Every mistake, the most confident one first.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Metrics
+        >>> logits = torch.tensor([[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]])
+        >>> metrics = Metrics.from_logits(logits, torch.tensor([0, 0, 1]))
+        >>> metrics.confusion
+        ((1, 1), (0, 1))
+        >>> print(f"{metrics.accuracy:.1%}")
+        66.7%
     """
 
     confusion: tuple[tuple[int, ...], ...]
@@ -56,10 +72,10 @@ class Metrics:
 
     @classmethod
     def from_logits(cls, logits: Tensor, labels: Tensor) -> Metrics:
-        """Measures logits (N, classes) against the labels (N,).
+        """Compares logits (N, classes) with labels (N,).
 
         Raises:
-            ValueError: If there are none, or the shapes do not fit.
+            ValueError: If there are none, the shapes do not match, or a label is no class.
         """
         if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
             shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
@@ -82,27 +98,27 @@ class Metrics:
 
     @property
     def total(self) -> int:
-        """How many pictures there were."""
+        """Number of images."""
         return sum(map(sum, self.confusion))
 
     @property
     def correct(self) -> int:
-        """How many were recognised."""
+        """Number of images that were recognised."""
         return sum(row[label] for label, row in enumerate(self.confusion))
 
     @property
     def accuracy(self) -> float:
-        """Part of the pictures that were recognised, from 0 to 1."""
+        """Share of the images that were recognised, from 0 to 1."""
         return self.correct / self.total
 
     @property
     def nll(self) -> float:
-        """The negative log-likelihood a picture, in nats: `loss` by its other name."""
+        """Mean negative log-likelihood per image, in nats; the same number as `loss`."""
         return self.loss
 
     @property
     def accuracy_by_class(self) -> tuple[float, ...]:
-        """For each class, the part that was recognised; nan where there is none."""
+        """Accuracy on the images of each class; nan for a class without images."""
         return tuple(
             row[label] / sum(row) if sum(row) else math.nan
             for label, row in enumerate(self.confusion)
@@ -116,10 +132,11 @@ class Metrics:
         )
 
 
-def _calibration_error(confidence: Tensor, right: Tensor) -> float:
+def _calibration_error(confidence: Tensor, is_right: Tensor) -> float:
+    """Mean |accuracy - confidence| of the bins of confidence, weighted by their sizes."""
     bins = (confidence * CALIBRATION_BINS).ceil().long().sub(1).clamp(0, CALIBRATION_BINS - 1)
     gaps = torch.zeros(CALIBRATION_BINS, dtype=confidence.dtype)
-    gaps.index_add_(0, bins, confidence - right.to(confidence.dtype))
+    gaps.index_add_(0, bins, confidence - is_right.to(confidence.dtype))
     return (gaps.abs().sum() / len(confidence)).item()
 
 
@@ -130,17 +147,25 @@ def evaluate(
     *,
     batch_size: int = 1000,
 ) -> Metrics:
-    """Measures a network, in eval mode, on its device; its modes stay as they were.
+    """Measures how well a network recognises images.
+
+    The network runs in eval mode, on its own device; its training modes are restored afterwards.
 
     Args:
-        model: Any network from pictures (N, C, H, W) to logits (N, classes).
-        digits: The pictures and what they are.
-        preprocessing: What the network was trained with; None for what its weights say, or else
-            MNIST's mean and standard deviation at the network's own size.
-        batch_size: Pictures a forward pass.
+        model: Any network from images (N, C, H, W) to logits (N, classes).
+        digits: Images and their labels.
+        preprocessing: The preprocessing that the network was trained with. By default its own, or
+            else MNIST's mean and standard deviation at the network's size.
+        batch_size: Images per forward pass.
 
     Raises:
-        ValueError: If there are no pictures, or their shape does not suit the network.
+        ValueError: If there are no images, or their shape does not suit the network.
+
+    Example:
+        >>> from mnist_zoo import evaluate, lenet5, load_mnist
+        >>> metrics = evaluate(lenet5(weights="mnist"), load_mnist("test", source="sample"))
+        >>> metrics.total, metrics.accuracy > 0.98
+        (1000, True)
     """
     check_positive(batch_size=batch_size)
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
@@ -151,6 +176,6 @@ def evaluate(
 def logits_of(
     model: nn.Module, images: Tensor, preprocessing: Preprocessing, batch_size: int
 ) -> Tensor:
-    """Logits (N, classes) of any number of images (N, C, H, W), a batch at a time."""
+    """Computes the logits (N, classes) of images (N, C, H, W), `batch_size` images at a time."""
     parts = [logits(model, batch, preprocessing) for batch in images.split(batch_size)]
     return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""Networks on the Hugging Face Hub; needs the package huggingface_hub."""
+"""Shares networks on the Hugging Face Hub; needs the package huggingface_hub."""
 
 from __future__ import annotations
 
@@ -26,16 +26,25 @@ class HubModel(
     tags=["mnist", "image-classification"],
     license="mit",
 ):
-    """A network of the zoo that can be pushed to the Hub and fetched from it.
+    """A network of the zoo that can be pushed to the Hub and downloaded from it.
 
     ``HubModel(mini_resnet(weights="mnist")).push_to_hub("me/digits")``
     ``model = HubModel.from_pretrained("me/digits").model``
+
+    A local folder works in the same way, as in the example.
 
     Attributes:
         model: The network.
 
     Shape:
         The network's.
+
+    Example:
+        >>> from mnist_zoo import mini_resnet
+        >>> from mnist_zoo.hub import HubModel
+        >>> _ = HubModel(mini_resnet(weights="mnist")).save_pretrained("digits")
+        >>> HubModel.from_pretrained("digits").model.input_size
+        (1, 28, 28)
     """
 
     def __init__(self, model: Classifier) -> None:
@@ -45,11 +54,11 @@ class HubModel(
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """The network's."""
+        """The network's preprocessing."""
         return self.model.preprocessing
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the network's."""
+        """The network's output."""
         return self.model(x)
 
     @override

@@ -1,8 +1,7 @@
-"""What digit a picture shows."""
+"""Recognising the digit on an image, with one network or an ensemble of several."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._checks import check_positive
-from ._networks import eval_mode, unwrapped
+from ._checks import check_positive, check_range
 from .pictures.mnist_form import as_mnist
-from .pictures.preprocessing import Preprocessing, preprocessing_of
+from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 from .pictures.reading import is_one_picture
 
 if TYPE_CHECKING:
@@ -30,13 +28,18 @@ __all__ = ["Ensemble", "Prediction", "ensemble", "predict"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network takes a picture for.
+    """The digit that a network recognises on an image.
 
     Attributes:
-        digit: The most probable class; None where its probability is below `reject_below`.
+        digit: The most probable class; None if its probability is below `reject_below`.
         probability: The softmax probability of the most probable class.
-        probabilities: Those of all classes, in their order.
-        top: The most probable classes with their probabilities, the first one first.
+        probabilities: The probabilities of all classes, in their order.
+        top: The most probable classes and their probabilities, the most probable one first.
+
+    Example:
+        >>> from mnist_zoo import Prediction
+        >>> print(Prediction(1, 0.75, (0.25, 0.75), ((1, 0.75), (0, 0.25))))
+        1 (75.0 %)
     """
 
     digit: int | None
@@ -45,9 +48,9 @@ class Prediction:
     top: tuple[tuple[int, float], ...]
 
     def __str__(self) -> str:
-        """The digit and its probability, such as ``7 (99.8 %)``; or that none is probable."""
-        what = "none" if self.digit is None else self.digit
-        return f"{what} ({self.probability:.1%})".replace("%", " %")
+        """The digit, or none, and the highest probability, such as ``7 (99.8 %)``."""
+        digit = "none" if self.digit is None else self.digit
+        return f"{digit} ({self.probability:.1%})".replace("%", " %")
 
 
 @overload
@@ -93,39 +96,44 @@ def predict(
     preprocessing: Preprocessing | None = None,
     batch_size: int = 1000,
 ) -> Prediction | list[Prediction]:
-    """Recognises the digit on a picture, or on each of several.
+    """Recognises the digit on an image, or on each of several.
 
-    ``predict(mini_resnet(weights="mnist"), "photo.png").digit``
-
-    The network runs in eval mode on its own device, in its own precision; its modes are put back.
+    The network runs in eval mode, on its own device and in its own precision; its training modes
+    are restored afterwards.
 
     Args:
-        model: A network from pictures (N, C, H, W) to logits (N, classes).
-        pictures: One picture or many, of any kind and size that `as_mnist` takes.
-        top: How many classes `Prediction.top` names, or all where there are fewer.
-        reject_below: Least probability at which a class is given rather than None.
-        shift: Pixels by which the digit is moved up, down, left and right to average the
-            probabilities over the five places; 0 for none.
-        preprocessing: What the network was trained with; None for what its weights say, or else
-            MNIST's mean and standard deviation at the network's own size.
-        batch_size: Pictures a forward pass.
+        model: A network from images (N, C, H, W) to logits (N, classes).
+        pictures: One image or several, of any kind and size that `as_mnist` takes.
+        top: Number of classes in `Prediction.top`; all classes if there are fewer.
+        reject_below: Smallest probability at which a digit is given rather than None.
+        shift: Pixels by which the digit is moved up, down, left and right; the probabilities are
+            averaged over these four positions and the original one. 0 for no moves.
+        preprocessing: The preprocessing that the network was trained with. By default its own, or
+            else MNIST's mean and standard deviation at the network's size.
+        batch_size: Images per forward pass.
 
     Returns:
-        A `Prediction`; a list of them where `pictures` are several.
+        A `Prediction`, or a list of them if `pictures` are several.
 
     Raises:
-        PictureError: If a picture cannot be read as one digit.
+        PictureError: If an image cannot be read as one digit.
         FileNotFoundError: If a file does not exist.
-        TypeError: If it is no picture, or `model` no network.
+        TypeError: If `model` is no network, or `pictures` holds something that is no image.
         ValueError: If another argument is out of range.
+
+    Example:
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import mini_resnet, predict
+        >>> page = Image.new("L", (120, 120), "white")
+        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
+        >>> predict(mini_resnet(weights="mnist"), page).digit
+        7
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
     check_positive(top=top, batch_size=batch_size)
-    if not 0 <= reject_below <= 1:
-        raise ValueError(f"`reject_below` (={reject_below!r}) must be between 0 and 1")
-    if type(shift) is not int or not 0 <= shift <= 4:
-        raise ValueError(f"`shift` (={shift!r}) must be a whole number from 0 to 4")
+    check_range(at_least=0, at_most=1, reject_below=reject_below)
+    check_range(at_least=0, at_most=4, whole=True, shift=shift)
     digits = as_mnist(pictures)
     preprocessing = preprocessing or preprocessing_of(model)
     parts = [
@@ -140,7 +148,7 @@ def predict(
 def _probabilities(
     model: nn.Module, digits: Tensor, preprocessing: Preprocessing, shift: int
 ) -> Tensor:
-    """Probabilities (N, classes) of pictures (N, 1, 28, 28), averaged over the shifts."""
+    """Probabilities (N, classes) of images (N, 1, 28, 28), averaged over the moves."""
     moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
     return torch.stack(
         [logits(model, F.pad(digits, (x, -x, y, -y)), preprocessing).softmax(1) for x, y in moves]
@@ -148,6 +156,7 @@ def _probabilities(
 
 
 def _predictions(probabilities: Tensor, top: int, reject_below: float) -> Iterator[Prediction]:
+    """One prediction per row of probabilities (N, classes)."""
     best, classes = probabilities.topk(min(top, probabilities.shape[1]))
     rows = zip(probabilities.tolist(), best.tolist(), classes.tolist(), strict=True)
     for row, values, digits in rows:
@@ -155,29 +164,21 @@ def _predictions(probabilities: Tensor, top: int, reject_below: float) -> Iterat
         yield Prediction(digit, values[0], tuple(row), tuple(zip(digits, values, strict=True)))
 
 
-@torch.inference_mode()
-def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Float32 logits (N, classes) of pictures (N, C, H, W), in eval mode on the model's device."""
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
-    inputs = preprocessing(images.to(tensor.device))
-    size = getattr(unwrapped(model), "input_size", None)
-    if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
-        inputs = inputs.expand(-1, size[0], -1, -1)
-    if tensor.is_floating_point():
-        inputs = inputs.to(tensor.dtype)
-    with eval_mode(model):
-        return model(inputs).float()
-
-
 class Ensemble(nn.Module):
-    """Several networks as one, whose probabilities are the mean of theirs; `ensemble` makes it.
+    """Several networks as one, which gives the mean of their probabilities; see `ensemble`.
 
     Args:
         models: The networks.
-        preprocessing: What all of them expect.
+        preprocessing: The preprocessing of all of them.
 
     Shape:
-        (N, C, H, W) → (N, classes): the logarithms of the probabilities, to be used as logits.
+        (N, C, H, W) → (N, classes): logarithms of probabilities, which serve as logits.
+
+    Example:
+        >>> from mnist_zoo import Preprocessing, lenet5
+        >>> from mnist_zoo.prediction import Ensemble
+        >>> len(Ensemble([lenet5(), lenet5()], Preprocessing()).models)
+        2
     """
 
     def __init__(self, models: Sequence[nn.Module], preprocessing: Preprocessing) -> None:
@@ -186,22 +187,31 @@ class Ensemble(nn.Module):
         self.preprocessing = preprocessing
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps pictures (N, C, H, W) to the logarithm of the mean probability of each class."""
-        shares = torch.stack([model(x).float().log_softmax(1) for model in self.models])
-        return shares.logsumexp(0) - math.log(len(self.models))
+        """Maps images (N, C, H, W) to the logarithm of the mean probability of each class."""
+        log_probabilities = torch.stack([model(x).float().log_softmax(1) for model in self.models])
+        return log_probabilities.logsumexp(0) - math.log(len(self.models))
 
 
 def ensemble(models: Iterable[nn.Module]) -> Ensemble:
-    """One network of several: ``predict(ensemble([mini_resnet(…), resnet18(…)]), picture)``.
+    """Combines several networks into one, which `predict` and `evaluate` take like any other.
 
     Args:
-        models: Networks of the same classes that expect the same input.
+        models: Networks with the same classes and the same input.
 
     Returns:
-        A network whose probabilities are the mean of theirs.
+        A network that gives the mean of their probabilities.
 
     Raises:
-        ValueError: If there are none, or they expect different preprocessing or inputs.
+        ValueError: If `models` is empty, or their preprocessing, channels or classes differ.
+
+    Example:
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import ensemble, lenet5, mini_resnet, predict
+        >>> page = Image.new("L", (120, 120), "white")
+        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
+        >>> both = ensemble([mini_resnet(weights="mnist"), lenet5(weights="mnist")])
+        >>> predict(both, page).digit
+        7
     """
     models = list(models)
     if not models:

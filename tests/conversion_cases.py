@@ -1,4 +1,4 @@
-"""What several tests of conversion share."""
+"""Networks that several tests of conversion share."""
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ def same_state(a, b):
 
 
 class NetUnit(nn.Module):
-    """The residual unit of the report on residual connections, its sum put back."""
+    """The residual unit of the report on residual connections, with its sum."""
 
     def __init__(self, inside, outside, stride, bias, use_residual):
         super().__init__()
@@ -55,7 +55,7 @@ class NetUnit(nn.Module):
 
 
 class Net(nn.Module):
-    """That report's ResNet-18 of six modules: its checkpoint has the names ``net.*``."""
+    """That report's ResNet-18; the names in its checkpoints begin with ``net.``."""
 
     def __init__(self, in_channels=3, num_classes=10, bias=False, use_residual=True):
         super().__init__()
@@ -80,7 +80,7 @@ class Net(nn.Module):
 
 
 def twins(name, in_channels=3, num_classes=1000, **options):
-    """torchvision's network with its options, and ours with its weights."""
+    """torchvision's network, and ours with the same weights."""
     theirs = torchvision_model(name, in_channels, num_classes, **options)
     ours = get_model(name, in_channels=in_channels, num_classes=num_classes)
     report = from_torchvision(ours, theirs)

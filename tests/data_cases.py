@@ -1,4 +1,4 @@
-"""What several tests of data share."""
+"""Where the full MNIST is, for the tests of data that need it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Pictures of digits that MNIST never saw: printed, drawn, and as a camera sees them."""
+"""Images of digits that are not from MNIST: printed, drawn and photographed."""
 
 from functools import cache
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-PAGE = (220, 240)
+PAGE = (220, 240)  # width and height
 
 
 @cache
 def fonts():
-    """Fonts that come with matplotlib: with and without serifs, upright and slanted, bold."""
+    """matplotlib's fonts: with and without serifs, upright, slanted and bold."""
     import matplotlib
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -21,7 +21,7 @@ def fonts():
 
 
 def printed(digit, font, size, *, ink=0, paper=255, canvas=None, stroke=0, off=(0, 0)):
-    """A digit of a font, `size` points high, in the middle of a canvas."""
+    """A digit in a font, `size` pixels high, in the middle of a canvas."""
     face = ImageFont.truetype(str(font), size)
     canvas = canvas or (int(1.4 * size), int(1.4 * size))
     picture = Image.new("L", canvas, paper)
@@ -57,7 +57,7 @@ STROKES = {
 
 
 def drawn(digit, width, random, size=200):
-    """A digit drawn with a round pen of that width, each time a little otherwise."""
+    """A digit drawn with a round pen of this width, slightly different each time."""
     picture = Image.new("L", (size, size), 255)
     draw = ImageDraw.Draw(picture)
     bend = np.eye(2) + random.normal(0, 0.07, (2, 2))
@@ -73,7 +73,7 @@ def drawn(digit, width, random, size=200):
 
 
 def on_page(digit, random):
-    """A picture (28, 28) of MNIST as dark ink at some place of a page, larger."""
+    """An MNIST image (28, 28), enlarged, as dark ink somewhere on a page."""
     side = int(random.integers(60, 180))
     ink = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)) / 255
     page = np.full((240, 260), random.uniform(0.75, 1))
@@ -84,7 +84,7 @@ def on_page(digit, random):
 
 
 def photographed(picture, random):
-    """As a camera sees it: tilted up to 10°, in uneven light, with a shadow, noise and blur."""
+    """A photo of it: tilted by up to 10°, in uneven light, with shadows, noise and blur."""
     paper = picture.getpixel((0, 0))
     angle = random.uniform(-10, 10)
     tilted = picture.rotate(angle, resample=Image.Resampling.BICUBIC, fillcolor=paper)

@@ -1,19 +1,13 @@
-"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+"""evaluate and Metrics: against scikit-learn and a plain forward pass."""
 
 import math
 
 import pytest
 import torch
 from torch.nn import functional as F
-from training_cases import NORM, Norms, weights
+from training_cases import NormAndDropout, weights
 
-from mnist_zoo import (
-    Metrics,
-    Preprocessing,
-    evaluate,
-    lenet5,
-    load_mnist,
-)
+from mnist_zoo import Metrics, Preprocessing, evaluate, lenet5, load_mnist
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +15,7 @@ def digits():
     return load_mnist("all", source="sample").split(300, 100, seed=0)
 
 
-def test_metrics_are_scikit_learns():
+def test_metrics_equal_scikit_learns():
     sk = pytest.importorskip("sklearn.metrics", reason="mlxtend brings scikit-learn")
     logits, labels = torch.randn(500, 10) * 2, torch.randint(10, (500,))
     metrics = Metrics.from_logits(logits, labels)
@@ -37,7 +31,7 @@ def test_metrics_are_scikit_learns():
     assert metrics.accuracy_by_class == pytest.approx(recalls.tolist())
 
 
-def test_mistakes_come_with_the_most_confident_first():
+def test_mistakes_are_sorted_by_confidence():
     logits = torch.tensor([[0.0, 5.0], [3.0, 0.0], [0.0, 1.0], [9.0, 0.0]])
     metrics = Metrics.from_logits(logits, torch.tensor([0, 0, 0, 1]))
     found = [(m.index, m.label, m.predicted) for m in metrics.mistakes]
@@ -46,15 +40,15 @@ def test_mistakes_come_with_the_most_confident_first():
     assert "25.00% (1 of 4)" in str(metrics)
 
 
-def test_calibration_error_by_hand():
-    # Confidences 0.8, 0.8, 0.8, 0.8 with three right, and 0.6 with none right.
+def test_calibration_error_equals_a_computation_by_hand():
+    # confidence 0.8 four times, three of them right, and 0.6 once, wrong
     logits = torch.tensor([[0.8, 0.2]] * 4 + [[0.6, 0.4]]).log()
     labels = torch.tensor([0, 0, 0, 1, 1])
     error = Metrics.from_logits(logits, labels).calibration_error
     assert error == pytest.approx((4 * abs(0.75 - 0.8) + 1 * abs(0 - 0.6)) / 5)
 
 
-def test_a_class_without_pictures_has_no_accuracy():
+def test_accuracy_of_a_class_without_images_is_nan():
     metrics = Metrics.from_logits(torch.eye(3)[:2], torch.tensor([0, 1]))
     assert metrics.accuracy_by_class[:2] == (1.0, 1.0)
     assert math.isnan(metrics.accuracy_by_class[2])
@@ -69,25 +63,25 @@ def test_a_class_without_pictures_has_no_accuracy():
         (torch.zeros(3, 2), torch.tensor([0, 1, 2])),
     ],
 )
-def test_metrics_refuse_what_does_not_fit(logits, labels):
+def test_logits_and_labels_that_do_not_match_are_refused(logits, labels):
     with pytest.raises(ValueError, match="`labels`"):
         Metrics.from_logits(logits, labels)
 
 
-def test_evaluating_is_forward_in_eval_mode_and_leaves_the_modes(digits):
-    model = Norms()
+def test_evaluate_runs_in_eval_mode_and_restores_the_training_modes(digits):
+    model = NormAndDropout()
     model.net[1].eval()
     modes = [m.training for m in model.modules()]
     before = weights(model)
     metrics = evaluate(model, digits[0], batch_size=7)
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(weights(model), before)
-    logits = model.eval()(NORM(digits[0].images))
+    logits = model.eval()(Preprocessing()(digits[0].images))
     assert metrics.loss == pytest.approx(F.cross_entropy(logits, digits[0].labels).item(), rel=1e-5)
     assert metrics.correct == (logits.argmax(1) == digits[0].labels).sum()
 
 
-def test_evaluating_restores_the_modes_when_forward_raises(digits):
+def test_evaluate_restores_the_training_modes_when_forward_raises(digits):
     model = lenet5().train()
     with pytest.raises(ValueError, match="expected an input of shape"):
         evaluate(model, digits[0], Preprocessing(image_size=32))

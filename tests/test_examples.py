@@ -56,7 +56,7 @@ def test_train_without_a_recipe_lists_the_recipes(capsys, monkeypatch):
     assert capsys.readouterr().out.split()[1:] == list_recipes()
 
 
-def test_changes_from_the_command_line_reach_the_recipe(tmp_path):
+def test_train_changes_the_recipe_and_reads_json(tmp_path):
     recipe = get_recipe("lenet5_report")
     changes = ["epochs=3", "source=sample", "augmentation.rotation=10", "sizes=[5,6,7]"]
     changes += ["ema_decay=0.9", "network=resnet18", 'options={"stem":"3x3"}', "nesterov=true"]
@@ -65,9 +65,8 @@ def test_changes_from_the_command_line_reach_the_recipe(tmp_path):
     expected |= {"nesterov": True}
     expected["augmentation"]["rotation"] = 10
     assert train.changed(recipe, changes) == Recipe.from_dict(expected)
-    for name, text in (("r.toml", recipe.to_toml()), ("r.json", recipe.to_json())):
-        (tmp_path / name).write_text(text)
-        assert train.read_recipe(str(tmp_path / name)) == recipe
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert train.read_recipe(str(tmp_path / "recipe.json")) == recipe
 
 
 @pytest.mark.parametrize(
@@ -78,10 +77,10 @@ def test_changes_from_the_command_line_reach_the_recipe(tmp_path):
         (["lenet5_report", "lr=fast"], "`lr` (='fast') must be a number"),
         (["lenet5_report", "lr"], "'lr' must have the form field=value"),
         (["lenet5_report", "lr.x=1"], "'lr' has no parts"),
-        (["missing.toml"], "No such file"),
+        (["missing.json"], "No such file"),
     ],
 )
-def test_wrong_arguments_give_a_one_line_error(monkeypatch, arguments, message):
+def test_train_explains_wrong_arguments_in_one_line(monkeypatch, arguments, message):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     with pytest.raises(SystemExit) as error:
         train.main()
@@ -91,12 +90,12 @@ def test_wrong_arguments_give_a_one_line_error(monkeypatch, arguments, message):
 # --- reproduce.py ----------------------------------------------------------------------------
 
 
-def test_page_of_reproductions_is_up_to_date():
+def test_reproduction_page_is_up_to_date():
     assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
 
 
 @pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
-def test_readme_states_the_stored_results(name, digits):
+def test_readme_states_our_results(name, digits):
     runs = RESULTS[name]
     accuracy = statistics.mean(reproduce.accuracies(runs))
     seconds = statistics.median(run["train_seconds"] for run in runs)
@@ -112,20 +111,20 @@ def test_reproduce_lists_its_experiments():
 
 
 @pytest.mark.parametrize(("name", "run"), RUNS)
-def test_stored_results_match_their_recipes_and_totals(name, run):
+def test_stored_results_have_the_recipes_of_today_and_consistent_figures(name, run):
     (row,) = [row for row in reproduce.EXPERIMENTS[name].rows if row.label == run["label"]]
     recipe = Recipe.from_dict(run["recipe"])
     assert recipe.replace(reference="") == row.recipe.replace(seed=run["seed"], reference="")
     assert len(run["curve"]) == recipe.epochs
     last = run["curve"][-1]["accuracy"]
-    if recipe.sizes is None:  # the test set was what the curve is of
+    if recipe.sizes is None:  # then the curve shows the test set
         assert run["test"]["total"] == 10_000
         assert last == pytest.approx(run["test"]["correct"] / 10_000, abs=2e-4)
 
 
 @pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
-def test_rerunning_an_experiment_gives_the_stored_accuracy():
-    """The cheapest run of all; to the digit here, and nearly so on another processor."""
+def test_stored_result_is_reproduced():
+    """The cheapest run; equal on the machine of the results, close to it on another."""
     recorded = RESULTS["ninety_nine"][0]
     recipe = Recipe.from_dict(recorded["recipe"])
     digits, _, test = load_data(recipe)
@@ -137,7 +136,7 @@ def test_rerunning_an_experiment_gives_the_stored_accuracy():
 # --- residual_variants.py --------------------------------------------------------------------
 
 
-def test_variants_differ_in_one_option_only():
+def test_residual_variants_differ_in_one_option_only():
     recipes = [row.recipe for row in variants.ROWS.values()]
     assert all(recipe.replace(options={}) == variants.RECIPE for recipe in recipes)
     chosen = [(recipe.options["order"], recipe.options["shortcut"]) for recipe in recipes]
@@ -147,12 +146,12 @@ def test_variants_differ_in_one_option_only():
     assert set(variants.PAPER) == set(variants.ROWS)
 
 
-def test_page_of_variants_is_up_to_date():
+def test_page_of_residual_variants_is_up_to_date():
     assert variants.PAGE.read_text(encoding="utf-8") == variants.page()
     seeds = {label: set() for label in variants.ROWS}
     for run in reproduce.results_of(variants.NAME):
         row = variants.ROWS[run["label"]]
-        assert reproduce.is_of(run, row, run["seed"])
+        assert reproduce.belongs_to(run, row, run["seed"])
         seeds[row.label].add(run["seed"])
     assert all(found == set(variants.EXPERIMENT.seeds) for found in seeds.values())
 

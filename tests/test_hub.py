@@ -1,4 +1,4 @@
-"""Networks on the Hugging Face Hub, through a folder as the Hub would give it."""
+"""Networks on the Hugging Face Hub, through a local folder instead of a download."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mnist_zoo import Preprocessing, mini_resnet
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
 
-def test_a_network_goes_to_a_folder_and_comes_back(tmp_path):
+def test_a_network_is_saved_to_a_folder_and_loaded_again(tmp_path):
     from mnist_zoo.hub import HubModel
 
     model = mini_resnet(num_classes=26)
@@ -22,14 +22,14 @@ def test_a_network_goes_to_a_folder_and_comes_back(tmp_path):
     assert back.model.preprocessing == model.preprocessing
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     from mnist_zoo.hub import HubModel
 
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         HubModel.from_pretrained(str(tmp_path))
 
 
-def test_downloads_are_the_hubs(tmp_path, monkeypatch):
+def test_downloads_go_through_the_hub(tmp_path, monkeypatch):
     from mnist_zoo import hub
 
     hub.HubModel(mini_resnet()).save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Fused and optimized networks compute the same function; optimize keeps the steps that save time."""
+"""Fused and optimized networks compute the same function; steps that save time are kept."""
 
 import copy
 
@@ -43,7 +43,7 @@ def test_number_of_norms_that_stay(name, left):
 
 
 class Unusual(nn.Module):
-    """Norms that cannot be folded: after a convolution used twice, run twice, without convolution."""
+    """Norms that cannot be folded: the convolution is used twice, runs twice, or is missing."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""predict() on digits of every origin, and what it leaves alone."""
+"""predict and ensemble: digits from many sources, the results, and networks left unchanged."""
 
 import dataclasses
 
@@ -36,13 +36,13 @@ def accuracy(model, pictures, labels):
     return np.mean([p.digit == label for p, label in zip(predictions, labels, strict=True)])
 
 
-# --- Digits of other origins -----------------------------------------------------------------
+# --- Digits from other sources ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "form", [lambda x: x, lambda x: 16 - x, lambda x: x.repeat(8, 1).repeat(8, 2)]
 )
-def test_scikit_learns_digits_of_8_by_8(model, form):
+def test_scikit_learns_8x8_digits_are_recognised(model, form):
     digits = pytest.importorskip("sklearn.datasets").load_digits()
     assert accuracy(model, form(digits.images), digits.target) >= 0.95
 
@@ -59,7 +59,7 @@ def test_scikit_learns_digits_of_8_by_8(model, form):
         (600, 20, 240, 0),
     ],
 )
-def test_printed_digits(model, size, ink, paper, stroke):
+def test_printed_digits_are_recognised(model, size, ink, paper, stroke):
     labels = [digit for _ in drawing.fonts() for digit in range(10)]
     pictures = [
         drawing.printed(digit, font, size, ink=ink, paper=paper, stroke=stroke)
@@ -71,7 +71,7 @@ def test_printed_digits(model, size, ink, paper, stroke):
 
 @pytest.mark.parametrize("width", [2, 5, 10, 20, 30])
 @pytest.mark.parametrize("size", [48, 200])
-def test_drawn_digits(model, width, size):
+def test_drawn_digits_are_recognised(model, width, size):
     random = np.random.default_rng(0)
     width = max(1, width * size // 200)
     labels = [place % 10 for place in range(100)]
@@ -80,7 +80,7 @@ def test_drawn_digits(model, width, size):
 
 
 @pytest.mark.parametrize("inverted", [False, True])
-def test_photographed_print(model, inverted):
+def test_photographed_prints_are_recognised(model, inverted):
     random = np.random.default_rng(1)
     labels, pictures = [], []
     for font in drawing.fonts():
@@ -97,7 +97,7 @@ def test_photographed_print(model, inverted):
 
 
 @pytest.mark.parametrize("photo", [False, True])
-def test_handwriting_on_a_page(model, photo):
+def test_handwriting_on_a_page_is_recognised(model, photo):
     random = np.random.default_rng(2)
     pages = [drawing.on_page(digit, random) for digit in SAMPLE.images[:300, 0].numpy()]
     pictures = [drawing.photographed(page, random) if photo else page for page in pages]
@@ -111,10 +111,10 @@ def test_handwriting_on_a_page(model, photo):
     assert right >= (0.96 if photo else 0.98)
 
 
-# --- What comes back -------------------------------------------------------------------------
+# --- Results ---------------------------------------------------------------------------------
 
 
-def test_one_picture_gives_one_prediction_and_several_a_list(model, tmp_path):
+def test_one_image_gives_a_prediction_and_several_give_a_list(model, tmp_path):
     picture = Image.fromarray(SAMPLE.images[0, 0].numpy())
     picture.save(tmp_path / "photo.png")
     one = predict(model, tmp_path / "photo.png")
@@ -127,7 +127,7 @@ def test_one_picture_gives_one_prediction_and_several_a_list(model, tmp_path):
     assert predict(model, []) == []
 
 
-def test_probabilities_are_the_networks(model):
+def test_probabilities_are_the_softmax_of_the_logits(model):
     images = SAMPLE.images[:64]
     model.eval()
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_probabilities_are_the_networks(model):
         assert [value for _, value in prediction.top] == pytest.approx(values.tolist(), abs=1e-5)
 
 
-def test_batches_make_no_difference(model):
+def test_batch_size_does_not_change_the_result(model):
     images = SAMPLE.images[:50]
     for one, other in zip(
         predict(model, images), predict(model, images, batch_size=7), strict=True
@@ -169,7 +169,7 @@ def test_a_prediction_prints_as_digit_and_probability():
     )
 
 
-def test_shifts_average_over_five_places(model):
+def test_shift_averages_over_five_positions(model):
     images = SAMPLE.images[:20]
     moved = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
     with torch.no_grad():
@@ -183,27 +183,27 @@ def test_shifts_average_over_five_places(model):
         assert prediction.probabilities == pytest.approx(row.tolist(), abs=1e-5)
 
 
-def test_modes_and_precision_stay_as_they_were():
+def test_training_modes_and_precision_are_kept():
     model = lenet5_conv_residual(weights="mnist").eval()
     expected = predict(model, SAMPLE.images[:3])
     model.train()
     model.resnet_block.conv1.eval()
     before = {name: module.training for name, module in model.named_modules()}
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    assert predict(model, SAMPLE.images[:3]) == expected  # BatchNorm by its running statistics
+    assert predict(model, SAMPLE.images[:3]) == expected  # BatchNorm uses its running statistics
     assert {name: module.training for name, module in model.named_modules()} == before
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
     half = mini_resnet(weights="mnist").bfloat16()
     assert predict(half, SAMPLE.images[0]).digit == SAMPLE.labels[0]
 
 
-def test_networks_of_colour_and_of_another_size_and_kind():
+def test_networks_with_other_inputs_and_of_other_types_predict():
     assert predict(resnet18(in_channels=3), SAMPLE.images[0]).digit in range(10)
     assert predict(lenet5(image_size=40), SAMPLE.images[0]).digit in range(10)
     assert predict(nn.Flatten(), SAMPLE.images[:1])[0].digit in range(784)
 
 
-def test_preprocessing_can_be_given(model):
+def test_given_preprocessing_is_used(model):
     images = SAMPLE.images[:10]
     given = predict(model, images, preprocessing=Preprocessing(mean=0.5))
     assert given != predict(model, images)
@@ -218,7 +218,10 @@ def test_preprocessing_can_be_given(model):
         ({"top": 0}, "`top`"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"reject_below": 1.5}, r"`reject_below` \(=1.5\) must be between 0 and 1"),
-        ({"shift": 9}, r"`shift` \(=9\) must be a whole number from 0 to 4"),
+        ({"shift": 9}, r"`shift` \(=9\) must be between 0 and 4"),
+        ({"shift": 1.5}, r"`shift` \(=1.5\) must be a whole number, between 0 and 4"),
+        ({"shift": True}, "`shift`"),
+        ({"reject_below": None}, r"`reject_below` \(=None\) must be a finite number, between"),
     ],
 )
 def test_impossible_arguments_are_refused(model, options, message):
@@ -229,7 +232,7 @@ def test_impossible_arguments_are_refused(model, options, message):
 # --- Ensembles -------------------------------------------------------------------------------
 
 
-def test_an_ensemble_has_the_mean_probabilities():
+def test_an_ensemble_gives_the_mean_probabilities():
     models = [mini_resnet(weights="mnist"), lenet5(weights="mnist"), lenet5()]
     images = SAMPLE.images[:30]
     each = [[p.probabilities for p in predict(model, images)] for model in models]
@@ -237,7 +240,7 @@ def test_an_ensemble_has_the_mean_probabilities():
     assert np.allclose(together, np.mean(each, 0), atol=1e-5)
 
 
-def test_members_must_expect_the_same():
+def test_ensembles_of_different_preprocessing_or_classes_are_refused():
     odd = mini_resnet()
     odd.preprocessing = Preprocessing(mean=0.5)
     with pytest.raises(ValueError, match="`models` must have the same preprocessing"):
@@ -249,6 +252,6 @@ def test_members_must_expect_the_same():
     assert len(ensemble(model for model in (lenet5(), mini_resnet())).models) == 2
 
 
-def test_what_is_no_network_is_refused():
+def test_other_types_of_model_are_refused():
     with pytest.raises(TypeError, match=r"`model` \(='mini_resnet'\) must be a network"):
         predict("mini_resnet", SAMPLE.images[0])

@@ -1,14 +1,11 @@
-"""What several tests of training share."""
+"""Helpers that several training tests share."""
 
 import torch
 from torch import nn
 
-from mnist_zoo import (
-    History,
-    Preprocessing,
-)
+from mnist_zoo import History, Preprocessing
 
-NORM = Preprocessing()
+NORMALIZE = Preprocessing()
 
 
 def weights(model):
@@ -16,13 +13,13 @@ def weights(model):
 
 
 def same(one: History, other: History) -> bool:
-    """Whether two runs did the same to the bit, whatever time they took."""
+    """Whether two runs are equal to the bit, apart from the time they took."""
     pairs = [(h.loss, h.accuracy, h.lr, h.evaluations, h.stopped) for h in (one, other)]
     return pairs[0] == pairs[1] and torch.equal(weights(one.model), weights(other.model))
 
 
-class Norms(nn.Module):
-    """A network with BatchNorm and dropout: state beside the weights, and random numbers."""
+class NormAndDropout(nn.Module):
+    """A network with state besides its weights (BatchNorm) and random numbers (dropout)."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What several tests of weights share."""
+"""Helpers that several tests of weights share."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ assert all(torch.equal(model.state_dict()[name], value) for name, value in state
 
 
 def refused(*paths):
-    """Both readers refuse each file soon, in little memory, and leave the network alone."""
+    """Checks that both readers refuse each file within 10 s and 250 MB, and change no network."""
     command = [sys.executable, "-W", "ignore", "-c", READ, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

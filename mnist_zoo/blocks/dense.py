@@ -10,35 +10,42 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .._checks import check_compression, check_dropout, check_positive
+from .._checks import check_positive, check_range
 from .layers import ActLayer, NormLayer, ReLU, conv
 
 __all__ = ["DenseBlock", "DenseLayer", "Transition"]
 
-DENSE_BOTTLENECK = 4  # channels of a dense layer's bottleneck, in growth rates
+DENSE_BOTTLENECK = 4  # channels of a dense layer's bottleneck, in multiples of the growth rate
 
 
 class DenseLayer(nn.Sequential):
-    """Norm, activation and a 3×3 convolution, with a 1×1 bottleneck before: torchvision's.
+    """Norm, activation and a 3×3 convolution, after a 1×1 bottleneck: torchvision's.
 
-    It gives the new features alone; `DenseBlock` puts them behind those that it was given.
+    The output has only the new features; `DenseBlock` appends them to those before.
 
     Args:
         in_channels: Channels C of the input.
         growth_rate: Channels k of the output.
         bottleneck: Whether norm, activation and a 1×1 convolution to 4·k channels come first.
         dropout: Probability of dropout at the end.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
         (N, C, H, W) → (N, growth_rate, H, W).
 
     Raises:
-        ValueError: If a number of channels is less than 1, or `dropout` no probability below 1.
+        ValueError: If a number of channels is less than 1, or `dropout` is not a probability
+            below 1.
 
     Source:
         Huang et al. 2017 (Densely Connected Convolutional Networks), section 3.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import DenseLayer
+        >>> DenseLayer(16, growth_rate=8)(torch.zeros(2, 16, 7, 7)).shape
+        torch.Size([2, 8, 7, 7])
     """
 
     def __init__(
@@ -52,7 +59,7 @@ class DenseLayer(nn.Sequential):
         act_layer: ActLayer = ReLU,
     ) -> None:
         check_positive(in_channels=in_channels, growth_rate=growth_rate)
-        check_dropout(dropout)
+        check_range(at_least=0, below=1, dropout=dropout)
         widths = [in_channels, DENSE_BOTTLENECK * growth_rate] if bottleneck else [in_channels]
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number, width in enumerate(widths, 1):
@@ -69,29 +76,35 @@ class DenseLayer(nn.Sequential):
 
 
 class DenseBlock(nn.ModuleDict):
-    """Layers, each of which sees the features of all before it: torchvision's, name for name.
+    """Layers that each see the features of all layers before: torchvision's, name for name.
 
     Args:
         in_channels: Channels C of the input.
         depth: Number of layers.
-        growth_rate: Channels k that each layer adds.
+        growth_rate: Number of channels k that each layer adds.
         bottleneck: Whether each layer has a bottleneck; see `DenseLayer`.
         dropout: Probability of dropout at the end of each layer.
-        memory_efficient: Whether training keeps each layer's new features alone, and computes
-            what is inside the layer again for the backward pass: memory that grows with the depth
-            and not with its square. Outputs, gradients and statistics stay the same.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        memory_efficient: Whether training stores only the new features of each layer, and
+            recomputes the activations inside the layer for the backward pass. Memory then grows
+            with the depth, not with its square. Outputs, gradients and statistics stay the same.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
         (N, C, H, W) → (N, C + depth·k, H, W), the input's channels first.
 
     Raises:
-        ValueError: If a number is less than 1, or `dropout` no probability below 1.
+        ValueError: If a number is less than 1, or `dropout` is not a probability below 1.
 
     Source:
         Huang et al. 2017, figure 1 and equation 2; Pleiss et al. 2017 (Memory-Efficient
         Implementation of DenseNets).
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import DenseBlock
+        >>> DenseBlock(16, depth=4, growth_rate=8)(torch.zeros(2, 16, 7, 7)).shape
+        torch.Size([2, 48, 7, 7])
     """
 
     def __init__(
@@ -121,7 +134,7 @@ class DenseBlock(nn.ModuleDict):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        """Maps feature maps (N, C, H, W) to the shape that the class states."""
         features = [x]
         again = self.memory_efficient and self.training
         for layer in self.values():
@@ -133,7 +146,7 @@ class DenseBlock(nn.ModuleDict):
 
 
 def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """The layer's output, for which nothing inside the layer is kept."""
+    """The output of the layer, without storing the activations inside it."""
     first = True
 
     def run(*parts: Tensor) -> Tensor:
@@ -142,7 +155,7 @@ def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
         if first:
             first = False
             return layer(x)
-        with _buffers_kept(layer):  # its norms have seen this batch
+        with _buffers_kept(layer):  # the first run has updated the norms
             return layer(x)
 
     output: Tensor = checkpoint(run, *features, use_reentrant=False)
@@ -151,7 +164,7 @@ def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Restores a module's statistics, whatever happens to them."""
+    """Restores the buffers of a module at the end."""
     before = [buffer.clone() for buffer in module.buffers()]
     try:
         yield
@@ -165,19 +178,25 @@ class Transition(nn.Sequential):
 
     Args:
         in_channels: Channels C of the input.
-        compression: Part θ of the channels that the convolution leaves: above 0, and 1 for all.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        compression: Fraction θ of the channels to keep: more than 0, and 1 for all of them.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
         (N, C, H, W) → (N, ⌊θ·C⌋, ⌊H/2⌋, ⌊W/2⌋).
 
     Raises:
-        ValueError: If `in_channels` is less than 1, or `compression` not above 0 and at most 1,
-            or it leaves no channel.
+        ValueError: If `in_channels` is less than 1, `compression` is not more than 0 and at most
+            1, or no channel would be left.
 
     Source:
         Huang et al. 2017, section 3.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Transition
+        >>> Transition(16)(torch.zeros(2, 16, 7, 7)).shape
+        torch.Size([2, 8, 3, 3])
     """
 
     def __init__(
@@ -189,7 +208,7 @@ class Transition(nn.Sequential):
         act_layer: ActLayer = ReLU,
     ) -> None:
         check_positive(in_channels=in_channels)
-        check_compression(compression)
+        check_range(above=0, at_most=1, compression=compression)
         out_channels = int(round(in_channels * compression, 6))  # 0.29 times 100 is 28.999…
         if out_channels < 1:
             raise ValueError(

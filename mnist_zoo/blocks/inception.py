@@ -15,24 +15,30 @@ class InceptionA(nn.Module):
     """Four parallel branches that keep the size, concatenated over the channels.
 
     In this order: 1×1; 1×1 then 5×5; 1×1 then 3×3 then 3×3; 3×3 average pool then 1×1.
-    All convolutions have a bias; there is no norm and no activation inside.
+    All convolutions have a bias; there are no norms or activations.
 
     Args:
         in_channels: Channels C of the input.
         branch1x1: Channels of the first branch.
-        branch5x5: Channels of the second branch's two convolutions.
-        branch3x3: Channels of the third branch's three convolutions.
+        branch5x5: Channels of the two convolutions in the second branch.
+        branch3x3: Channels of the three convolutions in the third branch.
         branch_pool: Channels of the fourth branch.
 
     Shape:
-        (N, C, H, W) → (N, out_channels, H, W), where ``out_channels`` is the sum of the
-        branches' last channels: 16 + 24 + 24 + 24 = 88 by default.
+        (N, C, H, W) → (N, out_channels, H, W), where ``out_channels`` is the sum of the output
+        channels of the branches: 16 + 24 + 24 + 24 = 88 by default.
 
     Raises:
-        ValueError: If a number of channels is less than 1, or a branch has too many or few.
+        ValueError: If a number of channels is less than 1, or a branch has too many or too few
+            numbers.
 
     Source:
         The report's simple GoogLeNet, after Szegedy et al. 2015 (Inception v3), figure 5.
+
+    Example:
+        >>> from mnist_zoo import InceptionA
+        >>> InceptionA(10).out_channels
+        88
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class InceptionA(nn.Module):
         self.branch_pool = nn.Conv2d(in_channels, branch_pool, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        """Maps feature maps (N, C, H, W) to the shape that the class states."""
         pooled = self.branch_pool(F.avg_pool2d(x, 3, stride=1, padding=1))
         small = self.branch1x1(x)
         medium = self.branch5x5_2(self.branch5x5_1(x))

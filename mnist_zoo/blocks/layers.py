@@ -1,4 +1,4 @@
-"""What every block is made of: convolutions, and building without random weights."""
+"""Parts that all blocks share: convolutions, and building without random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ActLayer = Callable[[], nn.Module]
 ReLU: ActLayer = partial(nn.ReLU, inplace=True)
 
 
-# Every random initialisation ends in one of the first two, or is dispatched before it gets there.
+# Every random initialisation calls one of the first two; some are intercepted earlier.
 _RANDOM_INIT = frozenset(
     [
         Tensor.normal_,
@@ -28,9 +28,9 @@ _RANDOM_INIT = frozenset(
 
 
 class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, named like torch's)
-    """Builds modules without drawing random weights, for those about to be overwritten.
+    """Builds modules without drawing random weights, because others will replace them.
 
-    Constant initialisation (BatchNorm's ones and zeros) still happens.
+    Constant initialisation (the ones and zeros of BatchNorm) still happens.
     """
 
     def __torch_function__(
@@ -57,11 +57,11 @@ def conv(
     bias: bool = False,
     mode: Literal["fan_in", "fan_out"] = "fan_out",
 ) -> nn.Conv2d:
-    """A convolution that keeps the size (but for its stride), with He et al. 2015's weights.
+    """A convolution with "same" padding and the initialisation of He et al. 2015.
 
-    The weights are torchvision's: normal, gain of ReLU, fan out in its ResNets and fan in in
-    its DenseNets; drawn once, where ``nn.Conv2d`` followed by ``kaiming_normal_`` draws twice.
-    A bias starts at zero.
+    The weights are drawn as in torchvision: from a normal distribution with the gain of ReLU, and
+    mode "fan_out" in ResNets and "fan_in" in DenseNets. They are drawn once, whereas ``nn.Conv2d``
+    followed by ``kaiming_normal_`` draws twice. A bias starts at zero.
     """
     with no_random_init():
         layer = nn.Conv2d(

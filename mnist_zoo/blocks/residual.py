@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from .._checks import check_positive
 from .layers import ActLayer, NormLayer, ReLU, conv
@@ -16,22 +17,28 @@ __all__ = ["BasicBlock", "Bottleneck", "ResidualBlock", "SeparableBottleneck"]
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions with bias and no norm: ``relu(conv2(relu(conv1(x))) + shortcut(x))``.
 
-    The shortcut is the identity; where the shape changes it is a 1×1 convolution
+    The shortcut is the identity; where the shape changes, it is a 1×1 convolution
     (He et al. 2015, section 3.3, option B).
 
     Args:
         in_channels: Channels C of the input.
-        out_channels: Channels of the output; by default those of the input.
+        out_channels: Channels of the output; None for those of the input.
         stride: Stride of the first convolution and of the shortcut.
 
     Shape:
         (N, C, H, W) → (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
 
     Raises:
-        ValueError: If a channel count or the stride is less than 1.
+        ValueError: If a number of channels or the stride is less than 1.
 
     Source:
         The residual block of the report's simple ResNet; He et al. 2015, figure 2.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import ResidualBlock
+        >>> ResidualBlock(16, 32, stride=2)(torch.zeros(1, 16, 12, 12)).shape
+        torch.Size([1, 32, 6, 6])
     """
 
     def __init__(self, in_channels: int, out_channels: int | None = None, stride: int = 1) -> None:
@@ -46,7 +53,7 @@ class ResidualBlock(nn.Module):
             self.downsample = nn.Conv2d(in_channels, out_channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        """Maps feature maps (N, C, H, W) to the shape that the class states."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.conv2(F.relu(self.conv1(x)))
         return F.relu(out + shortcut)
@@ -61,11 +68,11 @@ def _downsample(
     conv_bias: bool,
     norm_layer: NormLayer,
 ) -> nn.Sequential | None:
-    """The 1×1 projection on the shortcut where the shape changes, else None (the identity).
+    """The 1×1 convolution on the shortcut where the shape changes, else None (the identity).
 
-    A plain block (``residual=False``) has it too, so that both forms of a network
-    share one checkpoint layout, but never runs it: it is frozen, or optimisers would
-    decay it and DistributedDataParallel would wait for its gradient.
+    A plain block (``residual=False``) has it too, so that both forms of a network load the same
+    checkpoints, but never runs it. It is frozen there; otherwise, optimisers would decay it, and
+    DistributedDataParallel would wait for its gradient.
     """
     if stride == 1 and in_channels == out_channels:
         return None
@@ -82,20 +89,26 @@ class BasicBlock(nn.Module):
         inplanes: Channels C of the input.
         planes: Channels of the output.
         stride: Stride of the first convolution and of the shortcut.
-        residual: Whether the shortcut is added. Without it the same layers run as a
-            plain network; the shortcut's layers exist, frozen and unused.
+        residual: Whether the shortcut is added. If False, the same layers run as a plain
+            network; the layers on the shortcut exist, but are frozen and unused.
         conv_bias: Whether the convolutions have a bias.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
         (N, inplanes, H, W) → (N, planes, ⌈H/stride⌉, ⌈W/stride⌉).
 
     Raises:
-        ValueError: If a channel count or the stride is less than 1.
+        ValueError: If a number of channels or the stride is less than 1.
 
     Source:
         He et al. 2015, figure 5 (left); ``torchvision.models.resnet.BasicBlock``.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import BasicBlock
+        >>> BasicBlock(16, 32, stride=2)(torch.zeros(1, 16, 12, 12)).shape
+        torch.Size([1, 32, 6, 6])
     """
 
     expansion: ClassVar[int] = 1
@@ -130,7 +143,7 @@ class BasicBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        """Maps feature maps (N, C, H, W) to the shape that the class states."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.residual:
@@ -141,32 +154,37 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1×1, 3×3 and 1×1 convolutions, each with a norm, and a residual sum: torchvision's.
 
-    The stride sits on the 3×3 convolution, as in torchvision (ResNet v1.5).
+    The 3×3 convolution has the stride, as in torchvision (ResNet v1.5).
 
     Args:
         inplanes: Channels C of the input.
-        planes: A quarter (``1 / expansion``) of the channels of the output.
+        planes: A quarter of the channels of the output, which are ``expansion`` times as many.
         stride: Stride of the 3×3 convolution and of the shortcut.
         groups: Groups of the 3×3 convolution (ResNeXt, Xie et al. 2017).
-        base_width: Channels of each group of the 3×3 convolution where ``planes`` is 64.
+        base_width: Channels of each group of the 3×3 convolution if ``planes`` is 64.
         dilation: Dilation of the 3×3 convolution.
         residual: Whether the shortcut is added; see `BasicBlock`.
         conv_bias: Whether the convolutions have a bias.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
         (N, inplanes, H, W) → (N, 4·planes, ⌈H/stride⌉, ⌈W/stride⌉).
 
     Raises:
-        ValueError: If a number is less than 1, or leaves the 3×3 convolution no channel.
+        ValueError: If a number is less than 1, or the 3×3 convolution would have no channels.
 
     Source:
         He et al. 2015, figure 5 (right); ``torchvision.models.resnet.Bottleneck``.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Bottleneck
+        >>> Bottleneck(16, 8, stride=2)(torch.zeros(1, 16, 12, 12)).shape
+        torch.Size([1, 32, 6, 6])
     """
 
     expansion: ClassVar[int] = 4
-    depthwise: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -191,8 +209,6 @@ class Bottleneck(nn.Module):
             base_width=base_width,
             dilation=dilation,
         )
-        if self.depthwise and groups != 1:
-            raise ValueError(f"`groups` (={groups}) must be 1: one group a channel it is already")
         width = planes * base_width // 64 * groups
         if width == 0:
             raise ValueError(
@@ -202,15 +218,7 @@ class Bottleneck(nn.Module):
         self.residual = residual
         self.conv1 = conv(inplanes, width, 1, bias=conv_bias)
         self.bn1 = norm_layer(width)
-        self.conv2 = conv(
-            width,
-            width,
-            3,
-            stride,
-            groups=width if self.depthwise else groups,
-            dilation=dilation,
-            bias=conv_bias,
-        )
+        self.conv2 = self._conv2(width, stride, groups, dilation, conv_bias)
         self.bn2 = norm_layer(width)
         self.conv3 = conv(width, self.out_channels, 1, bias=conv_bias)
         self.bn3 = norm_layer(self.out_channels)
@@ -224,8 +232,12 @@ class Bottleneck(nn.Module):
             norm_layer=norm_layer,
         )
 
+    def _conv2(self, width: int, stride: int, groups: int, dilation: int, bias: bool) -> nn.Conv2d:
+        """The 3×3 convolution, which a subclass may replace."""
+        return conv(width, width, 3, stride, groups=groups, dilation=dilation, bias=bias)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        """Maps feature maps (N, C, H, W) to the shape that the class states."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -235,18 +247,30 @@ class Bottleneck(nn.Module):
 
 
 class SeparableBottleneck(Bottleneck):
-    """A `Bottleneck` whose 3×3 convolution is depthwise: one group a channel.
+    """A `Bottleneck` whose 3×3 convolution is depthwise: one group per channel.
 
-    The 1×1 convolution prepares the channels; the depthwise 3×3 and the 1×1
-    convolution after it (pointwise) are a depthwise-separable convolution.
-    Arguments and errors are those of `Bottleneck`; `groups` must be 1.
+    The depthwise 3×3 convolution and the 1×1 (pointwise) convolution after it form a
+    depthwise-separable convolution. For arguments and errors, see `Bottleneck`; `groups` must
+    be 1.
 
     Shape:
-        That of `Bottleneck`.
+        (N, inplanes, H, W) → (N, 4·planes, ⌈H/stride⌉, ⌈W/stride⌉), as for `Bottleneck`.
 
     Source:
         The separable bottleneck that the ResNet-50 report describes; Howard et al. 2017
         (MobileNets), section 3.1.
+
+    Example:
+        >>> from mnist_zoo import SeparableBottleneck
+        >>> SeparableBottleneck(16, 8).conv2.groups
+        8
     """
 
-    depthwise: ClassVar[bool] = True
+    @override
+    def _conv2(self, width: int, stride: int, groups: int, dilation: int, bias: bool) -> nn.Conv2d:
+        if groups != 1:
+            raise ValueError(
+                f"`groups` (={groups}) must be 1: a depthwise convolution already has one group "
+                "per channel"
+            )
+        return super()._conv2(width, stride, width, dilation, bias)

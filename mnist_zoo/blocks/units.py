@@ -33,7 +33,7 @@ Shortcut: TypeAlias = Literal[
     "dropout",
 ]
 
-# order: what each convolution but the last stands among, what the last one, what follows the sum
+# by order: the layers with each convolution but the last, with the last, and after the sum
 ORDERS: dict[Order, tuple[str, str, str]] = {
     "original": ("conv norm act", "conv norm", "act"),
     "norm_after_addition": ("conv norm act", "conv", "norm act"),
@@ -41,20 +41,20 @@ ORDERS: dict[Order, tuple[str, str, str]] = {
     "act_only_preactivation": ("act conv norm", "act conv norm", ""),
     "preactivation": ("norm act conv", "norm act conv", ""),
 }
-# what the residual and the shortcut are multiplied by
+# by shortcut: the factors of the residual and of the shortcut
 SCALES: dict[str, tuple[float, float]] = {
     "scaling": (0.5, 0.5),
     "shortcut_scaling": (1.0, 0.5),
     "residual_scaling": (0.5, 1.0),
 }
-# whether the gate is on the residual, too
+# by shortcut: whether the gate also multiplies the residual
 GATES = {"exclusive_gating": True, "shortcut_gating": False}
 GATE_BIAS = -6.0
 SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
 
 
 def preactivation(order: Order) -> str:
-    """What stands before the first convolution of a unit, and behind a network's last unit."""
+    """The layers before the first convolution of a unit, and after the last unit of a network."""
     return ORDERS[order][0].partition("conv")[0].strip()
 
 
@@ -66,14 +66,14 @@ def layers_in_order(
     norm_layer: NormLayer,
     act_layer: ActLayer,
 ) -> OrderedDict[str, nn.Module]:
-    """Modules by their kinds: "norm", "act", and "conv", the convolution given.
+    """Makes the modules of the given kinds, in their order.
 
     Args:
-        kinds: The kinds in order, such as ``"norm act conv"``.
+        kinds: The kinds, such as ``"norm act conv"``.
         channels: Channels of the input.
-        layer: The convolution, where there is one.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        layer: The module for "conv"; None if there is none.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
     """
     made: OrderedDict[str, nn.Module] = OrderedDict()
     for kind in kinds.split():
@@ -85,13 +85,14 @@ def layers_in_order(
 
 
 class Ordered(nn.Sequential):
-    """Layers in a row whose order TorchScript sees.
+    """An ``nn.Sequential`` whose order of layers TorchScript sees.
 
-    It compiles modules of equal names and types once, whatever their order.
+    Without the constant, TorchScript would take two rows with the same names and types for one
+    type, even if their order differs.
     """
 
     __constants__ = ("order",)
-    plain_row = True  # diagrams look into it, as into nn.Sequential
+    plain_row = True  # diagrams show its layers, as those of nn.Sequential
 
     def __init__(self, layers: OrderedDict[str, nn.Module]) -> None:
         super().__init__(layers)
@@ -99,7 +100,7 @@ class Ordered(nn.Sequential):
 
 
 class ScaledSum(nn.Module):
-    """The residual and the shortcut, each times a constant."""
+    """The sum of residual and shortcut, each times a constant."""
 
     def __init__(self, residual: float, shortcut: float) -> None:
         super().__init__()
@@ -107,15 +108,15 @@ class ScaledSum(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """Maps the two, and the unit's input x, which does not count, to their sum."""
+        """Maps residual and shortcut to their scaled sum; x, the input of the unit, is unused."""
         return self.residual * residual + self.shortcut * shortcut
 
 
 class GatedSum(nn.Module):
-    """The shortcut times 1 - g(x), and the residual, times g(x) where the gate is exclusive.
+    """The shortcut times 1 - g(x), plus the residual, which an exclusive gate multiplies by g(x).
 
-    The gate g is a 1×1 convolution and a sigmoid. Its bias starts at -6, the best of those that
-    the paper tried, so that the shortcut is all but open.
+    The gate g is a 1×1 convolution and a sigmoid. Its bias starts at -6, the best value in the
+    paper, so that g(x) starts near 0 and the shortcut passes almost unchanged.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class GatedSum(nn.Module):
         nn.init.constant_(self.gate.get_parameter("bias"), GATE_BIAS)
 
     def forward(self, x: Tensor, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """Maps the two, and the unit's input x, to their gated sum."""
+        """Maps residual and shortcut, and the input x of the unit, to their gated sum."""
         gate = torch.sigmoid(self.gate(x))
         if self.exclusive:
             residual = gate * residual
@@ -135,48 +136,56 @@ class GatedSum(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """A residual unit of any order of its layers, with any shortcut.
+    """A residual unit with any order of its layers and any shortcut.
 
-    ``after(merge(branch(before(x)), shortcut(before(x))))``: the merging is a sum, plain, scaled
-    or gated. ``before`` holds what both paths share: an order that begins with an activation
-    begins so on the shortcut, too, where that has a convolution.
+    It computes ``after(merge(branch(before(x)), shortcut(before(x))))``, where ``merge`` is a
+    plain, scaled or gated sum. ``before`` has the layers that both paths share: if an order starts
+    with an activation and the shortcut has a convolution, both paths start with the activation.
 
     Args:
         inplanes: Channels C of the input.
-        planes: Channels of the output, or a quarter of them in a bottleneck.
+        planes: Channels of the output; in a bottleneck, a quarter of them.
         stride: Stride of the (first) 3×3 convolution and of the shortcut.
         bottleneck: Whether the convolutions are 1×1, 3×3 and 1×1 instead of two of 3×3.
-        order: ``"original"``, conv-norm-act-conv-norm, sum, act, which is `BasicBlock` or
+        order: ``"original"``, conv-norm-act-conv-norm, sum, act, as in `BasicBlock` and
             `Bottleneck`; ``"norm_after_addition"``, whose last norm follows the sum;
-            ``"act_before_addition"``, whose last activation precedes it;
+            ``"act_before_addition"``, whose last activation precedes the sum;
             ``"act_only_preactivation"``, act-conv-norm twice; ``"preactivation"``, norm-act-conv
             twice.
         shortcut: ``"identity"``; ``"scaling"``, the shortcut and the residual times 0.5;
             ``"shortcut_scaling"`` and ``"residual_scaling"``, one of the two times 0.5;
             ``"exclusive_gating"``, the shortcut times 1 - g(x) and the residual times g(x) for a
-            learnt gate g; ``"shortcut_gating"``, the shortcut alone times 1 - g(x); ``"conv"``, a
+            learnt gate g; ``"shortcut_gating"``, only the shortcut times 1 - g(x); ``"conv"``, a
             1×1 convolution; ``"dropout"``, dropout of 0.5. Where the shape changes, all of them
-            have the 1×1 convolution. It has a norm in the orders whose residual ends behind one.
-        activated: Whether the input comes activated, as behind a stem: an order that begins with
-            an activation then leaves that out.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+            have the 1×1 convolution. A norm follows it in orders with a norm after the last
+            convolution of the residual.
+        activated: Whether the input is already activated, as after a stem. An order that starts
+            with an activation then leaves it out.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Attributes:
-        expansion: Channels of the output for one of `planes`.
+        expansion: Ratio of the channels of the output to `planes`.
         out_channels: Channels of the output.
 
     Shape:
         (N, inplanes, H, W) → (N, planes·expansion, ⌈H/stride⌉, ⌈W/stride⌉).
 
     Raises:
-        ValueError: If a channel count or the stride is less than 1, or `order` or `shortcut` is
-            none of these.
+        ValueError: If a number of channels or the stride is less than 1, or `order` or `shortcut`
+            is unknown.
 
     Source:
         He et al. 2016 (Identity Mappings in Deep Residual Networks): the orders of figure 4, the
-        shortcuts of figure 2 and table 1, the shared activation of its appendix. Scaling the
-        residual alone is not in it.
+        shortcuts of figure 2 and table 1, the shared activation of the appendix.
+        ``"residual_scaling"`` is not in the paper.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import ResidualUnit
+        >>> unit = ResidualUnit(8, 16, stride=2, order="preactivation")
+        >>> unit(torch.zeros(1, 8, 6, 6)).shape
+        torch.Size([1, 16, 3, 3])
     """
 
     def __init__(
@@ -207,7 +216,7 @@ class ResidualUnit(nn.Module):
             branch.update((f"{kind}{number}", module) for kind, module in made.items())
         lead = OrderedDict((f"{k}1", branch.pop(f"{k}1")) for k in preactivation(order).split())
         for module in lead.values():
-            if getattr(module, "inplace", False):  # it would change the shortcut's input, too
+            if getattr(module, "inplace", False):  # it would also change the input of the shortcut
                 vars(module)["inplace"] = False
         if activated:
             lead.clear()
@@ -217,7 +226,7 @@ class ResidualUnit(nn.Module):
             normed = "norm" in last.partition("conv")[2]
             layer = conv(inplanes, self.out_channels, 1, stride)
             path = make("conv norm" if normed else "conv", inplanes, layer)
-        else:  # the lead is the branch's alone
+        else:  # only the branch has the lead
             branch = OrderedDict({**lead, **branch})
             lead.clear()
         if shortcut == "dropout":
@@ -230,7 +239,7 @@ class ResidualUnit(nn.Module):
         self.after = nn.Sequential(make(after, self.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps feature maps (N, C, H, W) to others; the class tells their shape."""
+        """Maps feature maps (N, C, H, W) to the shape that the class states."""
         x = self.before(x)
         residual, shortcut = self.branch(x), self.shortcut(x)
         merged = residual + shortcut if self.merge is None else self.merge(x, residual, shortcut)
@@ -248,7 +257,7 @@ def _convs(inplanes: int, planes: int, stride: int, bottleneck: bool) -> list[nn
 def _merge(
     shortcut: Shortcut, in_channels: int, out_channels: int, stride: int
 ) -> nn.Module | None:
-    """What adds the shortcut to the residual, unless they are just added."""
+    """The module that merges shortcut and residual; None for a plain sum."""
     if shortcut in SCALES:
         return ScaledSum(*SCALES[shortcut])
     if shortcut in GATES:

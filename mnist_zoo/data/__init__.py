@@ -1,4 +1,4 @@
-"""Data sets of handwritten digits, and augmentation."""
+"""Data sets of handwritten digits: loading, splitting and augmentation."""
 
 from .augmentation import Augmentation as Augmentation
 from .augmentation import augment as augment

@@ -1,4 +1,4 @@
-"""Random geometric changes of training images."""
+"""Random geometric changes of training images: affine maps and elastic distortion."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._checks import check_range
 from ..pictures.preprocessing import to_float
 
 __all__ = ["Augmentation", "augment"]
@@ -16,21 +17,27 @@ __all__ = ["Augmentation", "augment"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a picture may be moved and bent at random; each value 0 leaves that out.
+    """The largest random changes of an image; 0 switches a change off.
 
-    Each picture draws its own values, uniformly between minus and plus the bound.
+    Each image draws its own values, uniformly between minus and plus the bound.
 
     Attributes:
-        rotation: Degrees.
-        shift: Pixels, in each direction.
-        scale: Part of the size: 0.1 draws factors from 0.9 to 1.1.
-        shear: Degrees by which vertical lines lean.
-        elastic: Strength of an elastic distortion: pixels, before smoothing.
-        elastic_sigma: Its smoothness: standard deviation in pixels of the Gaussian that the
-            random displacements are smoothed with.
+        rotation: Largest rotation, in degrees.
+        shift: Largest shift in each direction, in pixels.
+        scale: Largest relative change of size: 0.1 draws factors from 0.9 to 1.1.
+        shear: Largest angle by which vertical lines lean, in degrees.
+        elastic: Strength of the elastic distortion: the largest random displacement, in pixels,
+            before smoothing.
+        elastic_sigma: Smoothness of the elastic distortion: standard deviation, in pixels, of the
+            Gaussian that smooths the random displacements.
 
     Raises:
-        ValueError: If a value is impossible.
+        ValueError: If a value is out of range.
+
+    Example:
+        >>> from mnist_zoo import Augmentation
+        >>> Augmentation(rotation=10, shift=2)
+        Augmentation(rotation=10, shift=2, scale=0.0, shear=0.0, elastic=0.0, elastic_sigma=4.0)
 
     Source:
         Elastic distortion: Simard, Steinkraus, Platt, "Best practices for convolutional neural
@@ -45,13 +52,11 @@ class Augmentation:
     elastic_sigma: float = 4.0
 
     def __post_init__(self) -> None:
-        bounds = {"rotation": 360, "shift": math.inf, "scale": 1, "shear": 90, "elastic": math.inf}
-        for name, bound in bounds.items():
-            value = getattr(self, name)
-            if not 0 <= value < bound:
-                raise ValueError(f"`{name}` (={value!r}) must be at least 0 and below {bound}")
-        if not 0 < self.elastic_sigma < math.inf:
-            raise ValueError(f"`elastic_sigma` (={self.elastic_sigma!r}) must be more than 0")
+        check_range(at_least=0, below=360, rotation=self.rotation)
+        check_range(at_least=0, shift=self.shift, elastic=self.elastic)
+        check_range(at_least=0, below=1, scale=self.scale)
+        check_range(at_least=0, below=90, shear=self.shear)
+        check_range(above=0, elastic_sigma=self.elastic_sigma)
 
     def __bool__(self) -> bool:
         """Whether it changes anything."""
@@ -61,29 +66,35 @@ class Augmentation:
 def augment(
     images: Tensor, augmentation: Augmentation, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Moves and bends each picture at random, all in one bilinear resampling.
+    """Moves and distorts each image at random, in a single bilinear resampling.
 
     Args:
-        images: Pictures (N, C, H, W), uint8 or float; what comes in from outside is 0.
-        augmentation: How far.
-        generator: Of the random numbers, on the pictures' device; None for torch's own.
+        images: Images (N, C, H, W), uint8 or float; areas from outside the image are 0.
+        augmentation: Which changes to make, and how large they may be.
+        generator: Random number generator on the images' device; None for torch's default one.
 
     Returns:
-        float32 pictures of the same shape; uint8 ones are divided by 255.
+        float32 images of the same shape; uint8 values are divided by 255.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Augmentation, augment
+        >>> augment(torch.rand(8, 1, 28, 28), Augmentation(rotation=10, shift=2)).shape
+        torch.Size([8, 1, 28, 28])
     """
     images = to_float(images)
     return resample(images, sampling_grid(images, len(images), augmentation, generator))
 
 
 def resample(images: Tensor, grid: Tensor) -> Tensor:
-    """Takes each picture's values at the points (N, H, W, 2) of its grid, 0 outside."""
+    """Samples each image at the points (N, H, W, 2) of its grid; 0 outside."""
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def sampling_grid(
     images: Tensor, count: int, augmentation: Augmentation, generator: torch.Generator | None
 ) -> Tensor:
-    """Draws where to sample `count` pictures like these: points (count, H, W, 2) in -1…1."""
+    """Draws points (count, H, W, 2) in -1…1, at which to sample `count` images of this size."""
     height, width = images.shape[-2:]
 
     def draw(bound: float) -> Tensor:
@@ -93,9 +104,9 @@ def sampling_grid(
     angle, lean = draw(math.radians(augmentation.rotation)), draw(math.radians(augmentation.shear))
     size = 1 + draw(augmentation.scale)
     right, down = draw(2 * augmentation.shift / width), draw(2 * augmentation.shift / height)
-    # A grid holds the inverse: from a place in the new picture to its place in the old one.
+    # a grid holds the inverse map: from a point of the new image to its point in the old one
     cos, sin, tan = angle.cos() / size, angle.sin() / size, lean.tan()
-    flat = height / width  # coordinates go from -1 to 1 on either axis, whatever its length
+    flat = height / width  # coordinates go from -1 to 1 on both axes, whatever their lengths
     a, b, c, d = cos, (sin + cos * tan) * flat, -sin / flat, cos - sin * tan
     theta = torch.stack((a, b, -a * right - b * down, c, d, -c * right - d * down), 1)
     shape = [count, 1, height, width]
@@ -109,7 +120,7 @@ def sampling_grid(
 
 
 def _smoothed(fields: Tensor, sigma: float) -> Tensor:
-    """Convolves fields (…, H, W) with a Gaussian, 0 outside: a band matrix on either side."""
+    """Convolves fields (…, H, W), 0 outside, with a Gaussian: a product with two band matrices."""
 
     def band(size: int) -> Tensor:
         place = torch.arange(size, dtype=fields.dtype, device=fields.device)

@@ -1,4 +1,4 @@
-"""Labelled images in memory, and how they are split."""
+"""Labelled images in memory, and splitting them into random parts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ __all__ = ["Digits"]
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Pictures and their classes, all in memory.
+    """Labelled images, all in memory.
 
-    ``len(digits)`` counts the pictures; ``digits[index]``, with a slice, a list or a tensor of
-    positions or a mask, gives those pictures as `Digits` again.
+    ``len(digits)`` is the number of images. ``digits[index]`` selects images as `Digits`; the
+    index is a slice, a list, or a tensor of positions or a mask.
 
     Attributes:
-        images: uint8 (N, C, H, W), 0 for the background; MNIST's are (N, 1, 28, 28).
+        images: uint8 (N, C, H, W), 0 for the background; MNIST has (N, 1, 28, 28).
         labels: int64 (N,), the classes from 0.
-        writers: int64 (N,), who wrote each digit, where the data set tells (QMNIST); else None.
+        writers: int64 (N,), the writer of each digit, if the data set names them (QMNIST does).
 
     Raises:
-        ValueError: If the tensors are of another kind, or not equally long.
+        ValueError: If a tensor has another dtype or shape.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Digits
+        >>> images = torch.zeros(100, 1, 28, 28, dtype=torch.uint8)
+        >>> train, validation = Digits(images, torch.arange(100) % 10).split(80, 20)
+        >>> validation
+        Digits(20 of (1, 28, 28), 10 classes)
     """
 
     images: Tensor
@@ -54,27 +62,27 @@ class Digits:
         return f"Digits({len(self):,} of {tuple(self.images.shape[1:])}, {classes} classes)"
 
     def to(self, device: torch.device | str) -> Digits:
-        """The same pictures on another device."""
+        """The same images on another device."""
         writers = None if self.writers is None else self.writers.to(device)
         return Digits(self.images.to(device), self.labels.to(device), writers)
 
     def split(self, *sizes: int, seed: int = 0, groups: Tensor | None = None) -> tuple[Digits, ...]:
-        """Draws disjoint parts at random, the same ones for the same seed.
+        """Draws disjoint random parts; the same seed gives the same parts.
 
-        Without groups every part is stratified: its share of each class is that of the whole, to
-        within a picture. With groups, such as `writers`, no group falls into two parts; a part
-        then takes whole groups until it has at least its size.
+        Without groups every part is stratified: it has the class shares of the whole, to within
+        one image. With groups, such as `writers`, no group is in two parts: a part takes whole
+        groups until it has at least its size.
 
         Args:
-            *sizes: Pictures in each part. What they leave over belongs to no part.
-            seed: Of the draw.
-            groups: int64 (N,), the group of each picture.
+            *sizes: Number of images in each part. The rest belongs to no part.
+            seed: Seed of the random numbers.
+            groups: int64 (N,), the group of each image.
 
         Returns:
             The parts, each in the order of the whole.
 
         Raises:
-            ValueError: If a size is less than 1, or there are too few pictures or groups.
+            ValueError: If a size is less than 1, or there are too few images or groups.
         """
         for size in sizes:
             if not size > 0:
@@ -93,9 +101,9 @@ class Digits:
 
 
 def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """A random order in which every run of neighbours has the classes of the whole.
+    """A random order in which every run of neighbours has the class shares of the whole.
 
-    A picture's place is how far through its class it stands: the third of ten at 0.25.
+    Images are sorted by their relative position within their class: the third of ten has 0.25.
     """
     shuffled = torch.randperm(len(labels), generator=generator)
     place = torch.empty(len(labels), dtype=torch.float64)
@@ -106,7 +114,7 @@ def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _whole_groups(groups: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """Positions of the parts, each made of whole groups and at least of its size."""
+    """Positions of the images in each part: whole groups, at least as many images as its size."""
     numbers, group_of = groups.unique(return_inverse=True)
     drawn = torch.randperm(len(numbers), generator=generator)
     counts = torch.bincount(group_of)[drawn].cumsum(0)

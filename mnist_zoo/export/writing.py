@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from .._checks import check_range
 from .._files import check_place, written_whole
 from .._networks import unwrapped
 from ..inspection.latency import latency
@@ -134,8 +135,7 @@ def export(
         raise ValueError(f"`format` (={format!r}) must be one of {known}")
     if not isinstance(model, nn.Module):
         raise ValueError(f"`model` (={model!r:.80}) must be a network")
-    if not tolerance > 0:
-        raise ValueError(f"`tolerance` (={tolerance!r}) must be more than 0")
+    check_range(above=0, finite=False, tolerance=tolerance)
     check_place(path)
     if format == "onnx":
         need("onnx", "onnxruntime", "onnxscript")

@@ -229,8 +229,8 @@ def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
 @contextlib.contextmanager
 def _printed_lines() -> Iterator[list[str]]:
     """Collects the lines that torchsummary prints in this thread."""
-    # To redirect sys.stdout would affect every thread, and fail where another redirects it, too;
-    # a global `print` in the module of torchsummary affects that module only.
+    # Redirecting sys.stdout would affect all threads, and would fail if another thread redirects
+    # it as well. A global named `print` in torchsummary's module affects that module only.
     from torchsummary import torchsummary as module
 
     lines: list[str] = []

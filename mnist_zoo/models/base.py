@@ -1,4 +1,4 @@
-"""What every classifier of the zoo offers."""
+"""The base class of every network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_positive
+from .._checks import check_positive, check_range
 from ..pictures.preprocessing import Preprocessing
 
 __all__ = ["Classifier"]
 
 Stem: TypeAlias = Literal["7x7", "3x3", "3x3-pool"]
 
-# stem: kernel size and stride of its convolution, and whether a max-pool follows
+# by stem: kernel size and stride of its convolution, and whether a max-pool follows
 STEMS: dict[Stem, tuple[int, int, bool]] = {
     "7x7": (7, 2, True),
     "3x3": (3, 1, False),
@@ -24,13 +24,13 @@ STEMS: dict[Stem, tuple[int, int, bool]] = {
 }
 
 
-@torch.fx.wrap  # one node of a symbolic trace, whose check still runs
+@torch.fx.wrap  # one node in a symbolic trace, so that the check still runs there
 @torch.jit.script_if_tracing  # a jit trace keeps the check, too
 def check_input(x: Tensor, channels: int, size: int) -> Tensor:
-    """Returns x, a batch (N, channels, size, size) of floats; size 0 stands for any.
+    """Returns x if it is a batch (N, channels, size, size) of floats; size 0 allows any size.
 
     Raises:
-        ValueError: If x has another rank, channel count or size, or holds no floats.
+        ValueError: If x has another rank, number of channels, size or type.
     """
     wrong_size = size > 0 and x.dim() == 4 and (x.size(2) != size or x.size(3) != size)
     if x.dim() != 4 or x.size(1) != channels or wrong_size:
@@ -41,50 +41,56 @@ def check_input(x: Tensor, channels: int, size: int) -> Tensor:
     if not x.is_floating_point():
         raise ValueError(
             f"expected an input of floating-point numbers, got {x.dtype}; predict() and "
-            "Preprocessing make them of pictures"
+            "Preprocessing convert images to them"
         )
     return x
 
 
 def size_after_two_convs(image_size: int) -> int:
-    """The height left by two rounds of 5×5 convolution without padding and 2×2 pooling.
+    """The height after two rounds of 5×5 convolution without padding and 2×2 pooling.
 
     Raises:
-        ValueError: If nothing is left.
+        ValueError: If no pixel is left.
     """
-    size = ((image_size - 4) // 2 - 4) // 2
-    if size < 1:
-        raise ValueError(f"`image_size` (={image_size!r}) must be at least 16")
-    return size
+    check_range(at_least=16, image_size=image_size)
+    return ((image_size - 4) // 2 - 4) // 2
 
 
 class Classifier(nn.Module, ABC):
-    """A network that maps a batch of pictures to one logit a class.
+    """A network that maps a batch of images to one logit per class: the base of every network.
 
-    ``forward`` is `forward_features` and `forward_head` in a row.
+    ``forward`` calls `forward_features`, then `forward_head`.
 
     Attributes:
-        in_channels: Channels of the input: 1 for grey pictures, 3 for colour.
+        in_channels: Channels of the input: 1 for grey images, 3 for colour.
         num_classes: Number of logits.
         image_size: Height and width of the input.
-        factory: Name of the function that made it with plain options; None for a network made
-            otherwise.
-        options: That function's options; `num_classes` may have been reset since.
-        preprocessing: How its pictures are to be normalised, where its weights say so.
+        factory: Name of the function that made the network with plain options; None for a
+            network made in another way.
+        options: Options of that function; `num_classes` may have been reset since.
+        preprocessing: How to normalise images for its weights; None if unknown.
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes).
 
     Raises:
         ValueError: If a number is less than 1.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import mini_resnet
+        >>> model = mini_resnet()  # a Classifier, like every network of the zoo
+        >>> features = model.forward_features(torch.zeros(2, *model.input_size))
+        >>> features.shape, model.forward_head(features).shape
+        (torch.Size([2, 32, 4, 4]), torch.Size([2, 10]))
     """
 
-    __constants__: ClassVar[list[str]] = ["any_size"]  # TorchScript reads it
+    __constants__: ClassVar[list[str]] = ["any_size"]  # for TorchScript
 
     classifier_name: ClassVar[str] = "fc"
-    """Name of the last linear layer, the one that gives the logits."""
+    """Name of the last linear layer, which gives the logits."""
     any_size: ClassVar[bool] = False
-    """Whether the network takes pictures of every size, not of `image_size` alone."""
+    """Whether the network takes images of every size, not only of `image_size`."""
 
     def __init__(self, in_channels: int, num_classes: int, image_size: int) -> None:
         super().__init__()
@@ -103,28 +109,29 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
-        """Maps pictures (N, C, H, W) to the last feature maps.
+        """Maps images (N, C, H, W) to the last feature maps.
 
         Raises:
-            ValueError: If x has another rank, channel count or size than the network expects.
+            ValueError: If x has another rank, number of channels, size or type than the network
+                expects.
         """
 
     @abstractmethod
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Maps the feature maps of `forward_features` to logits (N, num_classes).
 
-        With ``pre_logits``, to what the last linear layer would see: (N, features).
+        If `pre_logits` is true, returns the input of the last linear layer instead: (N, features).
         """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps pictures (N, C, H, W) to logits (N, num_classes)."""
+        """Maps images (N, C, H, W) to logits (N, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Linear:
-        """The last linear layer, the one that gives the logits.
+        """The last linear layer, which gives the logits.
 
         Raises:
-            TypeError: If something else was put in its place.
+            TypeError: If it was replaced by another kind of layer.
         """
         classifier = self.get_submodule(self.classifier_name)
         if not isinstance(classifier, nn.Linear):
@@ -133,13 +140,20 @@ class Classifier(nn.Module, ABC):
         return classifier
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replaces the last linear layer by a new, random one of `num_classes` outputs.
+        """Replaces the last linear layer by a randomly initialised one with `num_classes` outputs.
 
-        Its device, dtype and training mode are the old one's.
+        The new layer keeps the device, dtype and training mode of the old one.
 
         Raises:
             ValueError: If `num_classes` is less than 1.
-            TypeError: If the last layer is no linear layer any more.
+            TypeError: If the last layer was replaced by another kind of layer.
+
+        Example:
+            >>> from mnist_zoo import mini_resnet
+            >>> model = mini_resnet()
+            >>> model.reset_classifier(26)
+            >>> model.fc
+            Linear(in_features=512, out_features=26, bias=True)
         """
         check_positive(num_classes=num_classes)
         old = self.get_classifier()
@@ -150,5 +164,5 @@ class Classifier(nn.Module, ABC):
         self.num_classes = num_classes
 
     def check_input(self, x: Tensor) -> Tensor:
-        """Returns x, or raises ValueError naming what was expected and what came."""
+        """Returns x, or raises a ValueError with the expected and the actual shape."""
         return check_input(x, self.in_channels, 0 if self.any_size else self.image_size)

@@ -13,9 +13,10 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from .._checks import check_known
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
-from ..weights.conversion import ConversionError, Source, from_torchvision
-from ..weights.files import FileInfo, is_safetensors, read_info
+from ..weights.conversion import Source, fill
+from ..weights.files import FileInfo, WeightsFile, read_file
 from ..weights.manifest import Weights, manifest
+from ..weights.report import ConversionError
 from .base import Classifier
 
 WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
@@ -25,7 +26,7 @@ SIZES = ("in_channels", "num_classes", "image_size")  # weights adapt to them, o
 
 
 def _levels_to_the_user() -> int:
-    """How many frames above the caller the first one outside this package is."""
+    """How many frames above the caller the first frame outside this package is."""
     package, level = __name__.partition(".")[0], 1
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
@@ -48,13 +49,13 @@ def build(
     """Makes a network, random or with the given weights, which are then its only initialisation.
 
     Args:
-        name: Of the factory.
+        name: Name of the factory.
         make: Makes the network from the options.
         weights: None, ``"mnist"``, ``"imagenet"``, or a source of `mnist_zoo.from_torchvision`.
         imagenet: Whether torchvision has a network of the same name and architecture.
         known: Names of the options that the factory takes as ``**options``; none where Python
             checks them against its signature.
-        **options: Those of the factory.
+        **options: Options of the factory.
 
     Raises:
         TypeError: If the factory has no such option.
@@ -72,11 +73,11 @@ def build(
         source, preprocessing = _source(name, weights, imagenet, options)
         with no_random_init():
             model = make(**options)
-        report = from_torchvision(model, source)
-        changed = {*report.adapted, *report.skipped} & {*model.state_dict()}
-        if changed and not isinstance(source, Enum):
-            told = f"`weights` were adapted to {type(model).__name__}: {report}"
-            warnings.warn(told, stacklevel=_levels_to_the_user())
+        report = fill(model, source, argument="weights")
+        changed = {*report.adapted, *report.skipped}
+        if changed and not isinstance(source, Enum) and changed & {*model.state_dict()}:
+            message = f"`weights` were adapted to {type(model).__name__}: {report}"
+            warnings.warn(message, stacklevel=_levels_to_the_user())
         model.preprocessing = preprocessing
     if all(isinstance(value, bool | int | float | str) for value in options.values()):
         model.factory, model.options = name, options
@@ -85,13 +86,13 @@ def build(
 
 def _source(
     name: str, weights: Source | str, imagenet: bool, options: Mapping[str, Any]
-) -> tuple[Source, Preprocessing | None]:
-    """What to convert for the network of that name, and the preprocessing that goes with it."""
+) -> tuple[Source | WeightsFile, Preprocessing | None]:
+    """The source for the network of that name, a file already read, and its preprocessing."""
     if isinstance(weights, str) and weights == "mnist":
         record = manifest().get(f"{name}.mnist")
         if record is None:
-            known = ", ".join(shipped.network for shipped in manifest().values())
-            raise ValueError(f"`weights` (='mnist') ship for {known}; not for {name}")
+            known = ", ".join(record.network for record in manifest().values())
+            raise ValueError(f"`weights` (='mnist') exist for {known}; not for {name}")
         return record, record.preprocessing
     if isinstance(weights, str) and weights == "imagenet":
         if not imagenet:
@@ -99,19 +100,23 @@ def _source(
         from torchvision.models import get_model_weights
 
         return get_model_weights(name)["DEFAULT"], None
-    if isinstance(weights, Classifier):
-        return weights, weights.preprocessing
     if isinstance(weights, Weights):
-        made, what = FileInfo(weights.network, weights.options, weights.preprocessing), weights.name
-    elif isinstance(weights, (str, os.PathLike)) and is_safetensors(Path(weights)):
-        made, what = read_info(Path(weights).expanduser()), str(weights)
-    else:
-        return weights, None
-    if made.network not in (name, None):
-        told = f"'{what}' is of {made.network!r:.80}"
-        raise ConversionError(f"`weights` must be those of {name}; {told}")
-    for option, value in made.options.items():
+        info = FileInfo(weights.network, weights.options, weights.preprocessing)
+        _check_info(info, weights.name, name, options)
+        return weights, info.preprocessing
+    if isinstance(weights, (str, os.PathLike)):
+        file = read_file(Path(weights).expanduser())
+        _check_info(file.info, str(weights), name, options)
+        return file, file.info.preprocessing
+    return weights, weights.preprocessing if isinstance(weights, Classifier) else None
+
+
+def _check_info(info: FileInfo, label: str, name: str, options: Mapping[str, Any]) -> None:
+    """Raises ConversionError if weights are of another network, or one with other options."""
+    if info.network not in (name, None):
+        reason = f"'{label}' is of {info.network!r:.80}"
+        raise ConversionError(f"`weights` must be those of {name}; {reason}")
+    for option, value in info.options.items():
         if option not in SIZES and options.get(option) != value:
-            told = f"'{what}' was made with `{option}` (={value!r:.80})"
-            raise ConversionError(f"`weights` must be of the same options; {told}")
-    return weights, made.preprocessing
+            reason = f"'{label}' was made with `{option}` (={value!r:.80})"
+            raise ConversionError(f"`weights` must be of the same options; {reason}")

@@ -1,21 +1,21 @@
-"""The DenseNets: torchvision's, the paper's for small pictures, and one for digits."""
+"""The DenseNets: torchvision's, the paper's for small images, and one for digits."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from .._checks import check_choice, check_compression, check_dropout, check_makers, check_positive
+from .._checks import check_choice, check_makers, check_positive, check_range
 from ..blocks.dense import DenseBlock, Transition
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from .base import STEMS, Classifier, Stem
-from .build import WeightsLike, build
+from .build import WeightsLike
+from .options import FactoryOptions, build_variant
 
 __all__ = [
     "DenseNet",
@@ -30,9 +30,7 @@ __all__ = [
 ]
 
 
-class DenseNetOptions(TypedDict, total=False):
-    """The options of every DenseNet factory; `DenseNet` says what they mean."""
-
+class _Options(TypedDict, total=False):
     image_size: int
     growth_rate: int
     stem_channels: int
@@ -45,41 +43,58 @@ class DenseNetOptions(TypedDict, total=False):
     act_layer: ActLayer
 
 
+class DenseNetOptions(FactoryOptions, _Options, total=False):
+    """The options of every DenseNet factory; `densenet121` and `DenseNet` explain them.
+
+    Example:
+        >>> from mnist_zoo import mini_densenet
+        >>> from mnist_zoo.models import DenseNetOptions
+        >>> options: DenseNetOptions = {"growth_rate": 4, "num_classes": 26}
+        >>> mini_densenet(**options).num_classes
+        26
+    """
+
+
 class DenseNet(Classifier):
     """A stem, dense blocks with transitions between them, global average pooling, a linear layer.
 
-    With three channels, 1000 classes and no option `densenet121` and its like are torchvision's,
-    name for name and bit for bit. It takes pictures of every size from the smallest that
-    leaves a pixel behind each transition: 29 for four blocks behind the ``"7x7"`` stem.
+    With three channels and 1000 classes, `densenet121` to `densenet201` are torchvision's, name
+    for name and bit for bit. Images may have every size that leaves a pixel after each
+    transition: at least 29×29 for four blocks after the ``"7x7"`` stem.
 
     Args:
         layers: Number of layers in each dense block.
-        growth_rate: Channels that each layer adds.
+        growth_rate: Number of channels that each layer adds.
         stem_channels: Channels of the stem.
         in_channels: Channels of the input.
         num_classes: Number of logits.
-        image_size: Height and width that `input_size` states; no tensor depends on it.
+        image_size: Height and width in `input_size`; no tensor depends on it.
         stem: ``"7x7"``, a convolution of stride 2, norm, activation, and a 3×3 max-pool of stride
-            2; ``"3x3"``, a convolution of stride 1 alone, for small pictures; ``"3x3-pool"``, a
+            2; ``"3x3"``, a convolution of stride 1 alone, for small images; ``"3x3-pool"``, a
             convolution of stride 1, norm, activation and the max-pool.
         bottleneck: Whether the layers have a 1×1 bottleneck (DenseNet-B).
-        compression: Part of the channels that each transition leaves: below 1 in DenseNet-C.
+        compression: Fraction of the channels that each transition keeps: below 1 in DenseNet-C.
         dropout: Probability of dropout at the end of each layer.
-        memory_efficient: Whether training computes the inside of the layers again for the
-            backward pass instead of keeping it; see `DenseBlock`.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+        memory_efficient: Whether training recomputes activations inside the layers for the
+            backward pass instead of storing them; see `DenseBlock`.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
         (N, in_channels, H, W) → (N, num_classes); `forward_features` gives (N, C, H', W') with
-        about H/32 for four blocks behind the ``"7x7"`` stem, and C = 1024 in `densenet121`.
+        H' about H/32 for four blocks after the ``"7x7"`` stem, and C = 1024 in `densenet121`.
 
     Raises:
-        ValueError: If a number is out of range, `layers` is no sequence of them, `stem` is none
-            of these, or `image_size` leaves no pixel.
+        ValueError: If a number is out of range, `layers` is not a sequence of numbers, `stem` is
+            not one of the three, or `image_size` leaves no pixel.
 
     Source:
         Huang et al. 2017 (Densely Connected Convolutional Networks), table 1 and section 4.2.
+
+    Example:
+        >>> from mnist_zoo import DenseNet
+        >>> DenseNet((2, 2), growth_rate=8, stem="3x3").get_classifier().in_features
+        56
     """
 
     classifier_name = "classifier"
@@ -105,8 +120,8 @@ class DenseNet(Classifier):
         super().__init__(in_channels, num_classes, image_size)
         _check(layers, stem, image_size)
         check_positive(growth_rate=growth_rate, stem_channels=stem_channels)
-        check_compression(compression)
-        check_dropout(dropout)
+        check_range(above=0, at_most=1, compression=compression)
+        check_range(at_least=0, below=1, dropout=dropout)
         check_makers(norm_layer=norm_layer, act_layer=act_layer)
         kernel_size, stride, pool = STEMS[stem]
         features: OrderedDict[str, nn.Module] = OrderedDict()
@@ -115,27 +130,24 @@ class DenseNet(Classifier):
             features["norm0"] = norm_layer(stem_channels)
             features["relu0"] = act_layer()
             features["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
+        makers: dict[str, Any] = {"norm_layer": norm_layer, "act_layer": act_layer}
         channels = stem_channels
         for number, depth in enumerate(layers, 1):
             if number > 1:
-                transition = Transition(
-                    channels, compression, norm_layer=norm_layer, act_layer=act_layer
-                )
+                transition = Transition(channels, compression, **makers)
                 features[f"transition{number - 1}"] = transition
                 channels = transition.out_channels
-            block = DenseBlock(
+            features[f"denseblock{number}"] = block = DenseBlock(
                 channels,
                 depth,
                 growth_rate,
                 bottleneck=bottleneck,
                 dropout=dropout,
                 memory_efficient=memory_efficient,
-                norm_layer=norm_layer,
-                act_layer=act_layer,
+                **makers,
             )
-            features[f"denseblock{number}"] = block
             channels = block.out_channels
-        features["norm5"] = norm_layer(channels)  # torchvision's name, whatever the blocks
+        features["norm5"] = norm_layer(channels)  # torchvision's name, for any number of blocks
         self.features = nn.Sequential(features)
         self.relu = act_layer()
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
@@ -146,16 +158,16 @@ class DenseNet(Classifier):
     def small(
         cls, depth: int, growth_rate: int = 12, *, bottleneck: bool = True, **options: Any
     ) -> DenseNet:
-        """The paper's network for small pictures: a 3×3 stem and three blocks of equal depth.
+        """The paper's network for small images: a 3×3 stem and three blocks of equal depth.
 
-        With bottlenecks it is a DenseNet-BC: a stem of twice the growth rate, compression 0.5.
-        Without, the stem has 16 channels and the transitions leave all.
+        With bottlenecks, it is a DenseNet-BC: the stem has 2·`growth_rate` channels, and
+        `compression` is 0.5. Without, the stem has 16 channels, and `compression` is 1.
 
         Args:
-            depth: Number of its layers: 3n + 4, or with bottlenecks 6n + 4, for n layers a block.
-            growth_rate: Channels that each layer adds.
+            depth: Number of layers: 6n + 4 with bottlenecks, else 3n + 4, for n layers per block.
+            growth_rate: Number of channels that each layer adds.
             bottleneck: Whether the layers have a 1×1 bottleneck.
-            **options: Those of `DenseNet`.
+            **options: Options of `DenseNet`.
 
         Raises:
             ValueError: If there is no network of that depth, or an option is out of range.
@@ -193,33 +205,14 @@ def _check(layers: Sequence[int], stem: Stem, image_size: int) -> None:
     check_choice(stem=(stem, STEMS))
     _, stride, pool = STEMS[stem]
     smallest = stride * (1 + pool) * (2 ** (len(layers) - 1) - 1) + 1
-    if image_size < smallest:
-        raise ValueError(f"`image_size` (={image_size}) must be at least {smallest}")
+    check_range(at_least=smallest, image_size=image_size)
 
 
 def _build(
-    name: str,
-    make: Callable[..., DenseNet],
-    weights: WeightsLike,
-    sizes: tuple[int, int],
-    options: DenseNetOptions,
-    *,
-    imagenet: bool = False,
+    name: str, make: Callable[..., DenseNet], options: DenseNetOptions, **fixed: Any
 ) -> DenseNet:
-    """The DenseNet of that name."""
-    in_channels, num_classes = sizes
-    # It says what training keeps, not what the network is: files and records leave it out.
-    memory_efficient = options.pop("memory_efficient", False)
-    return build(
-        name,
-        partial(make, memory_efficient=memory_efficient),
-        weights,
-        imagenet=imagenet,
-        known=DenseNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    known, unrecorded = _Options.__annotations__, "memory_efficient"
+    return build_variant(name, make, options, known=known, unrecorded=unrecorded, **fixed)
 
 
 def densenet121(
@@ -227,168 +220,109 @@ def densenet121(
     weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
+    **options: Unpack[_Options],
 ) -> DenseNet:
     """DenseNet-121, a DenseNet-BC of growth rate 32, at 32×32: 6,957,834 parameters.
 
     Args:
-        weights: None for random ones, ``"mnist"`` for ours where they ship (see `list_models`),
-            ``"imagenet"`` for torchvision's, or a source that `from_torchvision` reads.
-        in_channels: Channels of the input: 1 for grey pictures.
+        weights: None for random weights; ``"mnist"`` for the zoo's pretrained weights, where
+            there are any (see `list_models`); ``"imagenet"`` for torchvision's; or a source that
+            `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey images.
         num_classes: Number of logits.
-        **options: Those of `DenseNet`.
+        **options: Options of `DenseNet`: `image_size`, `growth_rate`, `stem_channels`, `stem`,
+            `bottleneck`, `compression`, `dropout`, `memory_efficient`, `norm_layer`, `act_layer`.
 
     Raises:
-        ValueError: If an option is out of range.
+        TypeError: If an option is unknown.
+        ValueError: If an option is out of range, or there are no such weights.
         ConversionError: If `weights` do not fit.
+        WeightsError: If the file of the weights is damaged.
+        FileNotFoundError: If the file does not exist or cannot be downloaded.
 
     Source:
         Huang et al. 2017, table 1.
+
+    Example:
+        >>> from mnist_zoo import densenet121
+        >>> densenet121(in_channels=3).input_size
+        (3, 32, 32)
     """
+    sizes = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
     return _build(
-        "densenet121",
-        partial(DenseNet, (6, 12, 24, 16)),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
+        "densenet121", DenseNet, {**sizes, **options}, layers=(6, 12, 24, 16), imagenet=True
     )
 
 
-def densenet161(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
-) -> DenseNet:
-    """DenseNet-161, a DenseNet-BC of growth rate 48, at 32×32: 26,484,682 parameters.
+def densenet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
+    """DenseNet-161, growth rate 48, at 32×32: 26,484,682 parameters. Options: see `densenet121`.
 
-    Arguments, errors and source are those of `densenet121`.
+    Example:
+        >>> from mnist_zoo import densenet161
+        >>> densenet161().get_classifier().in_features
+        2208
     """
-    return _build(
-        "densenet161",
-        partial(DenseNet, (6, 12, 36, 24), growth_rate=48, stem_channels=96),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    stem = {"growth_rate": 48, "stem_channels": 96}
+    return _build("densenet161", DenseNet, options, layers=(6, 12, 36, 24), **stem, imagenet=True)
 
 
-def densenet169(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
-) -> DenseNet:
-    """DenseNet-169, a DenseNet-BC of growth rate 32, at 32×32: 12,494,858 parameters.
+def densenet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
+    """DenseNet-169, growth rate 32, at 32×32: 12,494,858 parameters. Options: see `densenet121`.
 
-    Arguments, errors and source are those of `densenet121`.
+    Example:
+        >>> from mnist_zoo import densenet169
+        >>> densenet169().get_classifier().in_features
+        1664
     """
-    return _build(
-        "densenet169",
-        partial(DenseNet, (6, 12, 32, 32)),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    return _build("densenet169", DenseNet, options, layers=(6, 12, 32, 32), imagenet=True)
 
 
-def densenet201(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
-) -> DenseNet:
-    """DenseNet-201, a DenseNet-BC of growth rate 32, at 32×32: 18,105,866 parameters.
+def densenet201(**options: Unpack[DenseNetOptions]) -> DenseNet:
+    """DenseNet-201, growth rate 32, at 32×32: 18,105,866 parameters. Options: see `densenet121`.
 
-    Arguments, errors and source are those of `densenet121`.
+    Example:
+        >>> from mnist_zoo import densenet201
+        >>> densenet201().get_classifier().in_features
+        1920
     """
-    return _build(
-        "densenet201",
-        partial(DenseNet, (6, 12, 48, 32)),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    return _build("densenet201", DenseNet, options, layers=(6, 12, 48, 32), imagenet=True)
 
 
-def densenet40_12(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
-) -> DenseNet:
-    """The paper's DenseNet of 40 layers and growth rate 12: 1,019,434 parameters.
+def densenet40_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
+    """The paper's DenseNet with 40 layers and growth rate 12: 1,019,434 parameters.
 
-    Arguments and errors are those of `densenet121`; there are no ImageNet weights.
+    Options: see `densenet121`; there are no ImageNet weights. Source: Huang et al. 2017, table 2.
 
-    Source:
-        Huang et al. 2017, table 2.
+    Example:
+        >>> from mnist_zoo import densenet40_12
+        >>> densenet40_12().get_classifier().in_features
+        448
     """
-    return _build(
-        "densenet40_12",
-        partial(DenseNet.small, 40, bottleneck=False),
-        weights,
-        (in_channels, num_classes),
-        options,
-    )
+    return _build("densenet40_12", DenseNet.small, options, depth=40, bottleneck=False)
 
 
-def densenet_bc100_12(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
-) -> DenseNet:
-    """The paper's DenseNet-BC of 100 layers and growth rate 12: 768,730 parameters.
+def densenet_bc100_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
+    """The paper's DenseNet-BC with 100 layers and growth rate 12: 768,730 parameters.
 
-    Arguments and errors are those of `densenet121`; there are no ImageNet weights.
+    Options: see `densenet121`; there are no ImageNet weights. Source: Huang et al. 2017, table 2.
 
-    Source:
-        Huang et al. 2017, table 2.
+    Example:
+        >>> from mnist_zoo import densenet_bc100_12
+        >>> densenet_bc100_12().get_classifier().in_features
+        342
     """
-    return _build(
-        "densenet_bc100_12",
-        partial(DenseNet.small, 100),
-        weights,
-        (in_channels, num_classes),
-        options,
-    )
+    return _build("densenet_bc100_12", DenseNet.small, options, depth=100)
 
 
-def mini_densenet(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[DenseNetOptions],
-) -> DenseNet:
+def mini_densenet(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """A DenseNet-BC for digits, three blocks of four layers, growth rate 8: 46,394 parameters.
 
-    Arguments and errors are those of `densenet121`; there are no ImageNet weights.
+    Options: see `densenet121`; no ImageNet weights. Source: ours, after Huang et al. 2017.
 
-    Source:
-        Ours, after Huang et al. 2017.
+    Example:
+        >>> from mnist_zoo import mini_densenet
+        >>> mini_densenet().input_size
+        (1, 28, 28)
     """
-    return _build(
-        "mini_densenet",
-        partial(
-            DenseNet,
-            (4, 4, 4),
-            growth_rate=8,
-            stem_channels=16,
-            stem="3x3-pool",
-            image_size=28,
-        ),
-        weights,
-        (in_channels, num_classes),
-        options,
-    )
+    small: _Options = {"growth_rate": 8, "stem_channels": 16, "stem": "3x3-pool", "image_size": 28}
+    return _build("mini_densenet", DenseNet, options, layers=(4, 4, 4), **small)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from ..blocks.inception import InceptionA
 from ..blocks.residual import ResidualBlock
 from .base import Classifier, size_after_two_convs
 from .build import WeightsLike, build
+from .options import SmallOptions, build_small
 
 __all__ = [
     "MiniConvNet",
@@ -32,13 +33,18 @@ class MiniGoogLeNet(Classifier):
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
-        (N, 88, 4, 4) at 28.
+        (N, 88, 4, 4) for an `image_size` of 28.
 
     Raises:
         ValueError: If a number is too small.
 
     Source:
         The report's simple GoogLeNet.
+
+    Example:
+        >>> from mnist_zoo import MiniGoogLeNet
+        >>> MiniGoogLeNet(image_size=32).input_size
+        (1, 32, 32)
     """
 
     def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
@@ -53,14 +59,16 @@ class MiniGoogLeNet(Classifier):
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
-        x = self.check_input(x)
-        x = self.incep1(F.relu(self.mp(self.conv1(x))))
-        return self.incep2(F.relu(self.mp(self.conv2(x))))
+        x = self.check_input(x)  # (N, 1, 28, 28)
+        x = F.relu(self.mp(self.conv1(x)))  # (N, 10, 12, 12)
+        x = self.incep1(x)  # (N, 88, 12, 12)
+        x = F.relu(self.mp(self.conv2(x)))  # (N, 20, 4, 4)
+        return self.incep2(x)  # (N, 88, 4, 4)
 
     @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        x = torch.flatten(features, 1)
-        return x if pre_logits else self.fc(x)
+        x = torch.flatten(features, 1)  # (N, 1408)
+        return x if pre_logits else self.fc(x)  # (N, 10)
 
 
 class MiniResNet(Classifier):
@@ -73,13 +81,18 @@ class MiniResNet(Classifier):
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
-        (N, 32, 4, 4) at 28.
+        (N, 32, 4, 4) for an `image_size` of 28.
 
     Raises:
         ValueError: If a number is too small.
 
     Source:
         The report's simple ResNet.
+
+    Example:
+        >>> from mnist_zoo import MiniResNet
+        >>> MiniResNet(image_size=32).input_size
+        (1, 32, 32)
     """
 
     def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
@@ -94,22 +107,25 @@ class MiniResNet(Classifier):
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
-        x = self.check_input(x)
+        x = self.check_input(x)  # (N, 1, 28, 28)
         # The report has ReLU before pooling: the same values and gradients, at four times the cost.
-        x = self.rblock1(F.relu(self.mp(self.conv1(x))))
-        return self.rblock2(F.relu(self.mp(self.conv2(x))))
+        x = F.relu(self.mp(self.conv1(x)))  # (N, 16, 12, 12)
+        x = self.rblock1(x)  # (N, 16, 12, 12)
+        x = F.relu(self.mp(self.conv2(x)))  # (N, 32, 4, 4)
+        return self.rblock2(x)  # (N, 32, 4, 4)
 
     @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        x = torch.flatten(features, 1)
-        return x if pre_logits else self.fc(x)
+        x = torch.flatten(features, 1)  # (N, 512)
+        return x if pre_logits else self.fc(x)  # (N, 10)
 
 
 class MiniConvNet(Classifier):
     """Two rounds of 3×3 convolution, pooling, BatchNorm and ReLU, and two linear layers.
 
-    What is dear on a processor, many pixels of few channels, is left out: every 2×2 pixels become
-    channels first, the first convolution has no padding, and pooling comes before BatchNorm.
+    Layers with many pixels and few channels are slow on a CPU, so the network avoids them: every
+    2×2 pixels first become four channels, the first convolution has no padding, and pooling comes
+    before BatchNorm.
 
     Args:
         in_channels: Channels of the input.
@@ -118,13 +134,18 @@ class MiniConvNet(Classifier):
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
-        (N, 48, 3, 3) at 28.
+        (N, 48, 3, 3) for an `image_size` of 28.
 
     Raises:
-        ValueError: If a number is too small, or `image_size` odd.
+        ValueError: If a number is too small, or `image_size` is odd.
 
     Source:
         Ours, for the recipe ``ninety_nine``.
+
+    Example:
+        >>> from mnist_zoo.models import MiniConvNet
+        >>> MiniConvNet(image_size=32).input_size
+        (1, 32, 32)
     """
 
     classifier_name = "fc2"
@@ -146,14 +167,16 @@ class MiniConvNet(Classifier):
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
-        x = self.unshuffle(self.check_input(x))
-        x = F.relu(self.bn1(self.mp(self.conv1(x))))
-        return F.relu(self.bn2(self.mp(self.conv2(x))))
+        x = self.check_input(x)  # (N, 1, 28, 28)
+        x = self.unshuffle(x)  # (N, 4, 14, 14)
+        x = F.relu(self.bn1(self.mp(self.conv1(x))))  # (N, 16, 6, 6)
+        return F.relu(self.bn2(self.mp(self.conv2(x))))  # (N, 48, 3, 3)
 
     @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        x = F.relu(self.bn3(self.fc1(torch.flatten(features, 1))))
-        return x if pre_logits else self.fc2(x)
+        x = torch.flatten(features, 1)  # (N, 432)
+        x = F.relu(self.bn3(self.fc1(x)))  # (N, 64)
+        return x if pre_logits else self.fc2(x)  # (N, 10)
 
 
 def mini_googlenet(
@@ -166,17 +189,22 @@ def mini_googlenet(
     """A simple GoogLeNet: 97,298 parameters, 6,019,200 MACs.
 
     Args:
-        weights: None for random ones, ``"mnist"`` for ours where they ship (see `list_models`),
-            or a source that `from_torchvision` reads.
-        in_channels: Channels of the input: 1 for grey pictures.
+        weights: None for random weights; ``"mnist"`` for the zoo's pretrained weights, where
+            there are any (see `list_models`); or a source that `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey images.
         num_classes: Number of logits.
         image_size: Height and width of the input, at least 16.
 
     Raises:
         ValueError: If a number is too small, or there are no such weights.
         ConversionError: If `weights` do not fit.
-        WeightsError: If their file is damaged.
-        FileNotFoundError: If their file does not exist, or cannot be downloaded.
+        WeightsError: If the file of the weights is damaged.
+        FileNotFoundError: If the file does not exist or cannot be downloaded.
+
+    Example:
+        >>> from mnist_zoo import mini_googlenet
+        >>> mini_googlenet().fc.in_features
+        1408
     """
     return build(
         "mini_googlenet",
@@ -188,44 +216,27 @@ def mini_googlenet(
     )
 
 
-def mini_resnet(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    image_size: int = 28,
-) -> MiniResNet:
+def mini_resnet(**options: Unpack[SmallOptions]) -> MiniResNet:
     """A simple ResNet without BatchNorm: 41,514 parameters, 2,013,184 MACs.
 
-    Arguments and errors are those of `mini_googlenet`.
+    Options: see `mini_googlenet`.
+
+    Example:
+        >>> from mnist_zoo import mini_resnet
+        >>> mini_resnet(in_channels=3).input_size
+        (3, 28, 28)
     """
-    return build(
-        "mini_resnet",
-        MiniResNet,
-        weights,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        image_size=image_size,
-    )
+    return build_small("mini_resnet", MiniResNet, options)
 
 
-def mini_convnet(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    image_size: int = 28,
-) -> MiniConvNet:
+def mini_convnet(**options: Unpack[SmallOptions]) -> MiniConvNet:
     """A small network for fast training: 36,042 parameters, 364,352 MACs.
 
-    Its `image_size` is even and at least 12; otherwise arguments and errors are those of
-    `mini_googlenet`.
+    Options: see `mini_googlenet`; here `image_size` must be even and at least 12.
+
+    Example:
+        >>> from mnist_zoo import mini_convnet
+        >>> mini_convnet(image_size=12).input_size
+        (1, 12, 12)
     """
-    return build(
-        "mini_convnet",
-        MiniConvNet,
-        weights,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        image_size=image_size,
-    )
+    return build_small("mini_convnet", MiniConvNet, options)

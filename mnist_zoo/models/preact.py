@@ -1,9 +1,9 @@
-"""Pre-activation ResNets, and those of the other orders and shortcuts of the same paper."""
+"""Pre-activation ResNets, and the other orders and shortcuts of the same paper."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
@@ -15,7 +15,8 @@ from .._checks import check_choice, check_makers, check_positive
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from ..blocks.units import Order, ResidualUnit, Shortcut, layers_in_order, preactivation
 from .base import STEMS, Classifier, Stem
-from .build import WeightsLike, build
+from .build import WeightsLike
+from .options import FactoryOptions, build_variant
 
 __all__ = [
     "PreActResNet",
@@ -29,9 +30,7 @@ __all__ = [
 ]
 
 
-class PreActResNetOptions(TypedDict, total=False):
-    """The options of every factory here; `PreActResNet` says what they mean."""
-
+class _Options(TypedDict, total=False):
     image_size: int
     stem: Stem
     order: Order
@@ -40,40 +39,58 @@ class PreActResNetOptions(TypedDict, total=False):
     act_layer: ActLayer
 
 
+class PreActResNetOptions(FactoryOptions, _Options, total=False):
+    """The options of every factory here; `preact_resnet18` and `PreActResNet` explain them.
+
+    Example:
+        >>> from mnist_zoo import preact_resnet20
+        >>> from mnist_zoo.models import PreActResNetOptions
+        >>> options: PreActResNetOptions = {"order": "original", "num_classes": 26}
+        >>> preact_resnet20(**options).num_classes
+        26
+    """
+
+
 class PreActResNet(Classifier):
     """A stem, stages of `ResidualUnit`, global average pooling, one linear layer.
 
-    The stem ends in the first activation, before the first unit splits into two paths. What an
-    order puts before the first convolution of each unit follows the last one, too. It takes
-    pictures of every size.
+    The stem ends with an activation, before the first unit splits into two paths. The norm and
+    activation that an order puts before the first convolution of each unit also follow the last
+    unit. The network takes images of every size.
 
     Args:
         layers: Number of units in each stage.
-        widths: The `planes` of each stage, the first one's also the channels of the stem; each
-            stage but the first halves the picture.
-        bottleneck: Whether the units are bottlenecks, with four times as many channels outside.
+        widths: The `planes` of each stage. The stem has as many channels as the first number;
+            each stage except the first halves height and width.
+        bottleneck: Whether the units are bottlenecks, whose outputs have 4·`planes` channels.
         in_channels: Channels of the input.
         num_classes: Number of logits.
-        image_size: Height and width that `input_size` states; no tensor depends on it.
+        image_size: Height and width in `input_size`; no tensor depends on it.
         stem: ``"7x7"``, a convolution of stride 2 and a 3×3 max-pool of stride 2; ``"3x3"``,
-            a convolution of stride 1 alone, for small pictures; ``"3x3-pool"``, a
-            convolution of stride 1 and the max-pool.
-        order: Of the layers in each unit; see `ResidualUnit`.
-        shortcut: Of each unit; see `ResidualUnit`.
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation.
+            a convolution of stride 1 alone, for small images; ``"3x3-pool"``, a convolution
+            of stride 1 and the max-pool.
+        order: Order of the layers in each unit; see `ResidualUnit`.
+        shortcut: Kind of shortcut in each unit; see `ResidualUnit`.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation.
 
     Shape:
-        (N, in_channels, H, W) → (N, num_classes); `forward_features` gives the last stage's
-        channels, at ⌈H/32⌉ × ⌈W/32⌉ for four stages behind the ``"7x7"`` stem.
+        (N, in_channels, H, W) → (N, num_classes); `forward_features` gives (N, C, H', W') with
+        the C channels of the last stage, ⌈H/32⌉ × ⌈W/32⌉ for four stages after the ``"7x7"``
+        stem.
 
     Raises:
         ValueError: If a number is out of range, there are not as many `layers` as `widths`, or
-            `stem`, `order` or `shortcut` is none of these.
+            `stem`, `order` or `shortcut` is unknown.
 
     Source:
-        He et al. 2016 (Identity Mappings in Deep Residual Networks), with its appendix on the
-        first and the last unit. The stride of a bottleneck sits on its 3×3 convolution.
+        He et al. 2016 (Identity Mappings in Deep Residual Networks); its appendix describes the
+        first and the last unit. The 3×3 convolution of a bottleneck has the stride.
+
+    Example:
+        >>> from mnist_zoo import PreActResNet
+        >>> PreActResNet((1, 1), (8, 16), stem="3x3").fc.in_features
+        16
     """
 
     any_size = True
@@ -133,16 +150,21 @@ class PreActResNet(Classifier):
         widths: Sequence[int] = (16, 32, 64),
         **options: Any,
     ) -> PreActResNet:
-        """The paper's network for small pictures: a 3×3 stem and three stages of equal depth.
+        """The paper's network for small images: a 3×3 stem and three stages of equal depth.
 
         Args:
-            depth: Number of its layers: 6n + 2, or with bottlenecks 9n + 2, for n units a stage.
+            depth: Number of layers: 9n + 2 with bottlenecks, else 6n + 2, for n units per stage.
             bottleneck: Whether the units are bottlenecks.
             widths: The `planes` of the three stages.
-            **options: Those of `PreActResNet`.
+            **options: Options of `PreActResNet`.
 
         Raises:
             ValueError: If there is no network of that depth, or an option is out of range.
+
+        Example:
+            >>> from mnist_zoo import PreActResNet
+            >>> [len(stage) for stage in PreActResNet.small(14).stages]
+            [2, 2, 2]
         """
         check_positive(depth=depth)
         layers = 9 if bottleneck else 6
@@ -175,155 +197,106 @@ def _check(layers: Sequence[int], widths: Sequence[int]) -> None:
         raise ValueError(f"`layers` (={layers!r}) must be as many as `widths` (={widths!r})")
 
 
+def _build(
+    name: str, make: Callable[..., PreActResNet], options: PreActResNetOptions, **fixed: Any
+) -> PreActResNet:
+    return build_variant(name, make, options, known=_Options.__annotations__, **fixed)
+
+
 def preact_resnet18(
     *,
     weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
-    **options: Unpack[PreActResNetOptions],
+    **options: Unpack[_Options],
 ) -> PreActResNet:
     """ResNet-18 with full pre-activation: 11,173,578 parameters.
 
     Args:
-        weights: None for random ones, ``"mnist"`` for ours where they ship (see `list_models`),
-            or a source that `from_torchvision` reads.
-        in_channels: Channels of the input: 1 for grey pictures.
+        weights: None for random weights; ``"mnist"`` for the zoo's pretrained weights, where
+            there are any (see `list_models`); or a source that `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey images.
         num_classes: Number of logits.
-        **options: Those of `PreActResNet`.
+        **options: Options of `PreActResNet`: `image_size`, `stem`, `order`, `shortcut`,
+            `norm_layer`, `act_layer`.
 
     Raises:
-        ValueError: If an option is out of range.
+        TypeError: If an option is unknown.
+        ValueError: If an option is out of range, or there are no such weights.
         ConversionError: If `weights` do not fit.
+        WeightsError: If the file of the weights is damaged.
+        FileNotFoundError: If the file does not exist or cannot be downloaded.
 
     Source:
         He et al. 2016, with the layers of He et al. 2015, table 1.
+
+    Example:
+        >>> from mnist_zoo import preact_resnet18
+        >>> preact_resnet18(shortcut="conv").input_size
+        (1, 28, 28)
     """
-    return build(
-        "preact_resnet18",
-        partial(PreActResNet, (2, 2, 2, 2)),
-        weights,
-        known=PreActResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    sizes = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
+    return _build("preact_resnet18", PreActResNet, {**sizes, **options}, layers=(2, 2, 2, 2))
 
 
-def preact_resnet34(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[PreActResNetOptions],
-) -> PreActResNet:
-    """ResNet-34 with full pre-activation: 21,281,738 parameters.
+def preact_resnet34(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
+    """ResNet-34 with full pre-activation: 21,281,738 parameters. Options: see `preact_resnet18`.
 
-    Arguments, errors and source are those of `preact_resnet18`.
+    Example:
+        >>> from mnist_zoo import preact_resnet34
+        >>> [len(stage) for stage in preact_resnet34().stages]
+        [3, 4, 6, 3]
     """
-    return build(
-        "preact_resnet34",
-        partial(PreActResNet, (3, 4, 6, 3)),
-        weights,
-        known=PreActResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    return _build("preact_resnet34", PreActResNet, options, layers=(3, 4, 6, 3))
 
 
-def preact_resnet50(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[PreActResNetOptions],
-) -> PreActResNet:
-    """ResNet-50 with full pre-activation: 23,514,570 parameters.
+def preact_resnet50(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
+    """ResNet-50 with full pre-activation: 23,514,570 parameters. Options: see `preact_resnet18`.
 
-    Arguments, errors and source are those of `preact_resnet18`.
+    Example:
+        >>> from mnist_zoo import preact_resnet50
+        >>> preact_resnet50().fc.in_features
+        2048
     """
-    return build(
-        "preact_resnet50",
-        partial(PreActResNet, (3, 4, 6, 3), bottleneck=True),
-        weights,
-        known=PreActResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    return _build("preact_resnet50", PreActResNet, options, layers=(3, 4, 6, 3), bottleneck=True)
 
 
-def preact_resnet20(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[PreActResNetOptions],
-) -> PreActResNet:
-    """The smallest of the paper's family for small pictures, at 28×28: 271,994 parameters.
+def preact_resnet20(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
+    """The smallest of the paper's family for small images, at 28×28: 271,994 parameters.
 
-    Arguments and errors are those of `preact_resnet18`.
+    Options: see `preact_resnet18`. Source: He et al. 2016, with the 20 layers of He et al. 2015,
+    section 4.2.
 
-    Source:
-        He et al. 2016, with the 20 layers of He et al. 2015, section 4.2.
+    Example:
+        >>> from mnist_zoo import preact_resnet20
+        >>> [len(stage) for stage in preact_resnet20().stages]
+        [3, 3, 3]
     """
-    return build(
-        "preact_resnet20",
-        partial(PreActResNet.small, 20),
-        weights,
-        known=PreActResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    return _build("preact_resnet20", PreActResNet.small, options, depth=20)
 
 
-def preact_resnet110(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[PreActResNetOptions],
-) -> PreActResNet:
-    """The paper's ResNet-110 for small pictures, with full pre-activation: 1,730,234 parameters.
+def preact_resnet110(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
+    """The paper's ResNet-110 for small images, with full pre-activation: 1,730,234 parameters.
 
-    Arguments and errors are those of `preact_resnet18`.
+    Options: see `preact_resnet18`. Source: He et al. 2016, tables 1 and 2; where the number of
+    channels changes, the shortcut has a 1×1 convolution.
 
-    Source:
-        He et al. 2016, tables 1 and 2; where the channels change, a 1×1 convolution is on the
-        shortcut.
+    Example:
+        >>> from mnist_zoo import preact_resnet110
+        >>> [len(stage) for stage in preact_resnet110().stages]
+        [18, 18, 18]
     """
-    return build(
-        "preact_resnet110",
-        partial(PreActResNet.small, 110),
-        weights,
-        known=PreActResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    return _build("preact_resnet110", PreActResNet.small, options, depth=110)
 
 
-def preact_resnet164(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[PreActResNetOptions],
-) -> PreActResNet:
-    """The paper's ResNet-164 for small pictures, with full pre-activation: 1,702,970 parameters.
+def preact_resnet164(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
+    """The paper's ResNet-164 for small images, with full pre-activation: 1,702,970 parameters.
 
-    Arguments and errors are those of `preact_resnet18`.
+    Options: see `preact_resnet18`. Source: He et al. 2016, table 2 and appendix.
 
-    Source:
-        He et al. 2016, table 2 and appendix.
+    Example:
+        >>> from mnist_zoo import preact_resnet164
+        >>> preact_resnet164().fc.in_features
+        256
     """
-    return build(
-        "preact_resnet164",
-        partial(PreActResNet.small, 164, bottleneck=True),
-        weights,
-        known=PreActResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+    return _build("preact_resnet164", PreActResNet.small, options, depth=164, bottleneck=True)

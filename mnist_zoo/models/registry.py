@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from .._checks import did_you_mean
+from .._checks import check_range, did_you_mean
 from ..blocks.layers import no_random_init
-from ..models import densenet, lenet, mini, preact, resnet
 from ..weights.manifest import manifest
+from . import densenet, lenet, mini, preact, resnet
 from .base import Classifier
 
 __all__ = ["get_model", "list_models"]
@@ -59,27 +59,34 @@ def list_models(
     max_params: int | None = None,
     min_accuracy: float | None = None,
 ) -> list[str]:
-    """The names of the networks, in the order in which the zoo presents them.
+    """The names of the networks, in the order of the documentation.
 
     Args:
         pattern: Shell wildcards that a name must match, such as ``"resnet*"``; None for all.
-        pretrained: Whether to leave out those without weights that ship.
-        max_params: Most parameters; None for any number.
-        min_accuracy: Least mean test accuracy of the weights that ship, from 0 to 1; it leaves
-            out networks that have none.
+        pretrained: Whether to list only networks with pretrained weights for MNIST.
+        max_params: Largest number of parameters; None for no limit.
+        min_accuracy: Smallest mean test accuracy of the pretrained weights, from 0 to 1. Networks
+            without pretrained weights are then left out.
 
     Returns:
-        The names, which `get_model` takes; empty where none matches.
+        The names, which `get_model` takes; an empty list if no network matches.
 
     Raises:
         ValueError: If `min_accuracy` is not between 0 and 1.
+
+    Example:
+        >>> from mnist_zoo import list_models
+        >>> list_models("resnet[35]*")
+        ['resnet34', 'resnet50', 'resnet50_separable']
+        >>> list_models("mini*", max_params=40_000)
+        ['mini_convnet']
     """
-    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
-        raise ValueError(f"`min_accuracy` (={min_accuracy!r}) must be between 0 and 1")
+    if min_accuracy is not None:
+        check_range(at_least=0, at_most=1, min_accuracy=min_accuracy)
     names = [name for name in MODELS if pattern is None or fnmatchcase(name, pattern)]
     if pretrained or min_accuracy is not None:
-        shipped = {record.network: record.accuracy_mean for record in manifest().values()}
-        names = [name for name in names if shipped.get(name, -1) >= (min_accuracy or 0)]
+        accuracies = {record.network: record.accuracy_mean for record in manifest().values()}
+        names = [name for name in names if accuracies.get(name, -1) >= (min_accuracy or 0)]
     if max_params is not None:
         names = [name for name in names if _params(name) <= max_params]
     return names
@@ -90,20 +97,26 @@ def _params(name: str) -> int:
 
 
 def outline(name: str, options: Mapping[str, Any]) -> Classifier:
-    """The network without data in its tensors."""
+    """The network on device "meta": its tensors hold no data."""
     with torch.device("meta"), no_random_init():
         return MODELS[name](weights=None, **options)
 
 
 def get_model(name: str, **options: Any) -> Classifier:
-    """Builds a network by its name: ``get_model("resnet18", num_classes=26)``.
+    """Builds a network by its name.
 
     Args:
-        name: One of `list_models`.
-        **options: Those of the factory of that name.
+        name: One of the names that `list_models` gives.
+        **options: Options of the factory of that name.
 
     Raises:
-        ValueError: If there is no such network; the message suggests the nearest names.
+        ValueError: If there is no such network; the message suggests similar names.
+        TypeError: If the factory has no such option.
+
+    Example:
+        >>> from mnist_zoo import get_model
+        >>> get_model("mini_resnet", num_classes=26).num_classes
+        26
     """
     if name not in MODELS:
         hint = did_you_mean(name, MODELS) or "see list_models()"

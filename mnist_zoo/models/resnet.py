@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from .._checks import check_choice, check_dropout, check_makers, check_positive
+from .._checks import check_choice, check_makers, check_positive, check_range
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from ..blocks.residual import BasicBlock, Bottleneck, SeparableBottleneck
 from .base import STEMS, Classifier, Stem
-from .build import WeightsLike, build
+from .build import WeightsLike
+from .options import FactoryOptions, build_variant
 
 __all__ = [
     "ResNet",
@@ -34,9 +35,7 @@ __all__ = [
 Block: TypeAlias = type[BasicBlock] | type[Bottleneck]
 
 
-class ResNetOptions(TypedDict, total=False):
-    """The options of every ResNet factory; `ResNet` says what they mean."""
-
+class _Options(TypedDict, total=False):
     image_size: int
     block: Block
     stem: Stem
@@ -49,52 +48,68 @@ class ResNetOptions(TypedDict, total=False):
     act_layer: ActLayer
 
 
-_RESNET_CNN: ResNetOptions = {
+class ResNetOptions(FactoryOptions, _Options, total=False):
+    """The options of every ResNet factory; `resnet18` and `ResNet` explain them.
+
+    Example:
+        >>> from mnist_zoo import resnet18
+        >>> from mnist_zoo.models import ResNetOptions
+        >>> options: ResNetOptions = {"stem": "3x3", "num_classes": 26}
+        >>> resnet18(**options).num_classes
+        26
+    """
+
+
+_RESNET_CNN: _Options = {
     "stem": "3x3-pool",
     "dropout": 0.3,
     "act_layer": partial(nn.LeakyReLU, 0.01, inplace=True),
 }
-_RESNET_CNN_NORM: ResNetOptions = {**_RESNET_CNN, "block_norm": True}
-_PLAIN: ResNetOptions = {"residual": False, "image_size": 32}
+_PLAIN: _Options = {"residual": False, "image_size": 32}
 
 
 class ResNet(Classifier):
     """A stem, four stages of residual blocks, global average pooling, one linear layer.
 
-    With three channels, 1000 classes and no option it is torchvision's ResNet, name for
-    name and bit for bit. It takes pictures of every size.
+    With three channels, 1000 classes and no other option, it is torchvision's ResNet: the same
+    parameter names and the same outputs, bit for bit. It takes images of every size.
 
     Args:
         block: `BasicBlock`, `Bottleneck`, `SeparableBottleneck`, or a subclass of these.
         layers: Number of blocks in each of the four stages.
         in_channels: Channels of the input.
         num_classes: Number of logits.
-        image_size: Height and width that `input_size` states; no tensor depends on it.
+        image_size: Height and width in `input_size`; no tensor depends on it.
         stem: ``"7x7"``, a convolution of stride 2 and a 3×3 max-pool of stride 2; ``"3x3"``,
-            a convolution of stride 1 alone, for small pictures; ``"3x3-pool"``, a
-            convolution of stride 1 and the max-pool.
-        residual: Whether the blocks add their shortcut; without, the same layers run as a
-            plain network, and those of the shortcuts are frozen and unused.
+            a convolution of stride 1 alone, for small images; ``"3x3-pool"``, a convolution
+            of stride 1 and the max-pool.
+        residual: Whether the blocks add their shortcut. If False, the same layers run as a plain
+            network, and the layers on the shortcuts are frozen and unused.
         conv_bias: Whether the convolutions have a bias.
-        block_norm: Whether a norm follows every block but the first of each stage.
+        block_norm: Whether a norm follows every block except the first of each stage.
         dropout: Probability of dropout before the linear layer.
-        zero_init_residual: Whether the last norm of each block starts at zero, so that the
-            blocks start as their shortcuts; deep networks then learn faster from the start
+        zero_init_residual: Whether the last norm of each block starts at zero, so that each
+            block starts as its shortcut; deep networks then learn faster at first
             (Goyal et al. 2017, section 5.1).
-        norm_layer: Makes the norm for a number of channels.
-        act_layer: Makes the activation, of the stem and of the blocks.
+        norm_layer: Makes a norm, given the number of channels.
+        act_layer: Makes an activation, for the stem and for the blocks.
 
     Shape:
         (N, in_channels, H, W) → (N, num_classes); `forward_features` gives
-        (N, 512·expansion, ⌈H/32⌉, ⌈W/32⌉), with other stems 2 or 4 times as high and wide.
+        (N, 512·expansion, ⌈H/32⌉, ⌈W/32⌉); 2 or 4 times as high and wide with the other stems.
 
     Raises:
-        ValueError: If a number is out of range, `stem`, `block` or a layer is none of these,
-            there are not four stages, or `zero_init_residual` is asked of blocks without a
-            shortcut or of a norm without weights.
+        ValueError: If a number is out of range, `stem`, `block` or a layer has another value than
+            those above, there are not four stages, or `zero_init_residual` is set for blocks
+            without a shortcut or a norm without weights.
 
     Source:
-        He et al. 2015, table 1; the stem ``"3x3"`` is that of its section 4.2.
+        He et al. 2015, table 1; the stem ``"3x3"`` comes from its section 4.2.
+
+    Example:
+        >>> from mnist_zoo import BasicBlock, ResNet
+        >>> ResNet(BasicBlock, (1, 1, 1, 1), stem="3x3").input_size
+        (1, 28, 28)
     """
 
     any_size = True
@@ -117,7 +132,8 @@ class ResNet(Classifier):
         act_layer: ActLayer = ReLU,
     ) -> None:
         super().__init__(in_channels, num_classes, image_size)
-        _check(block, layers, stem, dropout)
+        _check(block, layers, stem)
+        check_range(at_least=0, below=1, dropout=dropout)
         check_makers(norm_layer=norm_layer, act_layer=act_layer)
         kernel_size, stride, pool = STEMS[stem]
         self.conv1 = conv(in_channels, 64, kernel_size, stride, bias=conv_bias)
@@ -168,7 +184,7 @@ def _stage(
     stride: int,
     norm: NormLayer | None,
 ) -> nn.Sequential:
-    """Blocks of one width, the first with the stride, the others each followed by the norm."""
+    """Blocks of one width: the first has the stride, and the norm follows each of the others."""
     first = make_block(inplanes, planes, stride)
     modules: list[nn.Module] = [first]
     for _ in range(depth - 1):
@@ -193,7 +209,7 @@ def _zero_last_norms(network: nn.Module, residual: bool) -> None:
             nn.init.zeros_(weight)
 
 
-def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> None:
+def _check(block: Block, layers: Sequence[int], stem: str) -> None:
     if not (isinstance(block, type) and issubclass(block, (BasicBlock, Bottleneck))):
         raise ValueError(f"`block` (={block!r}) must be BasicBlock, Bottleneck or a subclass")
     if not isinstance(layers, (tuple, list)) or len(layers) != 4:
@@ -201,35 +217,11 @@ def _check(block: Block, layers: Sequence[int], stem: str, dropout: float) -> No
     for depth in layers:
         check_positive(layers=depth)
     check_choice(stem=(stem, STEMS))
-    check_dropout(dropout)
 
 
-def _build(
-    name: str,
-    block: Block,
-    layers: Sequence[int],
-    weights: WeightsLike,
-    sizes: tuple[int, int],
-    options: ResNetOptions,
-    *,
-    preset: ResNetOptions | None = None,
-    imagenet: bool = False,
-) -> ResNet:
-    """The ResNet of that name; the user's options go before the preset ones."""
-    in_channels, num_classes = sizes
-    # It says where training starts, not what the network is: files and records leave it out.
-    zero = options.pop("zero_init_residual", False)
-    settings: ResNetOptions = {"block": block, "zero_init_residual": zero, **(preset or {})}
-    return build(
-        name,
-        lambda **given: ResNet(layers=layers, **{**settings, **given}),
-        weights,
-        imagenet=imagenet,
-        known=ResNetOptions.__annotations__,
-        in_channels=in_channels,
-        num_classes=num_classes,
-        **options,
-    )
+def _build(name: str, options: ResNetOptions, **fixed: Any) -> ResNet:
+    known, unrecorded = _Options.__annotations__, "zero_init_residual"
+    return build_variant(name, ResNet, options, known=known, unrecorded=unrecorded, **fixed)
 
 
 def resnet18(
@@ -237,235 +229,151 @@ def resnet18(
     weights: WeightsLike = None,
     in_channels: int = 1,
     num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
+    **options: Unpack[_Options],
 ) -> ResNet:
     """ResNet-18 on `BasicBlock`: 11,175,370 parameters.
 
     Args:
-        weights: None for random ones, ``"mnist"`` for ours where they ship (see `list_models`),
-            ``"imagenet"`` for torchvision's, or a source that `from_torchvision` reads.
-        in_channels: Channels of the input: 1 for grey pictures.
+        weights: None for random weights; ``"mnist"`` for the zoo's pretrained weights, where
+            there are any (see `list_models`); ``"imagenet"`` for torchvision's; or a source that
+            `from_torchvision` reads.
+        in_channels: Channels of the input: 1 for grey images.
         num_classes: Number of logits.
-        **options: Those of `ResNet`.
+        **options: Options of `ResNet`: `image_size`, `block`, `stem`, `residual`, `conv_bias`,
+            `block_norm`, `dropout`, `zero_init_residual`, `norm_layer`, `act_layer`.
 
     Raises:
+        TypeError: If an option is unknown.
         ValueError: If an option is out of range, or there are no such weights.
         ConversionError: If `weights` do not fit.
-        WeightsError: If their file is damaged.
-        FileNotFoundError: If their file does not exist, or cannot be downloaded.
+        WeightsError: If the file of the weights is damaged.
+        FileNotFoundError: If the file does not exist or cannot be downloaded.
 
     Source:
         He et al. 2015, table 1.
+
+    Example:
+        >>> from mnist_zoo import resnet18
+        >>> resnet18(stem="3x3", num_classes=26).num_classes
+        26
     """
+    sizes = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
     return _build(
-        "resnet18",
-        BasicBlock,
-        (2, 2, 2, 2),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
+        "resnet18", {**sizes, **options}, block=BasicBlock, layers=(2, 2, 2, 2), imagenet=True
     )
 
 
-def resnet34(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
-    """ResNet-34 on `BasicBlock`: 21,283,530 parameters.
+def resnet34(**options: Unpack[ResNetOptions]) -> ResNet:
+    """ResNet-34 on `BasicBlock`: 21,283,530 parameters. Options: see `resnet18`.
 
-    Arguments, errors and source are those of `resnet18`.
+    Example:
+        >>> from mnist_zoo import resnet34
+        >>> len(resnet34().layer3)
+        6
     """
-    return _build(
-        "resnet34",
-        BasicBlock,
-        (3, 4, 6, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    return _build("resnet34", options, block=BasicBlock, layers=(3, 4, 6, 3), imagenet=True)
 
 
-def resnet50(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
-    """ResNet-50 on `Bottleneck`: 23,522,250 parameters.
+def resnet50(**options: Unpack[ResNetOptions]) -> ResNet:
+    """ResNet-50 on `Bottleneck`: 23,522,250 parameters. Options: see `resnet18`.
 
-    Arguments, errors and source are those of `resnet18`.
+    Example:
+        >>> from mnist_zoo import resnet50
+        >>> resnet50().fc.in_features
+        2048
     """
-    return _build(
-        "resnet50",
-        Bottleneck,
-        (3, 4, 6, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    return _build("resnet50", options, block=Bottleneck, layers=(3, 4, 6, 3), imagenet=True)
 
 
-def resnet101(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
-    """ResNet-101 on `Bottleneck`: 42,514,378 parameters.
+def resnet101(**options: Unpack[ResNetOptions]) -> ResNet:
+    """ResNet-101 on `Bottleneck`: 42,514,378 parameters. Options: see `resnet18`.
 
-    Arguments, errors and source are those of `resnet18`.
+    Example:
+        >>> from mnist_zoo import resnet101
+        >>> len(resnet101().layer3)
+        23
     """
-    return _build(
-        "resnet101",
-        Bottleneck,
-        (3, 4, 23, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    return _build("resnet101", options, block=Bottleneck, layers=(3, 4, 23, 3), imagenet=True)
 
 
-def resnet152(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
-    """ResNet-152 on `Bottleneck`: 58,158,026 parameters.
+def resnet152(**options: Unpack[ResNetOptions]) -> ResNet:
+    """ResNet-152 on `Bottleneck`: 58,158,026 parameters. Options: see `resnet18`.
 
-    Arguments, errors and source are those of `resnet18`.
+    Example:
+        >>> from mnist_zoo import resnet152
+        >>> len(resnet152().layer3)
+        36
     """
-    return _build(
-        "resnet152",
-        Bottleneck,
-        (3, 8, 36, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        imagenet=True,
-    )
+    return _build("resnet152", options, block=Bottleneck, layers=(3, 8, 36, 3), imagenet=True)
 
 
-def resnet50_separable(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
-    """ResNet-50 on `SeparableBottleneck`, as its report's text describes it: 12,238,986 parameters.
+def resnet50_separable(**options: Unpack[ResNetOptions]) -> ResNet:
+    """ResNet-50 on `SeparableBottleneck`, as described in its report: 12,238,986 parameters.
 
-    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    Options: see `resnet18`; there are no ImageNet weights.
+
+    Example:
+        >>> from mnist_zoo import resnet50_separable
+        >>> resnet50_separable().layer1[0].conv2.groups
+        64
     """
-    return _build(
-        "resnet50_separable",
-        SeparableBottleneck,
-        (3, 4, 6, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-    )
+    return _build("resnet50_separable", options, block=SeparableBottleneck, layers=(3, 4, 6, 3))
 
 
-def resnet_cnn(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
+def resnet_cnn(**options: Unpack[ResNetOptions]) -> ResNet:
     """The 34-layer ResNet with a 3×3 stem, LeakyReLU and dropout 0.3: 21,280,970 parameters.
 
-    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    Options: see `resnet18`; there are no ImageNet weights.
 
     Source:
         The report on ResNet_CNN; He et al. 2015, table 1.
+
+    Example:
+        >>> from mnist_zoo import resnet_cnn
+        >>> resnet_cnn().relu
+        LeakyReLU(negative_slope=0.01, inplace=True)
     """
-    return _build(
-        "resnet_cnn",
-        BasicBlock,
-        (3, 4, 6, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        preset=_RESNET_CNN,
-    )
+    return _build("resnet_cnn", options, block=BasicBlock, layers=(3, 4, 6, 3), **_RESNET_CNN)
 
 
-def resnet_cnn_norm(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
-    """`resnet_cnn` with a BatchNorm after each stage's later blocks: 21,286,602 parameters.
+def resnet_cnn_norm(**options: Unpack[ResNetOptions]) -> ResNet:
+    """`resnet_cnn` with a BatchNorm after the later blocks of each stage: 21,286,602 parameters.
 
-    Arguments, errors and source are those of `resnet_cnn`.
+    Options and source: see `resnet_cnn`.
+
+    Example:
+        >>> from mnist_zoo import resnet_cnn_norm
+        >>> [type(module).__name__ for module in resnet_cnn_norm().layer1]
+        ['BasicBlock', 'BasicBlock', 'BatchNorm2d', 'BasicBlock', 'BatchNorm2d']
     """
-    return _build(
-        "resnet_cnn_norm",
-        BasicBlock,
-        (3, 4, 6, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        preset=_RESNET_CNN_NORM,
-    )
+    fixed: _Options = {**_RESNET_CNN, "block_norm": True}
+    return _build("resnet_cnn_norm", options, block=BasicBlock, layers=(3, 4, 6, 3), **fixed)
 
 
-def plain18(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
+def plain18(**options: Unpack[ResNetOptions]) -> ResNet:
     """`resnet18` without its residual sums, at 32×32: 11,175,370 parameters, 173,824 of them idle.
 
-    Arguments and errors are those of `resnet18`; there are no ImageNet weights.
+    Options: see `resnet18`; there are no ImageNet weights.
 
     Source:
         He et al. 2015, figure 4 (left).
+
+    Example:
+        >>> from mnist_zoo import plain18
+        >>> plain18().input_size
+        (1, 32, 32)
     """
-    return _build(
-        "plain18",
-        BasicBlock,
-        (2, 2, 2, 2),
-        weights,
-        (in_channels, num_classes),
-        options,
-        preset=_PLAIN,
-    )
+    return _build("plain18", options, block=BasicBlock, layers=(2, 2, 2, 2), **_PLAIN)
 
 
-def plain34(
-    *,
-    weights: WeightsLike = None,
-    in_channels: int = 1,
-    num_classes: int = 10,
-    **options: Unpack[ResNetOptions],
-) -> ResNet:
+def plain34(**options: Unpack[ResNetOptions]) -> ResNet:
     """`resnet34` without its residual sums, at 32×32: 21,283,530 parameters, 173,824 of them idle.
 
-    Arguments, errors and source are those of `plain18`.
+    Options and source: see `plain18`.
+
+    Example:
+        >>> from mnist_zoo import plain34
+        >>> plain34().layer1[0].residual
+        False
     """
-    return _build(
-        "plain34",
-        BasicBlock,
-        (3, 4, 6, 3),
-        weights,
-        (in_channels, num_classes),
-        options,
-        preset=_PLAIN,
-    )
+    return _build("plain34", options, block=BasicBlock, layers=(3, 4, 6, 3), **_PLAIN)

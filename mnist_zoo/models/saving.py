@@ -1,4 +1,4 @@
-"""Networks saved to files and loaded from them."""
+"""Saves networks to files and loads them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from ..weights.files import (
     read_safetensors,
     write_safetensors,
 )
+from ..weights.fitting import why_unusable
 from .base import Classifier
-from .registry import MODELS, get_model, outline
+from .registry import MODELS, outline
 
 __all__ = ["load_model", "save_model"]
 
@@ -30,22 +31,26 @@ FLOATS = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def save_model(
     model: nn.Module, path: str | os.PathLike[str], *, dtype: torch.dtype | None = None
 ) -> None:
-    """Writes a network of the zoo into one safetensors file, from which `load_model` makes it anew.
+    """Saves a network of the zoo to one safetensors file, from which `load_model` makes it again.
 
     The file holds the tensors, the factory's name and options, the preprocessing, and a checksum
-    over all of it. It is written beside its place first, so that the path holds all or nothing.
+    of everything. It replaces an older file only once all of it is written.
 
     Args:
         model: A network made by a factory of the zoo; it may be wrapped by DataParallel,
             DistributedDataParallel or torch.compile.
         path: The file; its name must end in ``.safetensors``.
         dtype: Type in which floating-point numbers are stored, such as ``torch.float16`` for half
-            the size; None for the network's own. `load_model` gives float32 back in any case.
+            the size; None for the network's own. `load_model` returns float32 in any case.
 
     Raises:
-        ValueError: If the network was not made by a factory, an option of it is no plain value,
-            its tensors are not those that the factory gave it, or it holds NaN or infinity;
-            nothing is written.
+        ValueError: If the network was not made by a factory, or one of its options is not a plain
+            value, or its tensors are not the ones that the factory made, or it holds NaN or
+            infinity; nothing is written.
+
+    Example:
+        >>> from mnist_zoo import mini_resnet, save_model
+        >>> save_model(mini_resnet(num_classes=26), "letters.safetensors")
     """
     path = Path(path).expanduser()
     if dtype not in FLOATS:
@@ -77,31 +82,49 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike[str]) -> Classifier:
-    """Makes the network that `save_model` wrote, in eval mode. No code of the file runs.
+    """Makes the network that `save_model` saved, in eval mode. No code in the file runs.
+
+    The file is read once, so the network gets the tensors that were checked.
 
     Args:
         path: The file.
 
     Raises:
-        WeightsError: If the file is damaged, or was not written by `save_model`.
-        FileNotFoundError: If it does not exist.
+        WeightsError: If the file is damaged, or `save_model` did not write it.
+        FileNotFoundError: If the file does not exist.
+
+    Example:
+        >>> from mnist_zoo import load_model, mini_resnet, save_model
+        >>> save_model(mini_resnet(num_classes=26), "letters.safetensors")
+        >>> load_model("letters.safetensors").num_classes
+        26
     """
     path = Path(path).expanduser()
-    tensors, made = read_safetensors(path)
-    if made.network not in MODELS:
-        named = f"{made.network!r:.80}"
-        raise WeightsError(f"'{path}' must name a network of the zoo; it names {named}")
+    file = read_safetensors(path)
+    network, preprocessing = file.info.network, file.info.preprocessing
+    if network not in MODELS:
+        raise WeightsError(f"'{path}' must name a network of the zoo; it names {network!r:.80}")
     try:
-        bare = outline(made.network, made.options)
-    except Exception as error:  # of many types: whatever foreign options lead to
-        reason = f"its options do not suit {made.network}: {error!s:.200}"
+        model = outline(network, file.info.options)
+    except Exception as error:  # foreign options lead to errors of many types
+        reason = f"its options do not suit {network}: {error!s:.200}"
         raise WeightsError(f"'{path}' must be a file of save_model; {reason}") from error
-    if _shapes(tensors) != _shapes(state_of(bare)):  # before memory is asked for
-        raise WeightsError(f"'{path}' must hold the tensors that its options give {made.network}")
-    size = made.preprocessing.image_size if made.preprocessing else bare.image_size
-    if size != bare.image_size and not bare.any_size:
-        raise WeightsError(f"'{path}' must make pictures of its network's size; it makes {size}")
-    return get_model(made.network, weights=path, **made.options).eval()
+    if _shapes(file.state) != _shapes(state_of(model)):  # before they are used
+        raise WeightsError(f"'{path}' must hold the tensors that its options give {network}")
+    size = preprocessing.image_size if preprocessing else model.image_size
+    if size != model.image_size and not model.any_size:
+        raise WeightsError(f"'{path}' must make images of its network's size; it makes {size}")
+    values = {}
+    for name, tensor in state_of(model).items():
+        value = file.state[name]
+        if reason := why_unusable(value, tensor):
+            raise WeightsError(f"'{path}' must fit {network}; {name}: {reason}")
+        values[name] = value.to(torch.get_default_device(), tensor.dtype)
+        if not is_finite(values[name]):
+            raise WeightsError(f"'{path}' must hold finite numbers; {name} does not")
+    model.load_state_dict(values, assign=True)
+    model.preprocessing = preprocessing
+    return model.eval()
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -1,40 +1,48 @@
-"""Finding the ink of one digit in an image."""
+"""Finding the ink of one digit in an image.
+
+`find_digit` looks inside frames, measures the ink of each pixel, and keeps the digit's parts.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
-
-PAPER_SIDE = 64  # the paper's light is seen on a picture of this size
-SMALLEST_PHOTO = 24  # pixels; on smaller pictures the paper is taken to be even
-DIM = 16.0  # of 255: light below which differences are noise
-FAINT = 5.0  # of 255: pictures with less contrast are empty
-NOISE = 5.0  # and so are those whose ink is not this many deviations of the paper's noise
-PALE = 0.015  # part of the light that ink takes at least
-FRAME = 0.9  # of an outline that is no digit's
-LINKED = 0.2  # ink that connects parts
-SPECK = 0.03  # smallest part of a digit, of all its ink
+FAINT = 5.0  # of 255; an image with less contrast is empty
+FRAME = 0.9  # a shape that covers more of its bounding box's outline may be a frame
+SMALLEST_PHOTO = 24  # pixels; images with a shorter side are taken to have even paper
+PAPER_SIDE = 64  # pixels; the light on uneven paper is estimated on an image of this size
+DIM = 16.0  # of 255; differences of light below it are noise
+NOISE = 5.0  # on uneven paper, strokes stand out by this many standard deviations of its noise
+PALE = 0.015  # and absorb at least this share of the light
+LINKED = 0.2  # connected pixels with more ink than this form a part
+SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
 EMPTY = "must show a digit; it is empty"
 SEVERAL = "must show one digit; it shows several"
 
 
-def ends(marked: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the last marked place of each row (n, size)."""
-    marked = marked.byte()
-    return marked.argmax(1), marked.shape[1] - 1 - marked.flip(1).argmax(1)
+def find_digit(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
+    """Finds the ink of the digit on each image (n, H, W) of numbers in 0…255.
+
+    Returns:
+        The ink (n, H, W), from 0 on paper to 1 in strokes; and what is wrong with each image that
+        does not show exactly one digit, by its index.
+    """
+    grey = _without_frames(grey)
+    low, high = grey.flatten(1).aminmax(dim=1)
+    faint = {int(row): EMPTY for row in (high - low < FAINT).nonzero().squeeze(1)}
+    ink, problems = _one_digit(_ink(grey))
+    return ink, problems | faint
 
 
-def without_frames(grey: Tensor) -> Tensor:
-    """The pictures (n, H, W), those of a sheet on a table or of a form's box cut to its inside."""
+def _without_frames(grey: Tensor) -> Tensor:
+    """Images (n, H, W), where a sheet on a table or a box on a form is replaced by its inside."""
     framed = (_frame_edge(grey)[1] > FRAME).nonzero().squeeze(1).tolist()
     if framed:
         grey = grey.clone()
@@ -44,9 +52,9 @@ def without_frames(grey: Tensor) -> Tensor:
 
 
 def _frame_edge(grey: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The box of what differs from the border of each picture, and how much of its outline does.
+    """Bounding box of what differs from each image's border, and how much of its outline differs.
 
-    The box is its first and last row, and its first and last column.
+    The box is its first and last row, then its first and last column.
     """
     change = (grey - _border(grey).median(1).values[:, None, None]).abs()
     differs = change > (change.amax((1, 2), keepdim=True) / 4).clamp(min=FAINT)
@@ -59,12 +67,13 @@ def _frame_edge(grey: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     return box, share
 
 
-def _inside_frame(picture: Tensor) -> Tensor:
-    """What a frame or a sheet (H, W) shows, if that keeps clear of it; else the picture as it is.
+def _inside_frame(image: Tensor) -> Tensor:
+    """The inside of the frame or sheet on an image (H, W), on plain paper of the same size.
 
-    A solid 1 and a square 0 fill their outline, too, but have nothing inside.
+    The image comes back unchanged unless something lies inside, clear of the frame: a solid 1 and
+    a square 0 look like frames, but have nothing inside.
     """
-    inner = picture
+    inner = image
     while min(inner.shape) >= 8:
         box, share = _frame_edge(inner[None])
         top, bottom, left, right = (int(end) for end in box)
@@ -72,29 +81,30 @@ def _inside_frame(picture: Tensor) -> Tensor:
         if share <= FRAME:
             clear = top > 0 and left > 0 and bottom < height - 1 and right < width - 1
             if not (clear and share > 0 and bottom - top + 1 >= height / 4):
-                return picture
-            alone = _border(inner[None]).median().expand_as(picture).clone()
+                return image
+            alone = _border(inner[None]).median().expand_as(image).clone()
             alone[:height, :width] = inner
             return alone
         if (bottom - top + 1, right - left + 1) == (height, width):
-            return picture
-        soft = min(2, min(height, width) // 8)  # the frame's edge
+            return image
+        soft = min(2, min(height, width) // 8)  # pixels of the frame's blurred edge
         inner = inner[top + soft : bottom + 1 - soft, left + soft : right + 1 - soft]
-    return picture
+    return image
 
 
 def _border(grey: Tensor) -> Tensor:
-    """The outermost pixels (n, 2·H + 2·W) of the pictures (n, H, W)."""
+    """The outermost pixels (n, 2·H + 2·W) of images (n, H, W)."""
     return torch.cat((grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]), 1)
 
 
-def ink_of(grey: Tensor) -> Tensor:
-    """How much ink there is at each pixel of the pictures (n, H, W): 0 on paper, 1 in strokes."""
+def _ink(grey: Tensor) -> Tensor:
+    """The amount of ink at each pixel of images (n, H, W): 0 on paper, 1 in strokes."""
     border = _border(grey)
     paper = border.median(1, keepdim=True).values
     even = (border - paper).abs().le(2).float().mean(1) >= 0.5
     even |= min(grey.shape[1:]) < SMALLEST_PHOTO
     change = grey - paper[:, :, None]
+    # strokes change little of the image, but much: cubed, they outweigh the rest
     ink = change * change.pow(3).mean((1, 2), keepdim=True).sign()
     if not even.all():
         ink[~even] = _ink_on_uneven_paper(grey[~even])
@@ -102,12 +112,13 @@ def ink_of(grey: Tensor) -> Tensor:
 
 
 def _ink_on_uneven_paper(grey: Tensor) -> Tensor:
-    """The same, before stretching, where light and shadow change the paper from place to place.
+    """Ink before stretching, where light and shadow change the paper from place to place.
 
-    Light multiplies, so logarithms are compared: what is narrow and darker than all around it.
+    Ink is what is narrow and differs from the paper around it. Light multiplies, so logarithms
+    are compared.
     """
     page = F.avg_pool2d(grey[:, None], 3, 1, 1, count_include_pad=False).add(DIM).log()
-    # the median of half a picture is paper still, and strokes are where it is missed most
+    # the median over half the image is still paper, and strokes differ from it most
     small = _reduced(page, PAPER_SIDE // 2)
     reach = max(1, max(small.shape[2:]) // 4)
     around = F.unfold(F.pad(small, [reach] * 4, mode="replicate"), 2 * reach + 1).median(1).values
@@ -119,26 +130,27 @@ def _ink_on_uneven_paper(grey: Tensor) -> Tensor:
 
 
 def _reduced(page: Tensor, side: int) -> Tensor:
-    """The pictures (n, 1, H, W) with a longer side of this many pixels, if it is more."""
+    """Images (n, 1, H, W), reduced to a longer side of `side` pixels if theirs is longer."""
     shape = page.shape[2:]
     size = [min(pixels, max(1, round(pixels * side / max(shape)))) for pixels in shape]
     return F.interpolate(page, size, mode="area")
 
 
 def _without_narrow(page: Tensor) -> Tensor:
-    """Each picture without what is darker than all around it and narrow: its closing."""
+    """Images (n, 1, H, W) without what is narrow and darker than its surroundings: a closing."""
     height, width = page.shape[2:]
     reach = max(1, min(max(height, width) // 8, (min(height, width) - 1) // 2))
-    beyond = [2 * reach] * 4  # light falls on as it did up to the edge
+    beyond = [2 * reach] * 4  # the light goes on beyond the edge as it changed before it
     page = 2 * F.pad(page, beyond, mode="replicate") - F.pad(page, beyond, mode="reflect")
     higher = F.max_pool2d(page, 2 * reach + 1, 1)
     return -F.max_pool2d(-higher, 2 * reach + 1, 1)
 
 
 def _stretched_ink(ink: Tensor, even: Tensor) -> Tensor:
-    """Ink (n, H, W) from the paper's own noise, which becomes 0, to that of the strokes, 1.
+    """Ink (n, H, W), rescaled so that the paper's noise becomes 0 and the strokes become 1.
 
-    Where it does not stand out there is none: on even paper (n, 1) by `FAINT`, else by the noise.
+    Strokes must stand out by `FAINT` on paper that is `even` (n, 1), elsewhere by more than the
+    noise. Otherwise the image gets no ink at all.
     """
     values = ink.flatten(1)
     most = values.amax(1, keepdim=True)
@@ -152,18 +164,19 @@ def _stretched_ink(ink: Tensor, even: Tensor) -> Tensor:
 
 
 def _level_and_noise(values: Tensor, is_paper: Tensor) -> tuple[Tensor, Tensor]:
-    """The median (n, 1) of each row's paper, and its deviation as noise would have it."""
+    """Median and standard deviation, (n, 1) each, of the paper's pixels in each row (n, size)."""
     level, noise = values.new_zeros(2, len(values), 1)
-    # clean paper is 0 for the most part, and then so are both medians
+    # where most of the paper is exactly 0, both are 0
     rest = ((values == 0) & is_paper).sum(1) * 2 <= is_paper.sum(1)
     paper = values[rest].masked_fill(~is_paper[rest], math.nan)
     level[rest] = paper.nanmedian(1, keepdim=True).values
+    # a normal distribution's standard deviation is 1.4826 times its median absolute deviation
     noise[rest] = 1.4826 * (paper - level[rest]).abs().nanmedian(1, keepdim=True).values
     return level, noise
 
 
 def _otsu(values: Tensor) -> Tensor:
-    """The threshold in 0…1 that parts each row's values best (Otsu 1979)."""
+    """The threshold in 0…1 that best separates each row's values into two groups (Otsu 1979)."""
     bins = 64
     counts = torch.zeros(len(values), bins)
     places = (values * (bins - 1)).round().long()
@@ -176,43 +189,35 @@ def _otsu(values: Tensor) -> Tensor:
     return (between.argmax(1) + 0.5) / (bins - 1)
 
 
-def one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
-    """The ink (n, H, W) of the digit alone, without specks and what reaches in from the edges."""
+def _one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
+    """Ink (n, H, W) without specks and what reaches in from the edges; problems by index."""
     import numpy as np
     from scipy import ndimage
 
     touching = np.zeros((3, 3, 3), dtype=bool)
-    touching[1] = True  # neighbours in a picture, none between pictures
+    touching[1] = True  # pixels touch within an image, not across images
     kept = ink.numpy() > LINKED
     labels, _ = ndimage.label(kept, structure=touching)
-    last = np.maximum.accumulate(labels.max((1, 2)))  # they are counted picture by picture
+    last = np.maximum.accumulate(labels.max((1, 2)))  # labels go on from image to image
     parts = np.diff(last, prepend=0)
     problems = dict.fromkeys(np.flatnonzero(parts == 0).tolist(), EMPTY)
-    for picture in np.flatnonzero(parts > 1).tolist():
-        own = np.maximum(labels[picture] - (last[picture] - parts[picture]), 0)
+    for row in np.flatnonzero(parts > 1).tolist():
+        own = np.maximum(labels[row] - (last[row] - parts[row]), 0)  # 1, 2, … in each image
         boxes, areas = ndimage.find_objects(own), np.bincount(own.ravel())
-        chosen = _digit_of(range(1, len(areas)), boxes, areas, own.shape)
-        if _several([boxes[label - 1] for label in chosen]):
-            problems[picture] = SEVERAL
-        kept[picture] = np.isin(np.arange(len(areas)), chosen)[own]
+        chosen = _parts_of_digit(range(1, len(areas)), boxes, areas, own.shape)
+        if _are_several([boxes[label - 1] for label in chosen]):
+            problems[row] = SEVERAL
+        kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
     return ink * _grown(torch.from_numpy(kept)), problems
 
 
-def _grown(marked: Tensor) -> Tensor:
-    """What is marked (n, H, W) and all that touches it, such as the faint edges of strokes."""
-    wide = marked.clone()
-    wide[:, :, 1:] |= marked[:, :, :-1]
-    wide[:, :, :-1] |= marked[:, :, 1:]
-    grown = wide.clone()
-    grown[:, 1:] |= wide[:, :-1]
-    grown[:, :-1] |= wide[:, 1:]
-    return grown
-
-
-def _digit_of(
+def _parts_of_digit(
     labels: Sequence[int], boxes: Sequence[Any], areas: Any, shape: Sequence[int]
 ) -> list[int]:
-    """Those of a picture's connected parts that are neither specks nor come from its edges."""
+    """The labels of an image's connected parts that are neither specks nor touch its edges.
+
+    Parts at the edges stay where the others have at most a fifth of the pixels.
+    """
     inside = [label for label in labels if not _at_edge(boxes[label - 1], shape)]
     total = sum(areas[label] for label in labels)
     if sum(areas[label] for label in inside) > total / 5:
@@ -225,34 +230,47 @@ def _at_edge(box: Any, shape: Sequence[int]) -> bool:
     return any(part.start == 0 or part.stop == size for part, size in zip(box, shape, strict=True))
 
 
-def _several(boxes: list[Any]) -> bool:
-    """Whether some parts stand beside or below each other as only digits do."""
-    rows, columns = [box[0] for box in boxes], [box[1] for box in boxes]
-    height = max(row.stop for row in rows) - min(row.start for row in rows)
-    width = max(column.stop for column in columns) - min(column.start for column in columns)
-    tall = sorted(
-        (column for row, column in zip(rows, columns, strict=True) if _long(row) >= 0.6 * height),
-        key=lambda column: column.start,
-    )
-    if any(a.stop <= b.start and not _bridged(a, b, columns) for a, b in pairwise(tall)):
+def _are_several(boxes: list[Any]) -> bool:
+    """Whether parts stand beside or below each other as only separate digits do."""
+    height = max(row.stop for row, _ in boxes) - min(row.start for row, _ in boxes)
+    width = max(column.stop for _, column in boxes) - min(column.start for _, column in boxes)
+    tall = [column for row, column in boxes if _span(row) >= 0.6 * height]
+    tall.sort(key=lambda column: column.start)
+    columns = [column for _, column in boxes]
+    if any(a.stop <= b.start and not _is_bridged(a, b, columns) for a, b in pairwise(tall)):
         return True
-    wide = sorted(
-        (
-            row
-            for row, column in zip(rows, columns, strict=True)
-            if _long(row) >= 0.3 * height
-            and _long(column) >= 0.4 * width
-            and _long(row) <= 2.5 * _long(column)
-        ),
-        key=lambda row: row.start,
-    )
+    wide = [
+        row
+        for row, column in boxes
+        if _span(row) >= 0.3 * height
+        and _span(column) >= 0.4 * width
+        and _span(row) <= 2.5 * _span(column)
+    ]
+    wide.sort(key=lambda row: row.start)
     return height > 1.8 * width and any(a.stop <= b.start for a, b in pairwise(wide))
 
 
-def _long(extent: slice) -> int:
+def _span(extent: slice) -> int:
     return int(extent.stop - extent.start)
 
 
-def _bridged(left: slice, right: slice, columns: list[slice]) -> bool:
-    """Whether another part reaches from one to the other, as in a digit made of dots."""
+def _is_bridged(left: slice, right: slice, columns: list[slice]) -> bool:
+    """Whether a part reaches from the left one to the right one, as in a digit made of dots."""
     return any(part.start <= left.stop and part.stop >= right.start for part in columns)
+
+
+def _grown(marked: Tensor) -> Tensor:
+    """The marked pixels (n, H, W) and their neighbours, which hold the faint edges of strokes."""
+    wide = marked.clone()
+    wide[:, :, 1:] |= marked[:, :, :-1]
+    wide[:, :, :-1] |= marked[:, :, 1:]
+    grown = wide.clone()
+    grown[:, 1:] |= wide[:, :-1]
+    grown[:, :-1] |= wide[:, 1:]
+    return grown
+
+
+def ends(marked: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the last marked position in each row (n, size)."""
+    marked = marked.byte()
+    return marked.argmax(1), marked.shape[1] - 1 - marked.flip(1).argmax(1)

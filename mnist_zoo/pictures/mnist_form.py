@@ -1,4 +1,7 @@
-"""Converting any image of a single digit to MNIST's format."""
+"""Converting any image of a single digit to MNIST's format.
+
+Values are brought to 0…255 and colours to grey; what is not in MNIST's format yet is redrawn.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ink import EMPTY, FAINT, LINKED, ends, ink_of, one_digit, without_frames
+from .ink import LINKED, ends, find_digit
 from .preprocessing import Preprocessing
 from .reading import WORKING_SIDE, PictureError, averaged, is_one_picture, read_pictures
 
@@ -17,34 +20,40 @@ if TYPE_CHECKING:
 
 __all__ = ["PictureTransform", "as_mnist"]
 
-SIDE = 28  # of MNIST's pictures
-INK_SIDE = 20  # the longer side of their digits
-CENTRE = 14.0  # the pixel on which their centre of mass lies, within half a pixel
-
-CHUNK = 1 << 20  # pixels worked on at a time
-BRIGHT = 20  # pixels of a digit that are full
+CHUNK = 1 << 20  # pixels converted at a time, to bound the memory
+SIDE = 28  # pixels; height and width of MNIST's images
+INK_SIDE = 20  # pixels; the longer side of MNIST's digits
+CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
+BRIGHT = 20  # this many pixels of a digit are white
 
 
 def as_mnist(pictures: Pictures) -> Tensor:
-    """Makes any pictures of digits into what MNIST's are: uint8 (N, 1, 28, 28), light on black.
+    """Converts any images of single digits to MNIST's format: uint8 (N, 1, 28, 28), light on black.
 
-    Finds the ink, be it dark on light or light on dark, on paper of uneven light, at any place and
-    of any size; scales its longer side to 20 pixels; puts its centre of mass in the middle.
-    MNIST's own pictures come back unchanged, and their negatives as the digits that they are of.
-    Numbers may be uint8, floats in 0…1, or any other range, which is then stretched; of
-    transparent pictures the visible part is taken.
+    Finds the ink, dark on light or light on dark, on evenly or unevenly lit paper, anywhere and at
+    any size. Scales its longer side to 20 pixels and moves its centre of mass to the middle.
+    MNIST images come back unchanged; inverted MNIST images are inverted back. Values are uint8,
+    floats in 0…1, or in any other range, which is stretched. Transparent areas count as paper.
 
     Args:
-        pictures: One or many: PIL's pictures; files or their content (bytes); NumPy arrays
+        pictures: One image or several: PIL images; files or their content (bytes); NumPy arrays
             (H, W), (H, W, C), (N, H, W) or (N, H, W, C); tensors (H, W), (C, H, W) or
-            (N, C, H, W); or a sequence of single pictures, of any kinds and sizes. C is 1, 3
-            (RGB) or 4 (RGBA): of grey pictures a tensor (N, H, W) is not taken, since for three
-            of them it would be one in colour.
+            (N, C, H, W); or a sequence of single images of any kinds and sizes. C is 1 (grey), 3
+            (RGB) or 4 (RGBA). A tensor of several grey images must be (N, 1, H, W): three images
+            as (N, H, W) would look like one in colour.
 
     Raises:
-        PictureError: If a picture is empty, shows several digits, holds NaN, or is no picture.
+        PictureError: If an image is empty, shows several digits, holds NaN, or cannot be read.
         FileNotFoundError: If a file does not exist.
-        TypeError: If it is none of the above.
+        TypeError: If `pictures` is none of the above.
+
+    Example:
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import as_mnist
+        >>> page = Image.new("L", (120, 120), "white")
+        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
+        >>> as_mnist(page).shape
+        torch.Size([1, 1, 28, 28])
     """
     batches, name_of = read_pictures(pictures)
     count = sum(len(batch) for _, batch in batches)
@@ -52,8 +61,7 @@ def as_mnist(pictures: Pictures) -> Tensor:
     problems: dict[int, str] = {}
     for places, batch in batches:
         for part, rows in _chunks(places, batch):
-            values, found = _as_mnist(rows)
-            digits[part, 0] = values
+            digits[part, 0], found = _to_mnist(rows)
             problems.update({int(part[row]): why for row, why in found.items()})
     if problems:
         first = min(problems)
@@ -64,13 +72,21 @@ def as_mnist(pictures: Pictures) -> Tensor:
 
 
 class PictureTransform(nn.Module):
-    """From any pictures of digits to a network's input, as a transform in torchvision's style.
+    """Converts any images of single digits to a network's input; a torchvision-style transform.
 
     Args:
         preprocessing: Size and normalisation that the network expects.
 
     Shape:
-        One picture gives (1, image_size, image_size), several (N, 1, image_size, image_size).
+        (1, image_size, image_size) for one image, (N, 1, image_size, image_size) for several.
+
+    Example:
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import PictureTransform, Preprocessing
+        >>> page = Image.new("L", (120, 120), "white")
+        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
+        >>> PictureTransform(Preprocessing(image_size=32))(page).shape
+        torch.Size([1, 32, 32])
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -78,36 +94,34 @@ class PictureTransform(nn.Module):
         self.preprocessing = preprocessing
 
     def forward(self, pictures: Pictures) -> Tensor:
-        """Maps what `as_mnist` takes to float32.
-
-        Raises:
-            PictureError: If a picture cannot be read as one digit.
-            FileNotFoundError: If a file does not exist.
-            TypeError: If it is no picture.
-        """
+        """Converts what `as_mnist` takes to float32; the errors are those of `as_mnist`."""
         images = self.preprocessing(as_mnist(pictures))
         return images[0] if is_one_picture(pictures) else images
 
     def extra_repr(self) -> str:
-        """The size and the normalisation."""
+        """The preprocessing, for the printed form."""
         return str(self.preprocessing)
 
 
 def _chunks(places: Tensor, batch: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Parts of a batch, of about `CHUNK` pixels each, with their places."""
     count = max(1, CHUNK // batch[0].numel()) if len(batch) else 1
     return list(zip(places.split(count), batch.split(count), strict=True))
 
 
-def _as_mnist(pictures: Tensor) -> tuple[Tensor, dict[int, str]]:
-    """Pictures (n, channels, H, W) of any numbers as uint8 (n, 28, 28), and those that are none."""
-    pictures = averaged(pictures)
-    if pictures.dtype != torch.float64:  # whose range is wider
-        pictures = pictures.float()
-    problems = {
-        int(row): "holds NaN or infinity"
-        for row in (~pictures.isfinite().flatten(1).all(1)).nonzero().squeeze(1)
-    }
-    grey = _grey(_stretched(pictures.nan_to_num(0, 0, 0)).float())
+def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
+    """Converts images (n, C, H, W) of any numbers to MNIST's format.
+
+    Returns:
+        The digits, uint8 (n, 28, 28); and what is wrong with each image that does not show exactly
+        one digit, by its index.
+    """
+    images = averaged(images)
+    if images.dtype != torch.float64:  # float64 stays: its range is wider
+        images = images.float()
+    is_bad = ~images.isfinite().flatten(1).all(1)
+    problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
+    grey = _grey(_stretched(images.nan_to_num(0, 0, 0)).float())
     negative = 255 - grey
     grey = torch.where(_in_mnist_form(negative)[:, None, None], negative, grey)
     ready = _in_mnist_form(grey)
@@ -116,14 +130,14 @@ def _as_mnist(pictures: Tensor) -> tuple[Tensor, dict[int, str]]:
         digits[ready] = grey[ready].round().to(torch.uint8)
     rest = (~ready).nonzero().squeeze(1)
     if len(rest):
-        digits[rest], found = _drawn_anew(grey[rest])
+        digits[rest], found = _redrawn(grey[rest])
         for row, why in found.items():
             problems.setdefault(int(rest[row]), why)
     return digits, problems
 
 
 def _stretched(values: Tensor) -> Tensor:
-    """Any numbers (n, …) in 0…255: bytes and parts of 1 by their meaning, others by their range."""
+    """Brings values (n, …) to 0…255: bytes stay, 0…1 is multiplied, other ranges are stretched."""
     low, high = values.flatten(1).aminmax(dim=1)
     one = (-1, *[1] * (values.dim() - 1))
     low, high = low.view(one), high.view(one)
@@ -132,27 +146,31 @@ def _stretched(values: Tensor) -> Tensor:
     is_byte = (low >= 0) & (high <= 255) & whole
     start = torch.where(is_part | is_byte, 0, low)
     wide = high - low
-    is_constant = wide <= 1e-3 * torch.maximum(low.abs(), high.abs())  # but for rounding
+    is_constant = wide <= 1e-3 * torch.maximum(low.abs(), high.abs())  # up to rounding errors
     by_range = torch.where(is_constant, 0, 255 / wide.clamp(min=1e-300))
     factor = torch.where(is_part, 255, torch.where(is_byte, 1, by_range))
     return (values - start) * factor
 
 
-def _grey(pictures: Tensor) -> Tensor:
-    """Pictures (n, 1, 3 or 4, H, W) in 0…255 as (n, H, W): of the colours that of most contrast."""
-    if pictures.shape[1] == 4:
-        alpha = pictures[:, 3:] / 255
-        seen = (pictures[:, :3] * alpha).sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3))).clamp(min=1)
+def _grey(images: Tensor) -> Tensor:
+    """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey ones (n, H, W).
+
+    Transparent areas become white paper under dark ink, black under light ink. Of the three
+    colours, the one with the most contrast is taken.
+    """
+    if images.shape[1] == 4:
+        alpha = images[:, 3:] / 255
+        seen = (images[:, :3] * alpha).sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3))).clamp(min=1)
         paper = torch.where(seen < 127.5, 255.0, 0.0).view(-1, 1, 1, 1)
-        pictures = pictures[:, :3] * alpha + paper * (1 - alpha)
-    if pictures.shape[1] == 1:
-        return pictures[:, 0]
-    colour = pictures.flatten(2).std(2, correction=0).argmax(1)
-    return pictures[torch.arange(len(pictures)), colour]
+        images = images[:, :3] * alpha + paper * (1 - alpha)
+    if images.shape[1] == 1:
+        return images[:, 0]
+    colour = images.flatten(2).std(2, correction=0).argmax(1)
+    return images[torch.arange(len(images)), colour]
 
 
 def _in_mnist_form(grey: Tensor) -> Tensor:
-    """Which of the pictures (n, H, W) are as MNIST's are, by size, place and range."""
+    """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool)
     ink = grey > 0
@@ -163,73 +181,64 @@ def _in_mnist_form(grey: Tensor) -> Tensor:
 
 
 def _extent(marked: Tensor) -> Tensor:
-    """How many places it is from the first to the last marked one of each row (n, size)."""
+    """The number of positions from the first to the last marked one in each row (n, size)."""
     first, last = ends(marked)
     return (last - first + 1) * marked.any(1)
 
 
 def _centre_of_mass(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column of the centre of mass of each of the pictures (n, H, W)."""
+    """Row and column of the centre of mass of each image (n, H, W)."""
     total = weight.sum((1, 2)).clamp(min=1e-12)
     rows = torch.arange(weight.shape[1], dtype=weight.dtype)
     columns = torch.arange(weight.shape[2], dtype=weight.dtype)
     return weight.sum(2) @ rows / total, weight.sum(1) @ columns / total
 
 
-def _drawn_anew(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
-    """Pictures (n, H, W) in 0…255 as MNIST would have them, and why some are no digit."""
+def _redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
+    """Redraws images (n, H, W) in 0…255 in MNIST's format; returns what `_to_mnist` does."""
     longest = max(grey.shape[1:])
     if longest > WORKING_SIDE:
         size = [max(1, round(side * WORKING_SIDE / longest)) for side in grey.shape[1:]]
         grey = F.interpolate(grey[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    grey = without_frames(grey)
-    low, high = grey.flatten(1).aminmax(dim=1)
-    problems = {int(row): EMPTY for row in (high - low < FAINT).nonzero().squeeze(1)}
-    ink = ink_of(grey)
-    kept, found = one_digit(ink)
-    for row, why in found.items():
-        problems.setdefault(row, why)
-    return _placed(kept), problems
+    ink, problems = find_digit(grey)
+    return _placed(ink), problems
 
 
 def _placed(ink: Tensor) -> Tensor:
-    """Ink (n, H, W) in 0…1 as uint8 (n, 28, 28), its size and place those of MNIST's digits.
-
-    One resampling along rows and one along columns does both.
-    """
+    """Resamples ink (n, H, W) in 0…1 to uint8 (n, 28, 28), sized and centred like MNIST's."""
     rows, columns = ink.amax(2), ink.amax(1)
     step = torch.maximum(_length(rows), _length(columns)).clamp(min=1) / INK_SIDE
     centre = torch.stack(_centre_of_mass(ink))
-    as_it_is = (step - 1).abs() < 0.03  # moved by whole pixels, strokes stay sharp
+    as_it_is = (step - 1).abs() < 0.03  # moved by whole pixels only, so that strokes stay sharp
     step = torch.where(as_it_is, 1, step)
     centre = torch.where(as_it_is, centre.round(), centre)
     along_rows = _filters(centre[0], step, ink.shape[1])
     along_columns = _filters(centre[1], step, ink.shape[2])
     placed = along_rows @ ink @ along_columns.mT
-    # Thin strokes of large pictures have become faint: the brightest pixels are full again.
+    # thin strokes of large images have become faint: make the brightest pixels white again
     bright = placed.flatten(1).topk(BRIGHT).values[:, -1].clamp(min=0.05)
     return (placed / bright[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def _length(profile: Tensor) -> Tensor:
-    """How long the ink in rows (n, size) of 0…1 is, the pixels at both ends counted in part."""
+    """The length of the ink in rows (n, size) of 0…1; the pixels at both ends count in part."""
     first, last = ends(profile > LINKED)
     at_ends = profile.gather(1, torch.stack((first, last), 1)).sum(1)
     return last - first - 1 + at_ends
 
 
 def _filters(centre: Tensor, step: Tensor, size: int) -> Tensor:
-    """Weights (n, 28, size) with which new pixels, `step` old ones apart, see the old ones.
+    """Resampling weights (n, 28, size): each new pixel as a weighted mean of the old ones.
 
-    Smaller pictures are averaged by triangles, larger ones drawn by Keys's cubic (1981), which
-    keeps strokes sharp.
+    New pixels are `step` old ones apart. To shrink, the weights are triangles; to enlarge, they
+    are Keys's cubic (1981), which keeps strokes sharp.
     """
     seen = centre[:, None] + (torch.arange(SIDE) - CENTRE) * step[:, None]
     width = step.clamp(min=1)[:, None, None]
     x = (torch.arange(size) - seen[:, :, None]).abs() / width
     weights = (1 - x).clamp(min=0) / width
-    drawn_larger = step < 1
-    x = x[drawn_larger]
+    is_enlarged = step < 1
+    x = x[is_enlarged]
     near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
-    weights[drawn_larger] = torch.where(x < 1, near, torch.where(x < 2, far, 0))
+    weights[is_enlarged] = torch.where(x < 1, near, torch.where(x < 2, far, 0))
     return weights

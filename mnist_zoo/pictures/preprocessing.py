@@ -1,41 +1,43 @@
-"""From images in MNIST's format to a network's input."""
+"""From images in MNIST's format to a network's input, and to its logits."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_positive
-from .._networks import unwrapped
+from .._checks import check_positive, check_range
+from .._networks import eval_mode, unwrapped
 
 __all__ = ["Preprocessing"]
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Pictures as float32: uint8 ones divided by 255, float ones as they are."""
-    return images.float() if images.is_floating_point() else images.float().div_(255)
-
-
 @dataclass(frozen=True)
 class Preprocessing:
-    """Size and normalisation of the pictures that a network was trained on.
+    """Size and normalisation of the images that a network is trained on.
 
-    Calling it maps pictures (N, C, H, W), uint8 or float between 0 and 1, to float32
-    (N, C, image_size, image_size): first the size, then ``(picture - mean) / std``.
+    Calling it maps images (N, C, H, W), uint8 or float in 0…1, to float32
+    (N, C, image_size, image_size): it resizes them, then computes ``(image - mean) / std``.
 
     Attributes:
-        mean: Subtracted from every pixel; the default is the mean of MNIST's training pixels.
-        std: Divides every pixel; the default is the standard deviation of the same pixels.
-        image_size: Height and width that come out.
-        resize: How they are reached: by antialiased ``"bilinear"`` interpolation, or by a
-            ``"pad"`` of background (0) on all four sides.
+        mean: Subtracted from every pixel. The default is the mean of MNIST's training pixels.
+        std: Divides every pixel. The default is the standard deviation of the same pixels.
+        image_size: Height and width of the output.
+        resize: ``"bilinear"`` for antialiased interpolation, ``"pad"`` to add background (0) on
+            all four sides.
 
     Raises:
-        ValueError: If a value is impossible.
+        ValueError: If a value is out of range.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import Preprocessing
+        >>> Preprocessing(image_size=32)(torch.rand(5, 1, 28, 28)).shape
+        torch.Size([5, 1, 32, 32])
     """
 
     mean: float = 0.1307
@@ -45,19 +47,16 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check_positive(image_size=self.image_size)
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if isinstance(value, bool) or not abs(value) < math.inf:
-                raise ValueError(f"`{name}` (={value!r}) must be a finite number")
-        if not self.std > 0:
-            raise ValueError(f"`std` (={self.std!r}) must be more than 0")
+        check_range(mean=self.mean)
+        check_range(above=0, std=self.std)
         if self.resize not in ("bilinear", "pad"):
             raise ValueError(f"`resize` (={self.resize!r}) must be 'bilinear' or 'pad'")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Maps pictures (N, C, H, W), uint8 or float in 0…1, to what the network expects.
+        """Maps images (N, C, H, W), uint8 or float in 0…1, to what the network expects.
 
         Raises:
-            ValueError: If pictures larger than `image_size` are to be padded.
+            ValueError: If `resize` is ``"pad"`` and the images are larger than `image_size`.
         """
         return self._resized(to_float(images)).sub(self.mean).div_(self.std)
 
@@ -71,17 +70,36 @@ class Preprocessing:
         right, below = self.image_size - width, self.image_size - height
         if right < 0 or below < 0:
             raise ValueError(
-                f"`image_size` (={self.image_size}) must be at least the pictures' "
+                f"`image_size` (={self.image_size}) must be at least the images' "
                 f"{height}×{width} where `resize` is 'pad'"
             )
         return F.pad(images, (right // 2, right - right // 2, below // 2, below - below // 2))
 
 
+def to_float(images: Tensor) -> Tensor:
+    """Images as float32: uint8 values are divided by 255, float values stay as they are."""
+    return images.float() if images.is_floating_point() else images.float().div_(255)
+
+
 def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
-    """What the network was trained with, if it knows; else MNIST's, at its size."""
+    """The network's own preprocessing; else MNIST's, at the network's `image_size` or `size`."""
     model = unwrapped(model)
     known = getattr(model, "preprocessing", None)
     if isinstance(known, Preprocessing):
         return known
     own_size = getattr(model, "image_size", None)
     return Preprocessing(image_size=own_size if isinstance(own_size, int) else size)
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+    inputs = preprocessing(images.to(tensor.device))
+    size = getattr(unwrapped(model), "input_size", None)
+    if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
+        inputs = inputs.expand(-1, size[0], -1, -1)
+    if tensor.is_floating_point():
+        inputs = inputs.to(tensor.dtype)
+    with eval_mode(model):
+        return model(inputs).float()

@@ -1,4 +1,4 @@
-"""Reading images of any kind as tensors."""
+"""Reading PIL images, files, bytes, arrays, and sequences of these, as tensors."""
 
 from __future__ import annotations
 
@@ -19,24 +19,33 @@ if TYPE_CHECKING:
     Picture: TypeAlias = (
         Image.Image | str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Tensor
     )
-    """One picture: of PIL, a file or its content, an array (H, W) or (H, W, C), a tensor (H, W) or
-    (C, H, W); C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
+    """One image: a PIL image, a file or its content, an array (H, W) or (H, W, C), or a tensor
+    (H, W) or (C, H, W). C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
 
     Pictures: TypeAlias = Picture | Sequence[Picture]
-    """One picture, a sequence of them, an array (N, H, W) or (N, H, W, C), or a tensor
+    """One image, a sequence of images, an array (N, H, W) or (N, H, W, C), or a tensor
     (N, C, H, W)."""
 
 __all__ = ["PictureError"]
 
-WORKING_SIDE = 256  # larger pictures are reduced to it first
+WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
 
 class PictureError(ValueError):
-    """A picture cannot be read as one digit; the message says which picture, and why.
+    """An image cannot be read as one digit; the message says which image, and why.
 
     Attributes:
-        problems: What is wrong with each picture of several, by its place among them; empty where
-            the first error ended the reading.
+        problems: What is wrong with each bad image, by its index among several. Empty if an image
+            could not be read at all: the first such image ends the reading.
+
+    Example:
+        >>> import torch
+        >>> from mnist_zoo import PictureError, as_mnist
+        >>> try:
+        ...     as_mnist(torch.zeros(28, 28))
+        ... except PictureError as error:
+        ...     print(error)
+        the image: must show a digit; it is empty
     """
 
     def __init__(self, message: str, problems: Mapping[int, str] | None = None) -> None:
@@ -44,8 +53,36 @@ class PictureError(ValueError):
         self.problems = dict(problems or {})
 
 
+def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
+    """Reads one image or several.
+
+    Returns:
+        Batches (n, C, H, W) of one shape each, after the indices (n,) of their images; and a
+        function from an image's index to its name in error messages.
+    """
+    if not _is_sequence(pictures):
+        name = _name(pictures, None)
+        batch = _tensor(pictures, name)
+        alone = is_one_picture(pictures)
+        return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    given = cast("Sequence[Picture]", pictures)
+    names = [_name(picture, place) for place, picture in enumerate(given)]
+    read = []
+    for place, picture in enumerate(given):
+        one = averaged(_tensor(picture, names[place]))
+        if len(one) != 1:
+            raise PictureError(f"{names[place]}: must be one image; it holds {len(one)}")
+        read.append(one)
+        shapes.setdefault(tuple(one.shape), []).append(place)
+    return [
+        (torch.tensor(places), torch.cat([read[place] for place in places]))
+        for places in shapes.values()
+    ], names.__getitem__
+
+
 def is_one_picture(pictures: Pictures) -> bool:
-    """Whether this is one picture, rather than several."""
+    """Whether this is one image rather than several."""
     if _is_sequence(pictures):
         return False
     if isinstance(pictures, Tensor):
@@ -60,36 +97,13 @@ def _is_sequence(pictures: Any) -> bool:
     return isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
 
 
-def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
-    """Batches of one shape each, with the places of their pictures; and how each is called."""
-    if not _is_sequence(pictures):
-        name = _name(pictures, None)
-        batch = _tensor(pictures, name)
-        alone = is_one_picture(pictures)
-        return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
-    shapes: dict[tuple[int, ...], list[int]] = {}
-    given = cast("Sequence[Picture]", pictures)
-    names = [_name(picture, place) for place, picture in enumerate(given)]
-    read = []
-    for place, picture in enumerate(given):
-        one = averaged(_tensor(picture, names[place]))
-        if len(one) != 1:
-            raise PictureError(f"{names[place]}: must be one picture; it holds {len(one)}")
-        read.append(one)
-        shapes.setdefault(tuple(one.shape), []).append(place)
-    return [
-        (torch.tensor(places), torch.cat([read[place] for place in places]))
-        for places in shapes.values()
-    ], names.__getitem__
-
-
 def _name(picture: Any, place: int | None) -> str:
-    which = "the picture" if place is None else f"picture {place}"
+    which = "the image" if place is None else f"image {place}"
     return f"{which} '{picture}'" if isinstance(picture, (str, os.PathLike)) else which
 
 
 def _tensor(picture: Any, name: str) -> Tensor:
-    """One picture, or an array of many, as a tensor (n, channels, H, W) of any type."""
+    """One image, or an array or tensor of several, as a tensor (n, C, H, W) of any dtype."""
     if isinstance(picture, Tensor):
         if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
             raise PictureError(f"{name}: must be a dense tensor that holds data")
@@ -105,11 +119,11 @@ def _tensor(picture: Any, name: str) -> Tensor:
             picture = _pixels(picture)
         if not isinstance(picture, np.ndarray):
             raise TypeError(
-                f"{name} must be a PIL picture, a file, its bytes, a NumPy array or a tensor, or "
+                f"{name} must be a PIL image, a file, its bytes, a NumPy array or a tensor, or "
                 f"one of a sequence of these; it is a {type(picture).__name__}"
             )
         if picture.dtype.kind not in "biuf":
-            raise PictureError(f"{name}: must hold numbers, it has dtype {picture.dtype}")
+            raise PictureError(f"{name}: must hold numbers; it has dtype {picture.dtype}")
         values = _from_array(picture)
     if values.dim() != 4 or values.shape[1] not in (1, 3, 4) or values.is_complex():
         shape = tuple(picture.shape)
@@ -118,8 +132,44 @@ def _tensor(picture: Any, name: str) -> Tensor:
             f"(N, H, W, C), or a tensor (H, W), (C, H, W) or (N, C, H, W); it has shape {shape}"
         )
     if not values.shape[2] or not values.shape[3]:
-        raise PictureError(f"{name}: has no pixels, shape {tuple(picture.shape)}")
+        raise PictureError(f"{name}: must have pixels; it has shape {tuple(picture.shape)}")
     return values
+
+
+def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
+    """The pixels of an image file or of its content."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(source, bytes):
+        content: Path | io.BytesIO = io.BytesIO(source)
+    else:
+        content = Path(source).expanduser()
+        if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
+            raise FileNotFoundError(f"{name:.200}: no such file")
+        if not content.is_file():
+            raise PictureError(f"{name}: must be a file")
+    try:
+        with Image.open(content) as image:
+            return _pixels(image)
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{name}: must be an image file; PIL does not recognise it") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise PictureError(f"{name}: cannot be read as an image: {error}") from error
+
+
+def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
+    """A PIL image as an array (H, W) or (H, W, C), turned upright as its EXIF data says."""
+    import numpy as np
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    if image.mode != "L":
+        image = image.convert("LA") if image.mode == "La" else image  # it converts to LA only
+        clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa")
+        image = image.convert("L" if image.mode == "1" else "RGBA" if clear else "RGB")
+    return np.asarray(image)
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
@@ -140,46 +190,10 @@ def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
     return values
 
 
-def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
-    from PIL import Image, UnidentifiedImageError
-
-    if isinstance(source, bytes):
-        content: Path | io.BytesIO = io.BytesIO(source)
-    else:
-        content = Path(source).expanduser()
-        if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
-            raise FileNotFoundError(f"{name:.200}: no such file")
-        if not content.is_file():
-            raise PictureError(f"{name}: must be a file")
-    try:
-        with Image.open(content) as image:
-            return _pixels(image)
-    except UnidentifiedImageError as error:
-        raise PictureError(f"{name}: its content is not that of a picture") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{name}: cannot be read as a picture: {error}") from error
-
-
-def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
-    """PIL's picture as an array (H, W) or (H, W, C), the way up that its camera meant."""
-    import numpy as np
-    from PIL import ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return np.asarray(image)
-    if image.mode != "L":
-        image = image.convert("LA") if image.mode == "La" else image  # the only way out of it
-        clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa")
-        image = image.convert("L" if image.mode == "1" else "RGBA" if clear else "RGB")
-    return np.asarray(image)
-
-
 def averaged(pictures: Tensor) -> Tensor:
-    """Pictures (n, channels, H, W) of a whole factor less, where they are very large.
+    """Very large images (n, C, H, W), reduced by a whole factor; range and dtype stay.
 
-    In strips, since the whole as float32 would be many times as large as its bytes; the range and
-    the kind of the numbers stay.
+    Works in strips: all of a uint8 image as float32 would take four times its memory.
     """
     factor = max(pictures.shape[2:]) // (4 * WORKING_SIDE)
     if factor < 2:

@@ -1,8 +1,8 @@
-"""The pictures: training curves, accuracies, mistakes, and what a network looks at.
+"""Figures: training curves, accuracies, mistakes, and what happens inside a network.
 
-Every function returns a matplotlib Figure, which a notebook displays by itself and
-``figure.savefig("name.png")`` writes. matplotlib is imported when a picture is drawn, and
-pyplot not at all: no state is shared with the caller's own figures.
+Every function returns a matplotlib Figure. A notebook displays it by itself, and
+``figure.savefig("name.png")`` saves it. matplotlib is imported only when a figure is made, and
+pyplot never: figures share no state with your own.
 """
 
 from .cost import accuracy_against_cost as accuracy_against_cost

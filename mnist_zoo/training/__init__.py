@@ -1,4 +1,4 @@
-"""Training: recipes, one explicit loop that can be interrupted anywhere, and its history."""
+"""Training: recipes, the training loop, its checkpoints and its history."""
 
 from .checkpoints import CheckpointError as CheckpointError
 from .checkpoints import TrainingError as TrainingError

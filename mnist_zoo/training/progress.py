@@ -1,4 +1,4 @@
-"""Progress on the screen and in TensorBoard."""
+"""Progress of a training run: on the screen, in TensorBoard and in the history."""
 
 from __future__ import annotations
 
@@ -16,23 +16,19 @@ from .run import NotFiniteError, TrainingRun
 
 
 class Progress:
-    """Losses on their way from the device into the history, and onto the screen."""
+    """Collects the loss of each step, writes it to the history and shows it.
+
+    `add` leaves a loss on the device, so that no step waits for it; `flush` reads all that were
+    added since the last `flush`. Only the first process shows anything.
+    """
 
     def __init__(self, run: TrainingRun, progress: bool, tensorboard: str | Path | None) -> None:
-        self.run, self.pending = run, list[tuple[Tensor, Tensor, float]]()
+        self.run = run
+        self.pending: list[tuple[Tensor, Tensor, float]] = []  # loss, accuracy, learning rate
         self.bar = self.writer = None
-        first = run.team.rank == 0
+        first = run.group.rank == 0
         if progress and first:
-            from tqdm.auto import tqdm
-
-            pictures = len(run.train)
-            self.bar = tqdm(
-                total=run.recipe.epochs * pictures,
-                initial=run.history.step * pictures // run.history.steps_per_epoch,
-                unit=" images",
-                unit_scale=True,
-                dynamic_ncols=True,
-            )
+            self.bar = _progress_bar(run)
         if tensorboard is not None and first:
             self.writer = _summary_writer(tensorboard, run.history.step + 1)
         self.since = time.perf_counter()
@@ -41,42 +37,27 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.tick()
-        for sink in (self.bar, self.writer):
-            if sink is not None:
-                sink.close()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Does not count what happens inside as training time."""
-        self.tick()
-        try:
-            yield
-        finally:
-            self.since = time.perf_counter()
-
-    def tick(self) -> None:
-        """Adds the time since the last look to the history's."""
-        now = time.perf_counter()
-        self.run.history.seconds += now - self.since
-        self.since = now
+        self.count_time()
+        for output in (self.bar, self.writer):
+            if output is not None:
+                output.close()
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, weights: Tensor, lr: float) -> None:
-        """Notes a step, without waiting for the device."""
-        correct = (logits.detach().argmax(1) == labels).to(weights.dtype) @ weights
-        self.pending.append((loss.detach(), correct, lr))
+        """Adds a step without waiting for the device."""
+        accuracy = (logits.detach().argmax(1) == labels).to(weights.dtype) @ weights
+        self.pending.append((loss.detach(), accuracy, lr))
 
     def flush(self) -> None:
-        """Moves what was noted into the history.
+        """Moves the added steps into the history, and shows the last one.
 
         Raises:
-            NotFiniteError: If a loss is not.
+            NotFiniteError: If a loss is not finite.
         """
         run, history = self.run, self.run.history
         if not self.pending:
             return
         values = torch.stack([torch.stack(entry[:2]) for entry in self.pending])
-        rows = run.team.sum(values).div_(run.team.size).tolist()
+        rows = run.group.sum(values).div_(run.group.size).tolist()
         for (loss, accuracy), (_, _, lr) in zip(rows, self.pending, strict=True):
             if not math.isfinite(loss):
                 raise NotFiniteError(f"the loss of step {history.step + 1} is {loss}")
@@ -91,13 +72,12 @@ class Progress:
             epoch = math.ceil(history.step / history.steps_per_epoch)
             self.bar.set_description(f"epoch {epoch}/{run.recipe.epochs}", refresh=False)
             self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.1%}", refresh=False)
-            pictures = history.step * len(run.train) // history.steps_per_epoch
-            self.bar.update(pictures - self.bar.n)
+            self.bar.update(_images_seen(run) - self.bar.n)
         self.pending.clear()
-        self.tick()
+        self.count_time()
 
-    def evaluated(self, epoch_ends: bool) -> None:
-        """Shows an evaluation."""
+    def show_evaluation(self, *, epoch_ends: bool) -> None:
+        """Shows the evaluation that was just made, if any, and the epoch if it ends here."""
         history = self.run.history
         latest = history.evaluations[-1] if history.evaluations else None
         if self.writer and latest:
@@ -110,6 +90,37 @@ class Progress:
             if latest:
                 line += f"; validation loss {latest.loss:.4f}, accuracy {latest.accuracy:.2%}"
             self.bar.write(f"{line}; {history.seconds:.1f} s")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Does not count the time spent inside as training time."""
+        self.count_time()
+        try:
+            yield
+        finally:
+            self.since = time.perf_counter()
+
+    def count_time(self) -> None:
+        """Adds the time since the last count to the history."""
+        now = time.perf_counter()
+        self.run.history.seconds += now - self.since
+        self.since = now
+
+
+def _progress_bar(run: TrainingRun) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=run.recipe.epochs * len(run.train),
+        initial=_images_seen(run),
+        unit=" images",
+        unit_scale=True,
+        dynamic_ncols=True,
+    )
+
+
+def _images_seen(run: TrainingRun) -> int:
+    return run.history.step * len(run.train) // run.history.steps_per_epoch
 
 
 def _summary_writer(folder: str | Path, first_step: int) -> Any:

@@ -16,7 +16,81 @@ from .recipe import Recipe
 
 __all__ = ["get_recipe", "list_recipes", "load_data"]
 
-# S1: LeNet with a residual module in two places.
+
+def list_recipes(pattern: str | None = None) -> list[str]:
+    """Lists the names of the recipes.
+
+    Names that end in ``_report`` are the experiments of the published reports, with the reports'
+    settings. The others are our own.
+
+    Args:
+        pattern: Shell wildcards that a name must match, such as ``"*_report"``; None lists all.
+
+    Returns:
+        The names, which `get_recipe` takes; empty if none matches.
+
+    Example:
+        >>> from mnist_zoo import list_recipes
+        >>> list_recipes("mini_resnet*")
+        ['mini_resnet_report', 'mini_resnet_minute', 'mini_resnet_mnist']
+    """
+    return [name for name in _recipes() if pattern is None or fnmatchcase(name, pattern)]
+
+
+def get_recipe(name: str, **changes: Any) -> Recipe:
+    """Returns the recipe of that name, with some fields changed if asked for.
+
+    Args:
+        name: One of `list_recipes`.
+        **changes: Fields to change, as with `Recipe.replace`.
+
+    Raises:
+        ValueError: If there is no such recipe, or a value is impossible.
+        TypeError: If a field is unknown.
+
+    Example:
+        >>> from mnist_zoo import get_recipe
+        >>> recipe = get_recipe("mini_resnet_report", epochs=3)
+        >>> recipe.network, recipe.lr, recipe.epochs
+        ('mini_resnet', 0.01, 3)
+    """
+    if name not in _recipes():
+        hint = did_you_mean(name, _recipes()) or "see list_recipes()"
+        raise ValueError(f"`name` (={name!r}) must be the name of a recipe; {hint}")
+    return _recipes()[name].replace(**changes)
+
+
+def load_data(
+    recipe: Recipe, root: str | Path | None = None
+) -> tuple[Digits, Digits | None, Digits]:
+    """Loads the training, validation and test images of a recipe.
+
+    Args:
+        recipe: The recipe; its `source`, `sizes` and `seed` select the images.
+        root: Folder of the data sets, as for `load_mnist`.
+
+    Returns:
+        Training, validation and test images. Validation is None if the recipe has no `sizes`.
+
+    Raises:
+        DataError: If the data set cannot be read.
+
+    Example:
+        >>> from mnist_zoo import get_recipe, load_data
+        >>> recipe = get_recipe("lenet5_report", source="sample", sizes=(300, 50, 60))
+        >>> [len(digits) for digits in load_data(recipe)]
+        [300, 50, 60]
+    """
+    train = load_mnist("train", root, source=recipe.source)
+    test = load_mnist("test", root, source=recipe.source)
+    if recipe.sizes is None:
+        return train, None, test
+    train, validation = train.split(*recipe.sizes[:2], seed=recipe.seed)
+    (test,) = test.split(recipe.sizes[2], seed=recipe.seed)
+    return train, validation, test
+
+
+# LeNet with a residual module in two places.
 _LENET = Recipe(
     network="lenet5",
     optimizer="sgd",
@@ -24,8 +98,8 @@ _LENET = Recipe(
     momentum=0.9,
     batch_size=64,
     epochs=10,
-    reference="The report of the LeNet with a residual module. It leaves the momentum open (0.9 "
-    "fits its first epochs), and the normalisation (MNIST's mean and deviation here).",
+    reference="The report on LeNet with a residual module. It does not state the momentum (0.9 "
+    "fits its first epochs) or the normalisation (MNIST's mean and standard deviation here).",
 )
 
 # A simple GoogLeNet and a simple ResNet.
@@ -38,7 +112,7 @@ _MINI = Recipe(
     epochs=5,
     preprocessing=Preprocessing(mean=0.1370, std=0.3081),
     channels_last=True,
-    reference="The report of the simple GoogLeNet and ResNet, with its mean of 0.1370.",
+    reference="The report on the simple GoogLeNet and ResNet, with its mean of 0.1370.",
 )
 
 _RESNET_CNN = Recipe(
@@ -48,8 +122,8 @@ _RESNET_CNN = Recipe(
     batch_size=64,
     epochs=10,
     seed=1,
-    reference="The report of the 34-layer ResNet with dropout, at its final learning rate; it "
-    "also trains for 30 epochs. It leaves the normalisation open (MNIST's here).",
+    reference="The report on the 34-layer ResNet with dropout, at its final learning rate; it "
+    "also trains for 30 epochs. It does not state the normalisation (MNIST's here).",
 )
 
 _PLAIN18 = Recipe(
@@ -63,8 +137,9 @@ _PLAIN18 = Recipe(
     eval_every=15,
     select="best",
     seed=100,
-    reference="The report of ResNet-18 with and without residual connections, without. It leaves "
-    "the number of epochs open (5 here) and how the digits are drawn (stratified here).",
+    reference="The report on ResNet-18 with and without residual connections; here without "
+    "them. It does not state the number of epochs (5 here) or how the digits are drawn "
+    "(stratified here).",
 )
 
 _MINUTE = Recipe(
@@ -84,18 +159,18 @@ _MINUTE = Recipe(
     reference="Ours: what 41,514 parameters learn in a minute on two cores.",
 )
 
-# The weights that ship: longer, and without label smoothing, which spoils the calibration.
-_SHIPPED = _MINUTE.replace(
+# The pretrained weights: more epochs, and no label smoothing, which harms the calibration.
+_PRETRAINED = _MINUTE.replace(
     epochs=20,
     label_smoothing=0.0,
     ema_decay=0.998,
-    reference="Ours, for the weights that ship.",
+    reference="Ours, for the pretrained weights.",
 )
 
 
 @cache
 def _recipes() -> dict[str, Recipe]:
-    """All of them; made when first asked for, since options are tried on their networks."""
+    """All recipes by name; made at the first use, because checking options builds networks."""
     return {
         "lenet5_report": _LENET,
         "lenet5_conv_residual_report": _LENET.replace(network="lenet5_conv_residual"),
@@ -108,9 +183,8 @@ def _recipes() -> dict[str, Recipe]:
             lr=0.001,
             batch_size=64,
             epochs=15,
-            reference="The report of ResNet-18 and ResNet-50. It gives the 15 epochs, and leaves "
-            "the rest open: Adam at 0.001, batches of 64 and MNIST's normalisation are chosen "
-            "here.",
+            reference="The report on ResNet-18 and ResNet-50. It states only the 15 epochs: Adam "
+            "at 0.001, batches of 64 and MNIST's normalisation are chosen here.",
         ),
         "resnet_cnn_report": _RESNET_CNN,
         "resnet_cnn_norm_report": _RESNET_CNN.replace(network="resnet_cnn_norm"),
@@ -119,9 +193,9 @@ def _recipes() -> dict[str, Recipe]:
             network="resnet18",
             lr=0.01,
             batch_size=128,
-            reference="The report of ResNet-18 with and without residual connections, with. It "
-            "leaves the number of epochs open (5 here) and how the digits are drawn (stratified "
-            "here).",
+            reference="The report on ResNet-18 with and without residual connections; here with "
+            "them. It does not state the number of epochs (5 here) or how the digits are drawn "
+            "(stratified here).",
         ),
         "ninety_nine": Recipe(
             network="mini_convnet",
@@ -134,12 +208,12 @@ def _recipes() -> dict[str, Recipe]:
             label_smoothing=0.1,
             precision="bfloat16",
             channels_last=True,
-            reference="Ours: ninety-nine per cent in one pass over the digits.",
+            reference="Ours: 99 % accuracy in one pass over the digits.",
         ),
         "mini_resnet_minute": _MINUTE,
         "resnet50_fast": Recipe(
             network="resnet50",
-            options={"zero_init_residual": True},  # bears a learning rate of this size
+            options={"zero_init_residual": True},  # stable at this learning rate
             augmentation=Augmentation(rotation=10, shift=2, scale=0.1, shear=8),
             optimizer="sgd",
             lr=0.05,
@@ -151,8 +225,8 @@ def _recipes() -> dict[str, Recipe]:
             batch_size=128,
             epochs=4,
             channels_last=True,
-            reference="Ours: a quarter of the report's epochs. Optimiser and start chosen on a "
-            "third of an epoch, by 4,000 training digits of writers left out.",
+            reference="Ours: a quarter of the report's epochs. Optimiser and initial weights were "
+            "chosen on a third of an epoch, by 4,000 training digits of writers left out.",
         ),
         "resnet_cnn_fast": Recipe(
             network="resnet_cnn",
@@ -166,12 +240,14 @@ def _recipes() -> dict[str, Recipe]:
             channels_last=True,
             reference="Ours, untuned: above the report's figure in 3 epochs instead of 10.",
         ),
-        "lenet5_mnist": _SHIPPED.replace(network="lenet5"),
-        "lenet5_conv_residual_mnist": _SHIPPED.replace(network="lenet5_conv_residual", epochs=30),
-        "lenet5_fc_residual_mnist": _SHIPPED.replace(network="lenet5_fc_residual", epochs=30),
-        "mini_googlenet_mnist": _SHIPPED.replace(network="mini_googlenet", epochs=30),
-        "mini_resnet_mnist": _SHIPPED,
-        "resnet18_mnist": _SHIPPED.replace(
+        "lenet5_mnist": _PRETRAINED.replace(network="lenet5"),
+        "lenet5_conv_residual_mnist": _PRETRAINED.replace(
+            network="lenet5_conv_residual", epochs=30
+        ),
+        "lenet5_fc_residual_mnist": _PRETRAINED.replace(network="lenet5_fc_residual", epochs=30),
+        "mini_googlenet_mnist": _PRETRAINED.replace(network="mini_googlenet", epochs=30),
+        "mini_resnet_mnist": _PRETRAINED,
+        "resnet18_mnist": _PRETRAINED.replace(
             network="resnet18",
             options={"zero_init_residual": True},
             augmentation=Augmentation(rotation=12, shift=2, scale=0.12, shear=10, elastic=20),
@@ -180,57 +256,3 @@ def _recipes() -> dict[str, Recipe]:
             ema_decay=0.99,
         ),
     }
-
-
-def list_recipes(pattern: str | None = None) -> list[str]:
-    """The names of the recipes.
-
-    Args:
-        pattern: Shell wildcards that a name must match, such as ``"*_report"``; None for all.
-
-    Returns:
-        The names, which `get_recipe` takes; empty where none matches. Those that end in
-        ``_report`` are the published experiments as reported.
-    """
-    return [name for name in _recipes() if pattern is None or fnmatchcase(name, pattern)]
-
-
-def get_recipe(name: str, **changes: Any) -> Recipe:
-    """The recipe of that name: ``get_recipe("mini_resnet_report", epochs=3)``.
-
-    Args:
-        name: One of `list_recipes`.
-        **changes: Fields to change, as by `Recipe.replace`.
-
-    Raises:
-        ValueError: If there is no such recipe, or a value is impossible.
-        TypeError: If a recipe has no such field.
-    """
-    if name not in _recipes():
-        hint = did_you_mean(name, _recipes()) or "see list_recipes()"
-        raise ValueError(f"`name` (={name!r}) must be the name of a recipe; {hint}")
-    return _recipes()[name].replace(**changes)
-
-
-def load_data(
-    recipe: Recipe, root: str | Path | None = None
-) -> tuple[Digits, Digits | None, Digits]:
-    """The pictures that a recipe trains, validates and is tested on.
-
-    Args:
-        recipe: Whose `source`, `sizes` and `seed` decide.
-        root: As of `load_mnist`.
-
-    Returns:
-        Training, validation (None where the recipe keeps none) and test pictures.
-
-    Raises:
-        DataError: If the data set cannot be read.
-    """
-    train = load_mnist("train", root, source=recipe.source)
-    test = load_mnist("test", root, source=recipe.source)
-    if recipe.sizes is None:
-        return train, None, test
-    train, validation = train.split(*recipe.sizes[:2], seed=recipe.seed)
-    (test,) = test.split(recipe.sizes[2], seed=recipe.seed)
-    return train, validation, test

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,30 +17,27 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .._networks import unwrapped
 from ..data.augmentation import resample, sampling_grid
 from ..data.digits import Digits
 from ..evaluation import Metrics
 from ..models.base import Classifier
 from ..pictures.preprocessing import to_float
 from .history import History, ValidationPoint
-from .processes import Team, shared_logits
+from .processes import ProcessGroup
 from .recipe import Recipe
 from .small_maps import SmallMapsAsProducts
 
 STOPPED_BY_HOOK = "the hook asked for it"
+EVALUATION_BATCH = 1000
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss that is infinite or no number."""
-
-
-def _random_seed(*parts: object) -> int:
-    """32 bits that follow from the parts; torch's CPU generator takes no more."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
+    """A loss or a weight is infinite or not a number."""
 
 
 class TrainingRun:
-    """Everything that a step reads and changes."""
+    """Everything that a training step reads and changes."""
 
     def __init__(
         self,
@@ -48,165 +45,170 @@ class TrainingRun:
         recipe: Recipe,
         train: Digits,
         validation: Digits | None,
-        team: Team,
+        group: ProcessGroup,
     ) -> None:
-        self.recipe, self.team = recipe, team
-        self.train, self.validation = train.to(team.device), validation
-        full, rest = divmod(len(train), recipe.batch_size)
-        self.total_steps = recipe.epochs * (full + (rest > 1))
-        self.history = History(recipe, full + (rest > 1), model=model)
-        order = torch.channels_last if recipe.channels_last else torch.preserve_format
-        self.model = model.to(team.device).to(memory_format=order).train()
+        self.recipe, self.group = recipe, group
+        self.train, self.validation = train.to(group.device), validation
+        full_batches, rest = divmod(len(train), recipe.batch_size)
+        steps_per_epoch = full_batches + (rest > 1)
+        self.total_steps = recipe.epochs * steps_per_epoch
+        self.history = History(recipe, steps_per_epoch, model=model)
+        memory = torch.channels_last if recipe.channels_last else torch.preserve_format
+        self.model = model.to(group.device).to(memory_format=memory).train()
         self.optimizer = _optimizer(self.model, recipe)
-        self.schedule = _schedule(self.optimizer, recipe, self.history.steps_per_epoch)
+        self.schedule = _schedule(self.optimizer, recipe, self.total_steps)
         self.ema: AveragedModel | None = None
         if recipe.ema_decay is not None:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
             self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
-        self.best: dict[str, Tensor] | None = None
-        self.generator = torch.Generator(team.device)
-        self.order: tuple[int, Tensor] = (-1, torch.empty(0))
-        self.forward = self._wrapped()
+        self.best_weights: dict[str, Tensor] | None = None
+        self.augmentation_generator = torch.Generator(group.device)
+        self.order: tuple[int, Tensor] = (-1, torch.empty(0))  # an epoch, and its order of images
+        self.forward = self._forward()
 
-    @cached_property
-    def data(self) -> list[int]:
-        """What tells these training and validation pictures from others, in a checkpoint."""
-        return [0 if each is None else _fingerprint(each) for each in (self.train, self.validation)]
-
-    def _wrapped(self) -> Callable[[Tensor], Tensor]:
+    def _forward(self) -> Callable[[Tensor], Tensor]:
         """The network as the loop calls it."""
         forward: nn.Module = self.model
-        if self.team.size > 1:
-            ids = [self.team.device] if self.team.device.type == "cuda" else None
+        if self.group.size > 1:
+            ids = [self.group.device] if self.group.device.type == "cuda" else None
             forward = DistributedDataParallel(forward, device_ids=ids)
-        if self.recipe.compile:
-            return cast("Callable[[Tensor], Tensor]", torch.compile(forward))
+        if hasattr(self.model, "_orig_mod"):  # torch.compile made it, and chose its kernels
+            return forward
 
-        def eager(images: Tensor) -> Tensor:
+        def with_products(images: Tensor) -> Tensor:
             with SmallMapsAsProducts():
                 logits: Tensor = forward(images)
             return logits
 
-        return eager
+        return with_products
 
     def autocast(self) -> Any:
-        """Forward's precision."""
+        """The context that gives the forward pass the recipe's precision."""
         if self.recipe.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.team.device.type, torch.bfloat16)
+        return torch.autocast(self.group.device.type, torch.bfloat16)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """This process's pictures and labels of a step, and what the loss of each weighs.
+        """The images and labels of this process in a step, and the weight of each one's loss.
 
-        The weights make the average that DistributedDataParallel takes over the processes the
-        mean over the whole batch. Augmentation is drawn for the whole batch, so that it does not
+        DistributedDataParallel averages over the processes; with these weights that average is
+        the mean over the whole batch. Augmentation is drawn for the whole batch, so it does not
         depend on the number of processes.
         """
-        recipe, team = self.recipe, self.team
-        epoch, position = divmod(step, self.history.steps_per_epoch)
-        if self.order[0] != epoch:
-            generator = torch.Generator().manual_seed(_random_seed(recipe.seed, "order", epoch))
-            order = torch.randperm(len(self.train), generator=generator).to(team.device)
-            self.order = (epoch, order)
-        rows = self.order[1][position * recipe.batch_size : (position + 1) * recipe.batch_size]
-        share = torch.arange(len(rows), device=team.device)[team.share]
-        weights = torch.full((len(share),), team.size / len(rows), device=team.device)
-        if len(share) < 2:  # BatchNorm cannot train on one: two more take part, weighing nothing
+        recipe, group = self.recipe, self.group
+        rows = self._rows(step)
+        share = torch.arange(len(rows), device=group.device)[group.share]
+        weights = torch.full((len(share),), group.size / len(rows), device=group.device)
+        if len(share) < 2:  # BatchNorm cannot train on one image: add two of weight zero
             share, weights = F.pad(share, (0, 2)), F.pad(weights, (0, 2))
-        _seed_dropout(_random_seed(recipe.seed, "step", step, team.rank), team.device)
-        mine = rows[share]
-        images = to_float(self.train.images.index_select(0, mine))  # indexing takes far longer
+        _seed_dropout(_random_seed(recipe.seed, "step", step, group.rank), group.device)
+        own = rows[share]
+        images = to_float(self.train.images.index_select(0, own))  # images[own] is much slower
         if recipe.augmentation:
-            self.generator.manual_seed(_random_seed(recipe.seed, "augmentation", step))
-            grid = sampling_grid(images, len(rows), recipe.augmentation, self.generator)
+            generator = self.augmentation_generator
+            generator.manual_seed(_random_seed(recipe.seed, "augmentation", step))
+            grid = sampling_grid(images, len(rows), recipe.augmentation, generator)
             images = resample(images, grid[share])
         images = recipe.preprocessing(images)
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, self.train.labels.index_select(0, mine), weights
+        return images, self.train.labels.index_select(0, own), weights
+
+    def _rows(self, step: int) -> Tensor:
+        """The training images in the batch of a step, over all processes."""
+        recipe = self.recipe
+        epoch, position = divmod(step, self.history.steps_per_epoch)
+        if self.order[0] != epoch:
+            generator = torch.Generator().manual_seed(_random_seed(recipe.seed, "order", epoch))
+            order = torch.randperm(len(self.train), generator=generator).to(self.group.device)
+            self.order = (epoch, order)
+        return self.order[1][position * recipe.batch_size : (position + 1) * recipe.batch_size]
 
     @property
-    def result(self) -> nn.Module:
-        """The network that is evaluated: the average, where there is one."""
+    def evaluated_model(self) -> nn.Module:
+        """The network that is evaluated: the moving average, or else the network itself."""
         return self.model if self.ema is None else self.ema.module
 
     def evaluate(self) -> None:
-        """Looks at the validation pictures; keeps the best weights, and stops if it is time."""
-        recipe, history = self.recipe, self.history
+        """Evaluates on the validation images, and remembers the best weights."""
+        recipe, history, model = self.recipe, self.history, self.evaluated_model
         if self.validation is None:
             return
-        self.team.follow_first([*self.model.buffers(), *self.result.buffers()])
-        logits = shared_logits(self.result, self.validation, recipe.preprocessing, 1000, self.team)
+        self._share_buffers()
+        logits = self.group.logits_of(
+            model, self.validation, recipe.preprocessing, EVALUATION_BATCH
+        )
         metrics = Metrics.from_logits(logits, self.validation.labels)
-        evaluation = ValidationPoint(
+        point = ValidationPoint(
             step=history.step,
             epoch=history.step / history.steps_per_epoch,
             loss=metrics.loss,
             accuracy=metrics.accuracy,
         )
-        history.evaluations.append(evaluation)
-        best = history.best
-        if recipe.select == "best" and best is evaluation:
-            self.best = {k: v.clone() for k, v in self.result.state_dict().items()}
-        since = sum(best is not None and e.step > best.step for e in history.evaluations)
-        if recipe.patience is not None and since >= recipe.patience:
-            history.stopped = f"no higher accuracy in {recipe.patience} evaluations"
+        history.evaluations.append(point)
+        if recipe.select == "best" and history.best is point:
+            self.best_weights = {k: v.clone() for k, v in model.state_dict().items()}
 
-    def stop_if(self, wanted: object) -> None:
-        """Stops every process if the first one wants it."""
-        flag = self.team.sum(torch.tensor(int(bool(wanted))))
-        if flag.item() and not self.history.stopped:
+    def stop_if(self, asked: object) -> None:
+        """Stops every process if the first one is asked to."""
+        flag = self.group.sum(torch.tensor(int(bool(asked))))
+        if flag.item():
             self.history.stopped = STOPPED_BY_HOOK
 
     def check_finite(self) -> None:
-        """A step may spoil the weights although its loss was finite.
+        """Checks the weights, which a step can spoil although its loss is finite.
 
         Raises:
-            NotFiniteError: If a weight is infinite or no number.
+            NotFiniteError: If a weight is infinite or not a number.
         """
         weights = [p for p in self.model.state_dict().values() if p.is_floating_point()]
         if not torch.stack([weight.isfinite().all() for weight in weights]).all():
             raise NotFiniteError(f"weights are not finite after step {self.history.step}")
 
     def finish(self) -> History:
-        """Puts the chosen weights into the network."""
-        self.team.follow_first([*self.model.buffers(), *self.result.buffers()])
-        chosen = self.best if self.best is not None else self.result.state_dict()
-        self.model.load_state_dict(chosen)
+        """Loads the selected weights into the network and puts it into eval mode."""
+        self._share_buffers()
+        best = self.best_weights
+        self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
         self.model.eval()
-        if isinstance(self.model, Classifier):
-            self.model.preprocessing = self.recipe.preprocessing
+        network = unwrapped(self.model)
+        if isinstance(network, Classifier):
+            network.preprocessing = self.recipe.preprocessing
         self.optimizer.zero_grad()
         return self.history
+
+    def _share_buffers(self) -> None:
+        """Gives every process the BatchNorm statistics of the first."""
+        self.group.broadcast([*self.model.buffers(), *self.evaluated_model.buffers()])
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds."""
         return {
             "recipe": self.recipe.to_dict(),
-            "data": self.data,
+            "data": self.fingerprints,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
-            "best": self.best,
+            "best": self.best_weights,
             "history": self.history.to_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `state` gave.
+        """Restores what `state` returned.
 
         Raises:
-            ValueError: If it is that of another recipe, network or data; nothing is taken then.
+            ValueError: If it belongs to another recipe, network or data; the run is unchanged.
         """
         theirs, ours = Recipe.from_dict(state["recipe"]).to_dict(), self.recipe.to_dict()
         theirs["reference"] = ours["reference"]
         other = [f"{k} is {theirs[k]!r}, not {ours[k]!r}" for k in ours if theirs[k] != ours[k]]
         if other:
-            raise ValueError(f"it is of another recipe: {', '.join(other)}")
-        if state["data"] != self.data:
-            raise ValueError("it is of other training or validation pictures")
-        if _kinds(state["model"]) != _kinds(self.model.state_dict()):
-            raise ValueError("it is of another network")
+            raise ValueError(f"it belongs to another recipe: {', '.join(other)}")
+        if state["data"] != self.fingerprints:
+            raise ValueError("it belongs to other training or validation images")
+        if _shapes_and_types(state["model"]) != _shapes_and_types(self.model.state_dict()):
+            raise ValueError("it belongs to another network")
         before = copy.deepcopy(self.model.state_dict())
         try:
             self.model.load_state_dict(state["model"])
@@ -217,22 +219,15 @@ class TrainingRun:
         except Exception:
             self.model.load_state_dict(before)
             raise
-        self.best = state["best"]
+        self.best_weights = state["best"]
         vars(self.history).update(vars(History.from_dict(state["history"])) | {"model": self.model})
         if self.history.stopped == STOPPED_BY_HOOK:
-            self.history.stopped = ""  # it may not ask again
+            self.history.stopped = ""  # the hook of this call may not stop
 
-
-def _kinds(state: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
-
-
-def _seed_dropout(seed: int, device: torch.device) -> None:
-    """Seeds torch's own generators; torch.manual_seed would do every device's, and slowly."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+    @cached_property
+    def fingerprints(self) -> list[int]:
+        """Checksums of the training and validation images and labels; 0 for none."""
+        return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -246,24 +241,36 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _schedule(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int
+    optimizer: torch.optim.Optimizer, recipe: Recipe, total_steps: int
 ) -> lr_scheduler.LRScheduler:
-    steps = recipe.epochs * steps_per_epoch
-    if recipe.schedule == "onecycle":
-        if steps < 3:
-            raise ValueError(f"`schedule` (='onecycle') needs at least 3 steps; there are {steps}")
-        warmup = max(recipe.warmup, 2 / steps)  # torch divides by the steps of each phase
-        return lr_scheduler.OneCycleLR(
-            optimizer, recipe.lr, steps, pct_start=warmup, cycle_momentum=False
-        )
-    if recipe.schedule == "cosine":
-        return lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    if recipe.schedule == "step":
-        return lr_scheduler.StepLR(optimizer, recipe.step_epochs * steps_per_epoch, recipe.gamma)
-    gamma = recipe.gamma if recipe.schedule == "exponential" else 1.0
-    return lr_scheduler.ExponentialLR(optimizer, gamma ** (1 / steps_per_epoch))
+    if recipe.schedule == "constant":
+        return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    if total_steps < 3:
+        message = f"`schedule` (='onecycle') needs at least 3 steps; there are {total_steps}"
+        raise ValueError(message)
+    warmup = max(recipe.warmup, 2 / total_steps)  # torch divides by the steps of each phase
+    return lr_scheduler.OneCycleLR(
+        optimizer, recipe.lr, total_steps, pct_start=warmup, cycle_momentum=False
+    )
 
 
-def _fingerprint(digits: Digits) -> int:
+def _random_seed(*parts: object) -> int:
+    """A seed of 32 bits, the most that torch's CPU generator takes, as a hash of the parts."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
+
+
+def _seed_dropout(seed: int, device: torch.device) -> None:
+    """Seeds torch's global generators; torch.manual_seed would seed every device, and slowly."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def _shapes_and_types(state: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+
+
+def _checksum(digits: Digits) -> int:
     labels = zlib.crc32(digits.labels.cpu().numpy().tobytes())
     return zlib.crc32(digits.images.cpu().numpy().tobytes(), labels)

@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode
 class SmallMapsAsProducts(TorchFunctionMode):
     """While active, convolutions over very small maps on the CPU run as matrix products.
 
-    Where a map is as wide as half its kernel (2×2 under 3×3) or less, every output sees every
-    pixel, and the convolution is a linear layer of some of the kernel's weights: of one in nine
-    for 3×3 on a single pixel. Kernels for convolutions gain nothing from that: at 28×28, most of
-    a ResNet's training step goes by on maps of 2×2 and 1×1. Outputs and gradients agree to float
-    precision; modules, their hooks and their state stay as they are.
+    If a map is at most half as wide as the kernel, rounded up (2×2 under 3×3), every output sees
+    every pixel. The convolution is then a linear layer that uses only some of the kernel's
+    weights: one in nine for a 3×3 kernel on a single pixel. Convolution routines do not exploit
+    that: at 28×28, most of the training step of a ResNet is spent on maps of 2×2 and 1×1. Outputs
+    and gradients agree to float precision; modules, their hooks and their state do not change.
     """
 
     def __torch_function__(
@@ -28,15 +28,15 @@ class SmallMapsAsProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is F.conv2d and not kwargs and len(args) == 7 and _sees_all(*args):
+        if func is F.conv2d and not kwargs and len(args) == 7 and _applies(*args):
             return _as_product(*args[:3], stride=args[3][0])
         return func(*args, **(kwargs or {}))
 
 
-def _sees_all(
+def _applies(
     x: Tensor, weight: Tensor, bias: object, stride: object, padding: object, *rest: object
 ) -> bool:
-    """Whether every output of the convolution sees every pixel, and the plain case is met."""
+    """Whether every output sees every pixel, in a plain convolution of square maps on the CPU."""
     size, reach = x.shape[-1], weight.shape[-1] // 2
     return (
         x.device.type == "cpu"
@@ -45,12 +45,12 @@ def _sees_all(
         and weight.shape[-2:] == (2 * reach + 1, 2 * reach + 1)
         and stride in ((1, 1), (2, 2))
         and padding == (reach, reach)
-        and rest == ((1, 1), 1)
+        and rest == ((1, 1), 1)  # dilation and groups
     )
 
 
 def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int) -> Tensor:
-    """The convolution of maps (N, C, S, S) as a product with a row of weights for each output."""
+    """The convolution of maps (N, C, S, S) as a product, with a row of weights per output."""
     size, reach = x.shape[-1], weight.shape[-1] // 2
     seen = [slice(reach - place, reach - place + size) for place in range(0, size, stride)]
     rows = torch.stack([weight[:, :, i, j] for i in seen for j in seen])

@@ -1,4 +1,4 @@
-"""The pretrained weights that ship in the package."""
+"""The pretrained weights in the package, and what was measured of them."""
 
 from __future__ import annotations
 
@@ -24,27 +24,36 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights that ship with the library: what they are, and what was measured of them.
+    """The record of pretrained weights: where they come from, and what was measured of them.
 
     Attributes:
-        name: The network's name and what it was trained on: ``"mini_resnet.mnist"``.
+        name: Name of the network and of the data it was trained on: ``"mini_resnet.mnist"``.
         network: Name of the network.
         options: Options of its factory.
         file: Name of the file.
         sha256: The file's checksum.
-        size: Bytes of the file.
+        size: Size of the file in bytes.
         recipe: Name of the recipe that trained it, one of `list_recipes`.
-        seed: The recipe's seed.
-        preprocessing: Size and normalisation of the pictures.
-        correct: How many of MNIST's 10,000 test digits this very file recognises.
-        accuracies: Test accuracy of each seed's network, before its rounding to half precision,
-            from 0 to 1; this file's seed comes first.
-        nll: Negative log-likelihood a test digit, in nats, of this file.
-        calibration_error: Expected calibration error over 15 bins on the test digits.
+        seed: Seed of the training.
+        preprocessing: Size and normalisation of the images.
+        correct: How many of MNIST's 10,000 test digits this file recognises.
+        accuracies: Test accuracy per seed, from 0 to 1, before rounding to half precision; this
+            file's seed comes first.
+        nll: Mean negative log-likelihood of this file per test digit, in nats.
+        calibration_error: Expected calibration error of this file on the test digits, over 15 bins.
         params: Number of parameters.
-        macs: Multiply-accumulates of one picture.
+        macs: Multiply-accumulates per image.
         training_seconds: Time that training took, without evaluation.
         machine: The machine that trained it.
+
+    Example:
+        >>> from mnist_zoo import get_weights, mini_resnet
+        >>> weights = get_weights("mini_resnet")
+        >>> weights.name, weights.size, weights.params
+        ('mini_resnet.mnist', 84428, 41514)
+        >>> weights.accuracy > 0.995
+        True
+        >>> model = mini_resnet(weights=weights)
     """
 
     name: str
@@ -67,12 +76,12 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """Path of the file."""
         return CHECKPOINTS / self.file
 
     @property
     def accuracy(self) -> float:
-        """Part of MNIST's test digits that this file recognises, from 0 to 1."""
+        """Accuracy of this file on MNIST's test digits, from 0 to 1."""
         return self.correct / 10_000
 
     @property
@@ -86,22 +95,22 @@ class Weights:
         return torch.tensor(self.accuracies, dtype=torch.float64).std().item()
 
     def transforms(self) -> PictureTransform:
-        """From any pictures of digits to the network's input; a torchvision-style transform."""
+        """The transform from any images of digits to the network's input, as torchvision's are."""
         return PictureTransform(self.preprocessing)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors of the file, whose checksum is checked.
+        """The tensors of the file, after a check of its checksum.
 
         Raises:
-            WeightsError: If the file is not what it was when it was measured.
+            WeightsError: If the file was changed since it was measured.
             FileNotFoundError: If it does not exist.
         """
-        return read_safetensors(self.path, self.sha256)[0]
+        return dict(read_safetensors(self.path, self.sha256).state)
 
 
 @cache
 def manifest() -> dict[str, Weights]:
-    """The weights that ship, by name."""
+    """The records of all pretrained weights, by name."""
     records = json.loads((CHECKPOINTS / "manifest.json").read_text("utf-8"))
     return {record["name"]: _from_record(record) for record in records}
 
@@ -113,20 +122,26 @@ def _from_record(record: dict[str, Any]) -> Weights:
 
 
 def get_weights(name: str) -> Weights:
-    """The record of weights that ship.
+    """The record of pretrained weights.
 
     Args:
-        name: ``"mini_resnet.mnist"``, or the network's name alone for its ``.mnist``.
+        name: Their name, such as ``"mini_resnet.mnist"``; the network's name alone stands for its
+            weights for MNIST.
 
     Returns:
         The record: file, recipe, preprocessing and measured figures.
 
     Raises:
-        ValueError: If there are none of that name; the message names those that there are.
+        ValueError: If no weights have that name; the message lists all names.
+
+    Example:
+        >>> from mnist_zoo import get_weights
+        >>> get_weights("lenet5").file
+        'lenet5.safetensors'
     """
     found = manifest().get(name) or manifest().get(f"{name}.mnist")
     if found is None:
         known = ", ".join(manifest())
         hint = did_you_mean(name, manifest()) or f"there are {known}"
-        raise ValueError(f"`name` (={name!r}) must be the name of weights that ship; {hint}")
+        raise ValueError(f"`name` (={name!r}) must be the name of pretrained weights; {hint}")
     return found

@@ -1,11 +1,23 @@
-"""Loading weights that ship, and making pictures into network input, against the usual way."""
+"""Loading pretrained weights, and making images into network input, against the usual way."""
+
+import hashlib
 
 import torch
 import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
-from mnist_zoo import as_mnist, get_weights, load_mnist, mini_resnet, resnet18
+from mnist_zoo import (
+    as_mnist,
+    get_weights,
+    load_mnist,
+    load_model,
+    mini_resnet,
+    resnet18,
+    resnet50,
+    save_model,
+)
+from mnist_zoo.blocks.layers import no_random_init
 
 
 def test_mini_resnet_loads_in_twice_the_time_of_reading_and_building(race):
@@ -28,6 +40,18 @@ def test_resnet18_loads_faster_than_torchvisions(race, tmp_path):
         return model
 
     race(lambda: resnet18(weights="mnist"), theirs, at_least=3.0)
+
+
+def test_load_model_takes_little_more_than_reading_hashing_and_building(race, tmp_path):
+    path = tmp_path / "resnet50.safetensors"
+    save_model(resnet50(), path)
+
+    def read_hash_and_build():
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        with no_random_init():
+            return resnet50()
+
+    race(lambda: load_model(path), read_hash_and_build, at_least=1 / 1.3, rounds=7, warmup=2)
 
 
 def test_ten_thousand_pictures(race):

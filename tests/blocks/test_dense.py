@@ -1,4 +1,4 @@
-"""DenseNets: torchvision's to the bit, the paper's figures, and what is kept for backward."""
+"""Dense layers, blocks and transitions, and the memory-efficient form of a block."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_shapes(inside, depth, growth_rate, bottleneck, size):
 @settings(deadline=None)
 @example(100, 29)  # 100 times 0.29 is 28.999…
 @given(st.integers(1, 200), st.integers(1, 100))
-def test_transitions_round_down(channels, percent):
+def test_transitions_round_the_number_of_channels_down(channels, percent):
     part = percent / 100
     if channels * percent < 100:
         with pytest.raises(ValueError, match=rf"`compression` \(={part}\) times `in_channels`"):
@@ -47,7 +47,7 @@ def test_transitions_round_down(channels, percent):
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
-def test_every_layer_sees_all_before_it(bottleneck):
+def test_every_layer_sees_the_features_of_all_layers_before(bottleneck):
     block = randomize_norms(DenseBlock(5, 3, 4, bottleneck=bottleneck)).eval()
     x = torch.randn(2, 5, 6, 6)
     before = x.clone()
@@ -67,7 +67,7 @@ def test_every_layer_sees_all_before_it(bottleneck):
     assert torch.equal(x, before)
 
 
-def test_a_transition_written_out():
+def test_a_transition_computes_the_written_out_formula():
     layer = randomize_norms(Transition(6)).eval()
     x = torch.randn(2, 6, 7, 7)
     h = F.conv2d(layer.norm(x).relu(), layer.conv.weight)
@@ -76,7 +76,7 @@ def test_a_transition_written_out():
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
-def test_less_memory_changes_nothing_else(bottleneck):
+def test_memory_efficient_changes_no_output_gradient_or_statistic(bottleneck):
     options = {"dropout": 0.2, "bottleneck": bottleneck}
     plain = mini_densenet(**options)
     saving = mini_densenet(**options, memory_efficient=True)
@@ -88,7 +88,7 @@ def test_less_memory_changes_nothing_else(bottleneck):
     assert torch.equal(plain.eval()(x), saving.eval()(x))
 
 
-def test_gradients_are_those_of_torchvisions_checkpoints():
+def test_memory_efficient_gradients_match_torchvision():
     ours, theirs = twins("densenet121", num_classes=10, memory_efficient=True)
     saving = get_model("densenet121", in_channels=3, memory_efficient=True)
     saving.load_state_dict(ours.state_dict())
@@ -97,7 +97,7 @@ def test_gradients_are_those_of_torchvisions_checkpoints():
     assert all(map(torch.equal, gradients(saving), gradients(theirs)))
 
 
-def test_the_inside_of_each_layer_is_computed_again_and_not_kept():
+def test_memory_efficient_recomputes_each_layer_for_the_backward_pass():
     block = DenseBlock(4, 3, 2, memory_efficient=True)
     calls = []
     for layer in block.values():
@@ -118,7 +118,7 @@ def test_the_inside_of_each_layer_is_computed_again_and_not_kept():
 
 @pytest.mark.parametrize("block", [DenseLayer, DenseBlock, Transition])
 @pytest.mark.parametrize("value", [0, -2, 1.5])
-def test_impossible_numbers_are_named(block, value):
+def test_errors_name_impossible_numbers(block, value):
     numbers = (value, 2) if block is DenseBlock else (value,)
     with pytest.raises(ValueError, match=rf"`in_channels` \(={value}\) must be a whole number"):
         block(*numbers)

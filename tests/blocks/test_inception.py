@@ -1,4 +1,4 @@
-"""The blocks by themselves: shapes, sums computed by hand, and what they refuse."""
+"""The Inception module: shapes, branches, and impossible options."""
 
 import pytest
 import torch
@@ -39,6 +39,6 @@ def test_inception_concatenates_its_branches_in_order():
         ("branch5x5", 16, "16"),
     ],
 )
-def test_impossible_branches_are_named(option, value, shown):
+def test_errors_name_impossible_branches(option, value, shown):
     with pytest.raises(ValueError, match=rf"`{option}` \(={shown}\) must be"):
         InceptionA(4, **{option: value})

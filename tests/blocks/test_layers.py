@@ -1,4 +1,4 @@
-"""The blocks by themselves: shapes, sums computed by hand, and what they refuse."""
+"""Building modules without random weights."""
 
 import torch
 from torch import nn

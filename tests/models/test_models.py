@@ -1,4 +1,4 @@
-"""What every registered network can do, and the figures that the reports state."""
+"""Abilities of every registered network, and the figures in the reports."""
 
 import copy
 import io
@@ -22,7 +22,7 @@ from mnist_zoo.models.registry import MODELS
 
 PLAIN = ("plain18", "plain34")
 
-# as the reports state them
+# as in the reports
 PARAMETERS = {
     "lenet5": 44_426,
     "lenet5_conv_residual": 49_098,
@@ -48,19 +48,19 @@ def parameters(model):
     return sum(p.numel() for p in model.parameters())
 
 
-# --- the reports' figures -------------------------------------------------------------------
+# --- figures in the reports -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_are_the_reports(name):
+def test_parameters_match_the_reports(name):
     assert parameters(get_model(name)) == PARAMETERS[name]
 
 
-def test_conv_biases_give_the_reports_table():
+def test_conv_biases_give_the_parameters_in_the_report():
     assert parameters(resnet18(conv_bias=True)) == 11_180_170
 
 
-def test_separable_bottleneck_saves_what_its_depthwise_convolutions_save():
+def test_depthwise_convolutions_save_the_expected_parameters():
     saved = sum(
         module.conv2.weight.numel() - 9 * module.conv2.out_channels
         for module in get_model("resnet50").modules()
@@ -76,15 +76,15 @@ def test_docstrings_state_the_parameters(name):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_docstrings_of_plain_networks_state_what_is_idle(name):
+def test_docstrings_of_plain_networks_state_the_idle_parameters(name):
     idle = sum(p.numel() for p in get_model(name).parameters() if not p.requires_grad)
     assert f"{idle:,} of them idle" in MODELS[name].__doc__
 
 
-# --- what every network can do --------------------------------------------------------------
+# --- abilities of every network -------------------------------------------------------------
 
 
-def test_forward_gives_a_logit_a_class(network, pictures):
+def test_forward_gives_one_logit_per_class(network, pictures):
     assert network(pictures).shape == (3, network.num_classes)
     assert network.input_size == (network.in_channels, network.image_size, network.image_size)
 
@@ -104,12 +104,12 @@ def test_only_the_idle_shortcuts_of_plain_networks_are_frozen(network):
     assert frozen == [n for n, _ in network.named_parameters() if plain and "downsample" in n]
 
 
-def test_batch_equals_singles(network, pictures):
+def test_a_batch_gives_the_same_logits_as_single_images(network, pictures):
     singles = torch.cat([network(picture[None]) for picture in pictures])
     assert close(network(pictures), singles)
 
 
-def test_head_follows_features(network, pictures):
+def test_forward_is_features_then_head(network, pictures):
     features = network.forward_features(pictures)
     before = network.forward_head(features, pre_logits=True)
     classifier = network.get_classifier()
@@ -172,7 +172,7 @@ def test_export_with_dynamic_batch(network, pictures):
     for n in (1, 2, 7):
         x = torch.randn(n, *network.input_size)
         assert close(exported(x), network(x))
-    # PyTorch's newer guards name what was expected alone; its checks name what came, too
+    # the newer guards of PyTorch name only the expected value; its checks also name the actual one
     unguarded = (
         {"check_guards": False} if "check_guards" in signature(program.module).parameters else {}
     )
@@ -232,7 +232,7 @@ def test_same_seed_gives_the_same_weights():
         assert all(torch.equal(first[key], second[key]) for key in first), name
 
 
-def test_convolutions_start_as_he_et_al_say():
+def test_convolutions_are_initialised_as_in_he_et_al():
     for name, p in resnet18().named_parameters():
         if p.dim() == 4:
             fan_out = p.shape[0] * p.shape[2] * p.shape[3]
@@ -249,7 +249,7 @@ def expected_and_got(network, channels):
     return rf"expected an input of shape \(N, {expected}\), got {got}"
 
 
-def test_wrong_inputs_are_named(network, pictures):
+def test_errors_state_the_expected_and_the_actual_input(network, pictures):
     with pytest.raises(ValueError, match=expected_and_got(network, 5)):
         network(torch.randn(1, 5, *network.input_size[1:]))
     with pytest.raises(ValueError, match=r"expected .*\(N, 1, .*got \(1, \d+, \d+\)"):
@@ -291,12 +291,12 @@ def test_reset_classifier_keeps_device_dtype_and_mode(network):
 @pytest.mark.parametrize("name", list_models())
 @pytest.mark.parametrize("option", ["in_channels", "num_classes", "image_size"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
-def test_impossible_numbers_are_named(name, option, value):
+def test_errors_name_impossible_numbers(name, option, value):
     with pytest.raises(ValueError, match=rf"`{option}` \(={value}\) must be"):
         get_model(name, **{option: value})
 
 
-def test_too_small_pictures_are_named():
+def test_errors_name_too_small_image_sizes():
     with pytest.raises(ValueError, match=r"`image_size` \(=15\) must be at least 16"):
         mini_resnet(image_size=15)
     assert mini_resnet(image_size=16)(torch.randn(1, 1, 16, 16)).shape == (1, 10)
@@ -319,13 +319,13 @@ def test_too_small_pictures_are_named():
         ({"zero_init_residual": True, "norm_layer": nn.Identity}, r"Identity has none"),
     ],
 )
-def test_impossible_options_are_named(options, message):
+def test_errors_name_impossible_options(options, message):
     with pytest.raises(ValueError, match=message):
         resnet18(**options)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_blocks_start_as_their_shortcuts_as_in_torchvision(name):
+def test_zero_init_residual_zeroes_the_same_norms_as_torchvision(name):
     ours = get_model(name, zero_init_residual=True)
     theirs = torchvision.models.get_model(name, zero_init_residual=True)
     zero = [key for key, value in theirs.named_parameters() if not value.any()]
@@ -333,7 +333,7 @@ def test_blocks_start_as_their_shortcuts_as_in_torchvision(name):
     assert "zero_init_residual" not in ours.options
 
 
-def test_layers_must_be_four():
+def test_resnet_needs_four_layer_counts():
     for layers in ([2, 2], 2):
         with pytest.raises(ValueError, match=r"`layers` \(=.*\) must be four numbers"):
             ResNet(Bottleneck, layers)
@@ -348,7 +348,7 @@ def test_stems(stem, size):
     assert network.forward_features(torch.randn(2, 1, 28, 28)).shape == (2, 512, size, size)
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_acts_only_in_training():
     torch.manual_seed(0)
     network = resnet18(dropout=0.5)
     features = torch.randn(4, 512, 1, 1).abs()
@@ -356,7 +356,7 @@ def test_dropout_acts_in_training_alone():
     assert (network.eval().forward_head(features, pre_logits=True) != 0).all()
 
 
-def test_other_block_activation_and_norm():
+def test_custom_block_activation_and_norm():
     network = resnet18(
         block=Bottleneck, act_layer=nn.GELU, norm_layer=lambda channels: nn.GroupNorm(8, channels)
     )
@@ -366,7 +366,7 @@ def test_other_block_activation_and_norm():
     assert network(torch.randn(2, 1, 28, 28)).shape == (2, 10)
 
 
-def test_residual_off_is_the_same_network_without_the_sum():
+def test_a_plain_network_is_the_resnet_without_the_sums():
     torch.manual_seed(3)
     residual = randomize_norms(resnet18()).eval()
     plain = get_model("plain18", weights=residual.state_dict()).eval()
@@ -377,7 +377,7 @@ def test_residual_off_is_the_same_network_without_the_sum():
     assert torch.equal(block(x), F.relu(inner + block.downsample(x)))
 
 
-def test_weights_must_exist():
+def test_missing_weights_are_an_error():
     with pytest.raises(ValueError, match=r"`weights` \(='imagenet'\) is for torchvision's ResNets"):
         mini_resnet(weights="imagenet")
     for name in ("nowhere.pth", "DEFAULT"):
@@ -396,10 +396,12 @@ def test_weights_from_a_file(tmp_path):
     )
 
 
-def test_weights_that_had_to_be_adapted_are_told():
+def test_adapted_weights_give_a_warning_at_the_caller():
     state = resnet18(num_classes=26).state_dict()
     for factory in (resnet18, partial(get_model, "resnet18")):
-        with pytest.warns(UserWarning, match=r"to ResNet: .*\n.* fc\.weight .*drawn anew") as told:
+        with pytest.warns(
+            UserWarning, match=r"to ResNet: .*\n.* fc\.weight .*re-initialised"
+        ) as told:
             factory(weights=state)
         assert told[0].filename == __file__
     with warnings.catch_warnings():
@@ -407,7 +409,7 @@ def test_weights_that_had_to_be_adapted_are_told():
         resnet18(weights={**state, "total_ops": torch.zeros(1)}, num_classes=26)
 
 
-def test_given_weights_cost_no_random_numbers(tmp_path):
+def test_loading_weights_draws_no_random_numbers(tmp_path):
     source = resnet18().state_dict()
     before = torch.get_rng_state()
     resnet18(weights=source)

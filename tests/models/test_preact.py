@@ -1,4 +1,4 @@
-"""Pre-activation ResNets: the paper's figures, its first and last unit, and the other orders."""
+"""Pre-activation ResNets: the figures in the paper, the first and last unit, other orders."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def depth(model):
 @pytest.mark.parametrize(
     ("name", "count"), [("preact_resnet110", 1_730_522), ("preact_resnet164", 1_703_258)]
 )
-def test_parameters_are_the_papers(name, count):
+def test_parameters_match_the_paper(name, count):
     """1.7 million each, with three channels."""
     model = get_model(name, in_channels=3)
     assert parameters(model) == count
@@ -32,14 +32,14 @@ def test_parameters_are_the_papers(name, count):
 
 
 @pytest.mark.parametrize("name", ["preact_resnet18", "preact_resnet34", "preact_resnet50"])
-def test_full_preactivation_lacks_the_norms_of_the_shortcuts_alone(name):
+def test_full_preactivation_lacks_only_the_norms_on_the_shortcuts(name):
     original, model = get_model(name.removeprefix("preact_")), get_model(name)
     norms = [m for n, m in original.named_modules() if n.endswith("downsample.1")]
     assert parameters(original) - parameters(model) == sum(map(parameters, norms))
     assert f"preact_resnet{depth(model)}" == name
 
 
-def test_widths_strides_and_maps_are_the_papers():
+def test_widths_strides_and_feature_maps_match_the_paper():
     for name, expansion in (("preact_resnet110", 1), ("preact_resnet164", 4)):
         with torch.device("meta"):
             model = get_model(name, in_channels=3, image_size=32).eval()
@@ -51,8 +51,8 @@ def test_widths_strides_and_maps_are_the_papers():
                 assert len(stage) == 18
 
 
-def test_the_first_and_the_last_unit_are_the_appendixs():
-    """One activation before the first unit splits, one more behind the last sum."""
+def test_first_and_last_unit_match_the_appendix():
+    """One activation comes before the first unit splits, one more after the last sum."""
     model = randomize_norms(PreActResNet.small(8)).eval()
     (first,), (second,), (third,) = model.stages
 
@@ -72,13 +72,13 @@ def test_the_first_and_the_last_unit_are_the_appendixs():
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_what_follows_the_last_unit(order):
+def test_layers_after_the_last_unit(order):
     last = PreActResNet.small(8, order=order).last
     expected = {"act_only_preactivation": ["act"], "preactivation": ["norm", "act"]}
     assert [name for name, _ in last.named_children()] == expected.get(order, [])
 
 
-def in_the_resnets_words(name):
+def resnet_name(name):
     words = [
         ("stem.conv", "conv1"),
         ("stem.norm", "bn1"),
@@ -94,9 +94,9 @@ def in_the_resnets_words(name):
 
 
 @pytest.mark.parametrize("stem", ["7x7", "3x3", "3x3-pool"])
-def test_in_the_original_order_it_is_the_resnet(stem):
+def test_the_original_order_gives_the_resnet(stem):
     model = randomize_norms(get_model("preact_resnet18", order="original", stem=stem)).eval()
-    state = {in_the_resnets_words(name): value for name, value in model.state_dict().items()}
+    state = {resnet_name(name): value for name, value in model.state_dict().items()}
     original = resnet18(stem=stem).eval()
     original.load_state_dict(state, strict=True)
     x = torch.randn(2, 1, 28, 28)
@@ -130,14 +130,14 @@ def test_order_and_shortcut_are_saved(tmp_path):
     assert torch.equal(back(x), model(x))
 
 
-def test_the_stem_adapts_to_colour():
+def test_the_stem_adapts_to_grey_images():
     grey, colour = (PreActResNet.small(8, in_channels=channels).eval() for channels in (1, 3))
     assert from_torchvision(grey, colour).adapted == ("stem.conv.weight",)
     x = torch.randn(2, 1, 12, 12)
     assert torch.allclose(grey(x), colour(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
 
 
-def test_other_activations_and_norms():
+def test_custom_activation_and_norm():
     model = PreActResNet.small(8, act_layer=nn.GELU, norm_layer=lambda c: nn.GroupNorm(4, c))
     kinds = {type(module) for module in model.modules()}
     assert {nn.GELU, nn.GroupNorm} <= kinds
@@ -156,7 +156,7 @@ def test_other_activations_and_norms():
     ],
 )
 @pytest.mark.parametrize("name", ["preact_resnet18", "preact_resnet164"])
-def test_impossible_options_are_named(name, options, message):
+def test_errors_name_impossible_options(name, options, message):
     with pytest.raises(ValueError, match=message):
         get_model(name, **options)
 
@@ -171,7 +171,7 @@ def test_impossible_options_are_named(name, options, message):
         (8.0, False, r"`depth` \(=8.0\) must be a whole number"),
     ],
 )
-def test_depths_that_the_family_has_not_are_named(depth, bottleneck, rule):
+def test_errors_name_impossible_depths(depth, bottleneck, rule):
     with pytest.raises(ValueError, match=rule):
         PreActResNet.small(depth, bottleneck=bottleneck)
 
@@ -186,6 +186,6 @@ def test_depths_that_the_family_has_not_are_named(depth, bottleneck, rule):
         ([1], [4.5], r"`widths` \(=4.5\) must be a whole number"),
     ],
 )
-def test_impossible_layers_are_named(layers, widths, rule):
+def test_errors_name_impossible_layers(layers, widths, rule):
     with pytest.raises(ValueError, match=rule):
         PreActResNet(layers, widths)

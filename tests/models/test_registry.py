@@ -40,7 +40,7 @@ def test_without_a_pattern_all_are_listed():
     assert list_models()
 
 
-def test_models_by_name_take_their_factorys_options():
+def test_get_model_takes_the_options_of_the_factory():
     model = get_model("mini_resnet", num_classes=26, in_channels=3, image_size=32)
     assert isinstance(model, Classifier)
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 26)

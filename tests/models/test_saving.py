@@ -1,4 +1,4 @@
-"""The weights that ship, and files of weights: whole, foreign, spoilt and hostile."""
+"""Networks saved to files and loaded from them."""
 
 import subprocess
 import sys
@@ -64,7 +64,7 @@ def test_errors_name_the_file(tmp_path):
         lenet5(weights=tmp_path / "wrong.safetensors")
 
 
-def test_a_networks_preprocessing_goes_with_its_weights():
+def test_preprocessing_is_copied_with_a_networks_weights():
     model = lenet5()
     model.preprocessing = Preprocessing(mean=0.4)
     assert lenet5(weights=model).preprocessing == model.preprocessing
@@ -96,12 +96,12 @@ def test_half_precision_halves_the_file(tmp_path):
         (lambda: nn.Linear(1, 1), "must be made by a factory"),
         (lambda: mnist_zoo.LeNet5(), "must be made by a factory"),
         (lambda: resnet18(norm_layer=nn.InstanceNorm2d), "options that are plain numbers"),
-        (lambda: spoilt(lenet5()), r"must hold finite numbers; fc3\.bias does not"),
+        (lambda: with_nan(lenet5()), r"must hold finite numbers; fc3\.bias does not"),
         (lambda: lenet5().to("meta"), r"must hold finite numbers; conv1\.weight does not"),
-        (lambda: changed(lenet5()), "must have the tensors that lenet5 gives it"),
+        (lambda: with_another_layer(lenet5()), "must have the tensors that lenet5 gives it"),
     ],
 )
-def test_what_could_not_be_loaded_is_not_saved(make, message, tmp_path):
+def test_a_network_that_could_not_be_loaded_is_not_saved(make, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         save_model(make(), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
@@ -115,17 +115,17 @@ def test_what_could_not_be_loaded_is_not_saved(make, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def spoilt(model):
+def with_nan(model):
     model.fc3.bias.data[2] = float("nan")
     return model
 
 
-def changed(model):
+def with_another_layer(model):
     model.fc2 = nn.Linear(120, 83)
     return model
 
 
-def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     file = tmp_path / "model.safetensors"
     save_model(lenet5(), file)
     before = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of pictures."""
+"""Fixtures for the tests of `mnist_zoo.pictures`."""
 
 import pytest
 

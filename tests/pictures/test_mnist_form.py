@@ -1,4 +1,4 @@
-"""Any picture of a digit becomes what MNIST's pictures are."""
+"""as_mnist and PictureTransform: which images come back how, and which are refused."""
 
 import io
 import os
@@ -27,12 +27,12 @@ def png(array):
 
 
 def ink_box(digit):
-    """First and last row and column with ink."""
+    """First and last row, first and last column with ink."""
     rows, columns = np.nonzero(np.asarray(digit).max(1))[0], np.nonzero(np.asarray(digit).max(0))[0]
     return rows[0], rows[-1], columns[0], columns[-1]
 
 
-# --- MNIST's own -----------------------------------------------------------------------------
+# --- MNIST images ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def ink_box(digit):
     ],
     ids=range(19),
 )
-def test_mnists_own_pictures_stay_as_they_are_in_every_form(form):
+def test_mnist_images_are_unchanged_in_every_form(form):
     assert torch.equal(as_mnist(form(DIGITS)), DIGITS)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_normalised_ones_come_back_where_they_reach_white(sign):
+def test_normalised_mnist_images_that_contain_white_are_restored(sign):
     digits = DIGITS[DIGITS.amax((1, 2, 3)) == 255]
     assert torch.equal(as_mnist(sign * (digits / 255 - 0.1307) / 0.3081), digits)
 
 
 @pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_all_of_mnist_stays_as_it_is(split):
+def test_all_of_mnist_is_unchanged(split):
     images = load_mnist(split).images
     assert torch.equal(as_mnist(images), images)
     assert torch.equal(as_mnist(255 - images), images)
@@ -90,18 +90,18 @@ def test_all_of_mnist_stays_as_it_is(split):
     ],
     ids=["inverted", "padded", "far away", "shifted", "grey", "stretched"],
 )
-def test_moved_and_recoloured_pictures_come_back(change):
+def test_moved_and_recoloured_mnist_images_are_restored(change):
     back = as_mnist(change(DIGITS))
     assert (back.float() - DIGITS.float()).abs().mean() < 1.6
     assert ((back > 127) != (DIGITS > 127)).float().mean() < 0.006
 
 
-# --- What comes out --------------------------------------------------------------------------
+# --- Other images ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [12, 30, 64, 300, 900])
 @pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0), (90, 160)])
-def test_any_size_and_polarity_becomes_mnists_form(size, ink, paper):
+def test_images_of_any_size_and_polarity_get_mnists_format(size, ink, paper):
     font = drawing.fonts()[0]
     pictures = [drawing.printed(digit, font, size, ink=ink, paper=paper) for digit in range(10)]
     digits = as_mnist(pictures)
@@ -117,7 +117,7 @@ def test_any_size_and_polarity_becomes_mnists_form(size, ink, paper):
             assert (digit.sum(axis) @ place / digit.sum()).item() == pytest.approx(14, abs=0.5)
 
 
-def test_size_and_polarity_make_no_difference():
+def test_size_and_polarity_do_not_change_the_result():
     font = drawing.fonts()[0]
     small, large, light = (
         torch.cat([as_mnist(drawing.printed(d, font, size, **ink)) for d in range(10)]).float()
@@ -127,7 +127,7 @@ def test_size_and_polarity_make_no_difference():
     assert (large - light).abs().mean() < 0.1
 
 
-def test_transparent_pictures_show_their_visible_part():
+def test_transparent_areas_count_as_paper():
     strokes = np.asarray(drawing.drawn(3, 12, np.random.default_rng(0)))
     expected = as_mnist(strokes)
     for ink in (0, 255):
@@ -137,18 +137,18 @@ def test_transparent_pictures_show_their_visible_part():
         assert torch.equal(as_mnist(Image.fromarray(colours, "RGBA")), as_mnist(colours))
 
 
-def test_colours_of_equal_lightness_are_told_apart():
+def test_colours_of_equal_lightness_are_distinguished():
     strokes = np.asarray(drawing.drawn(5, 12, np.random.default_rng(0)))
     red_on_green = np.where(strokes[..., None] < 128, (255, 0, 0), (0, 130, 0)).astype(np.uint8)
     difference = as_mnist(red_on_green).float() - as_mnist(strokes).float()
     assert difference.abs().mean() < 4
 
 
-def test_a_photos_orientation_is_followed(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     picture = drawing.drawn(7, 12, np.random.default_rng(0))
     turned = picture.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90° clockwise
+    exif[0x0112] = 6  # rotate by 90° clockwise to show it upright
     turned.save(tmp_path / "photo.png", exif=exif)
     assert torch.equal(as_mnist(tmp_path / "photo.png"), as_mnist(picture))
     assert not torch.equal(as_mnist(turned), as_mnist(picture))
@@ -157,7 +157,7 @@ def test_a_photos_orientation_is_followed(tmp_path):
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "F", "I;16", "La"]
 )
-def test_every_mode_of_pil(mode):
+def test_every_pil_mode_is_read(mode):
     picture = drawing.drawn(2, 12, np.random.default_rng(0))
     expected = as_mnist(picture).float()
     if mode == "I;16":
@@ -168,7 +168,7 @@ def test_every_mode_of_pil(mode):
     assert (as_mnist(converted).float() - expected).abs().mean() < 2
 
 
-def test_specks_and_page_edges_are_left_out():
+def test_specks_and_page_edges_are_ignored():
     picture = np.asarray(drawing.drawn(6, 14, np.random.default_rng(0))).copy()
     expected = as_mnist(picture).float()
     picture[5:9, 190:194] = 0
@@ -179,7 +179,7 @@ def test_specks_and_page_edges_are_left_out():
 
 @pytest.mark.parametrize("noise", [0, 3])
 @pytest.mark.parametrize("frame", ["edge", "thick edge", "box", "thick box", "sheet", "card"])
-def test_what_frames_a_digit_is_left_out(frame, noise):
+def test_frames_around_a_digit_are_ignored(frame, noise):
     random = np.random.default_rng(0)
     for digit in range(10):
         page = np.asarray(drawing.drawn(digit, 14, random)).astype(float)
@@ -193,7 +193,7 @@ def test_what_frames_a_digit_is_left_out(frame, noise):
         elif frame == "sheet":
             page = np.pad(page, ((40, 30), (20, 60)), constant_values=60)
         elif noise == 0:
-            sheet = np.zeros((300, 320, 4), dtype=np.uint8)  # transparent but for the sheet
+            sheet = np.zeros((300, 320, 4), dtype=np.uint8)  # transparent outside the sheet
             sheet[20:260, 40:280, :3] = page[..., None]
             sheet[20:260, 40:280, 3] = 255
             page = sheet
@@ -201,7 +201,7 @@ def test_what_frames_a_digit_is_left_out(frame, noise):
         assert (as_mnist(page).float() - expected).abs().mean() < 10
 
 
-def test_faint_strokes_on_a_little_noise():
+def test_faint_strokes_are_found_in_slight_noise():
     random = np.random.default_rng(0)
     for digit in range(10):
         strokes = 255 - np.asarray(drawing.drawn(digit, 14, random)).astype(float)
@@ -212,7 +212,7 @@ def test_faint_strokes_on_a_little_noise():
             assert (found - expected).abs().mean() < 12
 
 
-def test_a_very_large_picture_takes_little_memory():
+def test_very_large_images_take_little_memory():
     page = np.full((6000, 8000, 3), 235, dtype=np.uint8)
     strokes = np.asarray(drawing.drawn(3, 300, np.random.default_rng(0), 3000))
     page[1500:4500, 2500:5500] = strokes[..., None] // 2 + 100
@@ -222,7 +222,7 @@ def test_a_very_large_picture_takes_little_memory():
     assert (large.float() - as_mnist(strokes).float()).abs().mean() < 6
 
 
-def test_sequences_of_different_sizes_keep_their_order():
+def test_images_of_different_sizes_keep_their_order():
     sizes = (40, 90, 40, 300, 90)
     pictures = [drawing.printed(i, drawing.fonts()[0], size) for i, size in enumerate(sizes)]
     together = as_mnist(pictures)
@@ -230,7 +230,7 @@ def test_sequences_of_different_sizes_keep_their_order():
         assert torch.equal(as_mnist(picture)[0], digit)
 
 
-def test_nothing_given_is_changed_and_nothing_given_gives_nothing():
+def test_inputs_are_not_modified_and_empty_inputs_give_empty_outputs():
     picture = np.asarray(drawing.drawn(6, 14, np.random.default_rng(0))).copy()
     before = picture.copy()
     as_mnist(picture)
@@ -238,17 +238,17 @@ def test_nothing_given_is_changed_and_nothing_given_gives_nothing():
     assert as_mnist([]).shape == as_mnist(torch.zeros(0, 1, 9, 9)).shape == (0, 1, 28, 28)
 
 
-def test_large_batches_are_worked_on_in_parts(monkeypatch):
+def test_chunks_do_not_change_the_result(monkeypatch):
     shifted = F.pad(DIGITS, (0, 9, 9, 0))
     together = as_mnist(shifted)
     monkeypatch.setattr("mnist_zoo.pictures.mnist_form.CHUNK", 5 * 37 * 37)
     assert torch.equal(as_mnist(shifted), together)
 
 
-# --- What is refused -------------------------------------------------------------------------
+# --- Refused images --------------------------------------------------------------------------
 
 
-def nan_picture():
+def image_with_nan():
     picture = torch.rand(28, 28)
     picture[3, 4] = float("nan")
     return picture
@@ -265,27 +265,30 @@ def two_digits():
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (torch.zeros(28, 28), "the picture: must show a digit; it is empty"),
+        (torch.zeros(28, 28), "the image: must show a digit; it is empty"),
         (np.full((100, 80, 3), 200, dtype=np.uint8), "it is empty"),
         (np.zeros((50, 50, 4), dtype=np.uint8), "it is empty"),
         (two_digits(), "must show one digit; it shows several"),
         (255 - two_digits(), "it shows several"),
-        (nan_picture(), "holds NaN or infinity"),
+        (image_with_nan(), "holds NaN or infinity"),
         (torch.full((1, 28, 28), float("inf")), "holds NaN or infinity"),
-        (torch.zeros(1, 0, 28), r"has no pixels, shape \(1, 0, 28\)"),
-        (np.zeros((0, 28)), "has no pixels"),
+        (torch.zeros(1, 0, 28), r"must have pixels; it has shape \(1, 0, 28\)"),
+        (np.zeros((0, 28)), "must have pixels"),
         (torch.zeros(2, 28, 28), r"it has shape \(2, 28, 28\)"),
         (torch.zeros(28), r"it has shape \(28,\)"),
         (np.zeros((2, 3, 4, 5, 6)), "it has shape"),
         (torch.zeros(28, 28, dtype=torch.complex64), "must be grey, RGB or RGBA numbers"),
-        (np.array([["a", "b"]]), "must hold numbers, it has dtype <U1"),
-        (b"not a picture", "its content is not that of a picture"),
-        (png(np.zeros((99, 99), np.uint8))[:60], "cannot be read as a picture|not that of"),
-        ([DIGITS[0], np.zeros((30, 30))], "picture 1: .*it is empty"),
-        ([DIGITS[0], DIGITS[1:3]], "picture 1: must be one picture; it holds 2"),
+        (np.array([["a", "b"]]), "must hold numbers; it has dtype <U1"),
+        (b"not a picture", "must be an image file"),
+        (
+            png(np.zeros((99, 99), np.uint8))[:60],
+            "must be an image file|cannot be read",
+        ),
+        ([DIGITS[0], np.zeros((30, 30))], "image 1: .*it is empty"),
+        ([DIGITS[0], DIGITS[1:3]], "image 1: must be one image; it holds 2"),
     ],
 )
-def test_what_is_no_digit_is_refused_by_its_reason(picture, message):
+def test_images_without_exactly_one_digit_are_refused_with_the_reason(picture, message):
     with pytest.raises(PictureError, match=message):
         as_mnist(picture)
 
@@ -295,13 +298,13 @@ def stacked_digits(gap):
     return np.concatenate([np.asarray(row) for row in rows])
 
 
-def test_digits_below_each_other_are_several():
+def test_stacked_digits_are_refused():
     for gap in (4, 30):
         with pytest.raises(PictureError, match="it shows several"):
             as_mnist(stacked_digits(gap))
 
 
-def test_digits_made_of_parts_are_one():
+def test_digits_made_of_dots_or_segments_are_accepted():
     dots = {
         0: "01110 10001 10011 10101 11001 10001 01110",
         2: "01110 10001 00001 00010 00100 01000 11111",
@@ -320,9 +323,9 @@ def test_digits_made_of_parts_are_one():
     as_mnist(segments)
 
 
-def test_every_problem_of_many_pictures_is_told():
-    pictures = [DIGITS[0], np.zeros((30, 30)), DIGITS[1], two_digits(), nan_picture()]
-    with pytest.raises(PictureError, match=r"picture 1: .*empty; and 2 more, all in") as error:
+def test_the_error_lists_the_problem_of_every_bad_image():
+    pictures = [DIGITS[0], np.zeros((30, 30)), DIGITS[1], two_digits(), image_with_nan()]
+    with pytest.raises(PictureError, match=r"image 1: .*empty; and 2 more, all in") as error:
         as_mnist(pictures)
     assert list(error.value.problems) == [1, 3, 4]
     assert "several" in error.value.problems[3]
@@ -337,26 +340,26 @@ def test_blank_pages_in_uneven_light_are_refused():
             as_mnist((light + random.normal(0, noise, light.shape)).astype(np.uint8))
 
 
-def test_rounding_errors_are_no_ink():
+def test_rounding_errors_are_not_ink():
     for centre in (-1, 3e5):
         page = centre * (1 + 1e-7 * np.random.default_rng(0).normal(size=(16, 16)))
         with pytest.raises(PictureError, match="it is empty"):
             as_mnist(page)
 
 
-def test_noise_alone_is_refused():
+def test_pure_noise_is_refused():
     random = np.random.default_rng(0)
     for strength in (2, 10):
         with pytest.raises(PictureError, match=r"it is empty|several"):
             as_mnist((200 + random.normal(0, strength, (200, 200))).clip(0, 255).astype("uint8"))
 
 
-def test_files_that_are_no_pictures_are_refused(tmp_path):
+def test_bad_files_are_refused_by_name(tmp_path):
     text = tmp_path / "text.png"
     text.write_text("a digit, honestly")
-    with pytest.raises(PictureError, match=r"the picture '.*text\.png': its content is not"):
+    with pytest.raises(PictureError, match=r"the image '.*text\.png': must be an image file"):
         as_mnist(text)
-    with pytest.raises(PictureError, match=r"picture 1 '.*text\.png': its content is not"):
+    with pytest.raises(PictureError, match=r"image 1 '.*text\.png': must be an image file"):
         as_mnist([DIGITS[0], str(text)])
     with pytest.raises(PictureError, match="must be a file"):
         as_mnist(tmp_path)
@@ -368,15 +371,15 @@ def test_files_that_are_no_pictures_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("thing", [7, None, {"a": 1}, [3.5]])
-def test_what_is_no_picture_at_all_is_a_type_error(thing):
-    with pytest.raises(TypeError, match="must be a PIL picture, a file, its bytes, a NumPy array"):
+def test_other_types_are_refused(thing):
+    with pytest.raises(TypeError, match="must be a PIL image, a file, its bytes, a NumPy array"):
         as_mnist(thing)
 
 
 # --- The transform ---------------------------------------------------------------------------
 
 
-def test_the_transform_gives_the_networks_input():
+def test_the_transform_returns_the_networks_input():
     transform = PictureTransform(Preprocessing())
     assert torch.equal(transform(DIGITS), Preprocessing()(DIGITS))
     one = transform(Image.fromarray(DIGITS[0, 0].numpy()))

@@ -1,4 +1,4 @@
-"""Loading, splitting and augmenting: against torchvision, scipy and hand-made files."""
+"""Preprocessing: normalising, resizing and padding as torchvision does."""
 
 import math
 
@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from mnist_zoo import Preprocessing
 
 
-def test_normalising_is_torchvisions_to_the_bit(sample):
+def test_normalising_equals_torchvisions_to_the_bit(sample):
     to_input = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.1307, 0.3081)])
     theirs = torch.stack([to_input(picture[0].numpy()) for picture in sample.images[:500]])
     assert torch.equal(Preprocessing()(sample.images[:500]), theirs)
@@ -18,7 +18,7 @@ def test_normalising_is_torchvisions_to_the_bit(sample):
 
 
 @pytest.mark.parametrize("size", [16, 32, 64])
-def test_resizing_is_torchvisions(sample, size):
+def test_resizing_equals_torchvisions(sample, size):
     x = sample.images[:20].float() / 255
     theirs = v2.functional.resize(x, [size, size], antialias=True)
     ours = Preprocessing(mean=0, std=1, image_size=size)(sample.images[:20])
@@ -44,13 +44,13 @@ def test_padding_keeps_the_pixels(sample, size, before):
         ({"resize": "crop"}, r"`resize` \(='crop'\) must be 'bilinear' or 'pad'"),
     ],
 )
-def test_impossible_preprocessing_is_refused(arguments, rule):
+def test_impossible_values_are_refused(arguments, rule):
     with pytest.raises(ValueError, match=rule):
         Preprocessing(**arguments)
 
 
-def test_padding_does_not_crop(sample):
+def test_padding_refuses_larger_images(sample):
     with pytest.raises(
-        ValueError, match=r"`image_size` \(=20\) must be at least the pictures' 28×28"
+        ValueError, match=r"`image_size` \(=20\) must be at least the images' 28×28"
     ):
         Preprocessing(image_size=20, resize="pad")(sample.images[:2])

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of plots."""
+"""Fixtures for the tests of plots."""
 
 import pytest
 

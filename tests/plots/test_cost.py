@@ -1,9 +1,12 @@
-"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+"""Accuracy against cost, read from the points and texts of the figure."""
 
 import math
 from itertools import combinations
 
 import pytest
+
+pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
+
 from matplotlib.text import Annotation, Text
 from plots_cases import data, drawn, labels_of, runs
 
@@ -11,7 +14,7 @@ from mnist_zoo import list_models
 from mnist_zoo.plots.cost import accuracy_against_cost
 
 
-def test_accuracy_against_cost_has_means_and_deviations():
+def test_accuracy_against_cost_shows_means_and_standard_deviations():
     figure = drawn(accuracy_against_cost(runs()))
     for axes, costs in zip(figure.axes, [(44_426, 41_514), (281_640, 2_013_184)], strict=True):
         several, one = axes.containers
@@ -22,18 +25,18 @@ def test_accuracy_against_cost_has_means_and_deviations():
         assert data(one.lines[0]) == [[costs[1]], [0.991]]
         assert not one.has_yerr
         assert axes.get_xscale() == "log"
-    assert [axes.get_xlabel() for axes in figure.axes] == ["parameters", "MACs a picture"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["parameters", "MACs per image"]
     assert all(label.endswith("%") for label in labels_of(figure.axes[0].get_yticklabels()))
 
 
-def test_a_name_stands_right_beside_its_point_where_it_can():
+def test_a_label_is_right_of_its_point_if_there_is_space():
     rows = [(f"net{place}", 0.9 + place / 100, 10**place, 10**place) for place in range(1, 6)]
     for axes in drawn(accuracy_against_cost(rows)).axes:
         assert [name.get_position()[0] for name in axes.texts] == [8] * 5
 
 
-def test_names_of_the_whole_zoo_do_not_collide():
-    """Sixteen names, some of which have all but the same costs."""
+def test_labels_of_many_networks_do_not_overlap():
+    """Some of the networks have almost the same costs."""
     families = ("lenet*", "mini_[cgr]*", "plain*", "resnet*")
     names = [name for family in families for name in list_models(family)]
     rows = [

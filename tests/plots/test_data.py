@@ -1,4 +1,4 @@
-"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+"""Augmented images, read from the figure."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_augmented_shows_the_original_and_its_variants(digits):
     assert labels_of(figure.axes[0].get_xticklabels()) == ["original"]
 
 
-def test_augmented_takes_what_there_is(digits):
+def test_augmented_of_fewer_images_than_rows(digits):
     figure = augmented(digits[:2], Augmentation(), rows=6, columns=2)
     assert len(shown(figure)) == 4
     assert figure.axes[0].get_title() == "no augmentation"

@@ -1,4 +1,4 @@
-"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+"""Diagrams, read from the boxes and texts of the figure."""
 
 from itertools import combinations
 
@@ -11,19 +11,19 @@ from mnist_zoo import get_model, lenet5, mini_googlenet, mini_resnet
 from mnist_zoo.plots.diagram import draw
 
 
-def test_a_diagram_tells_layers_shapes_and_parameters():
-    told = labels_of(drawn(draw(mini_resnet())).axes[0].texts)
+def test_a_diagram_shows_layers_shapes_and_parameters():
+    texts = labels_of(drawn(draw(mini_resnet())).axes[0].texts)
     for text in ("mini_resnet", "41,514 parameters, 2,013,184 MACs", "input 1×28×28", "Conv2d 5×5"):
-        assert text in told
-    assert told.count("416 parameters") == 1
-    assert told.count("16×12×12") >= 3
-    assert told.count("ResidualBlock") == 3  # two boxes, and the title of what is inside
-    assert told.count("+") == 1
+        assert text in texts
+    assert texts.count("416 parameters") == 1
+    assert texts.count("16×12×12") >= 3
+    assert texts.count("ResidualBlock") == 3  # two boxes, and the title of what is inside
+    assert texts.count("+") == 1
 
 
-def test_a_diagram_has_branches_beside_each_other():
-    told = labels_of(drawn(draw(mini_googlenet())).axes[0].texts)
-    assert "branch5x5_2" in told
+def test_a_diagram_shows_branches_side_by_side():
+    texts = labels_of(drawn(draw(mini_googlenet())).axes[0].texts)
+    assert "branch5x5_2" in texts
     figure = draw(mini_googlenet())
     columns = {left for left, *_ in boxes(figure)}
     assert len(columns) == 5  # the network, and four branches
@@ -32,7 +32,7 @@ def test_a_diagram_has_branches_beside_each_other():
 @pytest.mark.parametrize(
     "name", ["lenet5_conv_residual", "resnet18", "mini_densenet", "preact_resnet20", "densenet121"]
 )
-def test_nothing_in_a_diagram_covers_anything(name):
+def test_boxes_and_texts_of_a_diagram_do_not_overlap(name):
     with torch.device("meta"):
         figure = drawn(draw(get_model(name)))
     width, height = figure.get_size_inches()
@@ -47,12 +47,12 @@ def test_nothing_in_a_diagram_covers_anything(name):
     assert all(t.x0 >= 0 and t.x1 <= width * figure.dpi for t in texts)
 
 
-def test_a_diagram_of_equal_blocks_has_their_number():
-    told = labels_of(draw(get_model("resnet34")).axes[0].texts)
-    assert [text for text in told if text.startswith("×")] == ["×3", "×3", "×5", "×2"]
+def test_a_diagram_shows_the_number_of_equal_blocks():
+    texts = labels_of(draw(get_model("resnet34")).axes[0].texts)
+    assert [text for text in texts if text.startswith("×")] == ["×3", "×3", "×5", "×2"]
 
 
-def test_a_diagram_is_written_as_svg_and_png(tmp_path):
+def test_a_diagram_can_be_saved_as_svg_and_png(tmp_path):
     figure = draw(lenet5())
     for suffix in ("svg", "png"):
         figure.savefig(tmp_path / f"lenet5.{suffix}")
@@ -60,7 +60,7 @@ def test_a_diagram_is_written_as_svg_and_png(tmp_path):
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_a_diagram_of_ones_own_network_needs_its_input():
+def test_a_diagram_of_a_network_without_input_size_needs_inputs():
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten())
     assert "input 2×6×6" in labels_of(draw(net, (2, 6, 6)).axes[0].texts)
     with pytest.raises(ValueError, match=r"`inputs` must be given"):

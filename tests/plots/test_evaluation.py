@@ -1,4 +1,4 @@
-"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+"""Plots of evaluation results, read from the bars, texts and images of the figure."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ from mnist_zoo.plots.training import curves
 
 
 def measured(labels, wrong=60, seed=0):
-    """Metrics of a network that is right but for some random pictures of the first class on."""
+    """Metrics of a network that is right except for random images, `wrong` of them."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(len(labels), 10, generator=generator)
     logits[torch.arange(len(labels)), labels] += 20
@@ -24,7 +24,7 @@ def measured(labels, wrong=60, seed=0):
     return Metrics.from_logits(logits, labels)
 
 
-def test_class_accuracy_has_a_bar_a_class(digits):
+def test_class_accuracy_has_one_bar_per_class(digits):
     metrics = measured(digits.labels)
     axes = drawn(class_accuracy(metrics)).axes[0]
     assert [bar.get_height() for bar in axes.patches] == list(metrics.accuracy_by_class)
@@ -41,21 +41,21 @@ def test_class_accuracy_of_several_networks(digits):
         assert [bar.get_height() for bar in bars] == list(metrics.accuracy_by_class)
         middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
         assert [round(middle) for middle in middles] == list(range(10))
-    expected = [f"{name}: {entry.accuracy:.2%} of all pictures" for name, entry in both.items()]
+    expected = [f"{name}: {entry.accuracy:.2%} of all images" for name, entry in both.items()]
     assert legend(figure) == expected
 
 
-def test_class_accuracy_without_pictures_of_a_class():
+def test_class_accuracy_of_a_class_without_images():
     labels = torch.arange(9).repeat(3)
     axes = drawn(class_accuracy(measured(labels, wrong=0))).axes[0]
     assert math.isnan(axes.patches[9].get_height())
     assert labels_of(axes.texts) == ["100.0%"] * 9 + [""]
 
 
-def test_class_accuracy_needs_the_same_classes():
+def test_class_accuracy_needs_the_same_number_of_classes():
     one = Metrics.from_logits(torch.eye(3), torch.arange(3))
     other = Metrics.from_logits(torch.eye(4), torch.arange(4))
-    with pytest.raises(ValueError, match=r"`metrics` must have equally many classes.*3.*4"):
+    with pytest.raises(ValueError, match=r"`metrics` must have the same number of classes.*3.*4"):
         class_accuracy({"one": one, "other": other})
 
 
@@ -65,17 +65,17 @@ def test_an_empty_mapping_is_an_error(draw, argument):
         draw({})
 
 
-def test_confusion_matrix_has_the_counts(digits):
+def test_confusion_matrix_shows_the_counts(digits):
     metrics = measured(digits.labels)
     axes = drawn(confusion_matrix(metrics)).axes[0]
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     for row, counts in enumerate(metrics.confusion):
         assert [cells[column, row] for column in range(10)] == [str(count) for count in counts]
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("is", "was taken for")
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "predicted class")
     assert f"{metrics.accuracy:.2%}" in axes.get_title()
 
 
-def test_confusion_matrix_colours_the_mistakes_alone(digits):
+def test_confusion_matrix_colours_only_the_mistakes(digits):
     metrics = measured(digits.labels)
     colours = np.ma.asarray(confusion_matrix(metrics).axes[0].images[0].get_array()).filled(np.nan)
     counts = np.array(metrics.confusion, dtype=float)
@@ -88,19 +88,19 @@ def test_confusion_matrix_without_mistakes(digits):
     drawn(confusion_matrix(measured(digits.labels, wrong=0)))
 
 
-def test_mistakes_are_the_most_confident(digits):
+def test_mistakes_shows_the_most_confident_ones(digits):
     metrics = measured(digits.labels)
     figure = drawn(mistakes(digits, metrics, rows=2, columns=3))
     first = metrics.mistakes[:6]
     assert labels_of(figure.axes[0].texts) == [
         f"{m.label} → {m.predicted}, {m.probability:.1%}" for m in first
     ]
-    for picture, mistake in zip(shown(figure), first, strict=True):
-        assert (picture == numpy(digits.images[mistake.index, 0])).all()
-    assert figure.get_suptitle() == "60 mistakes in 1,000 pictures, the 6 most confident"
+    for image, mistake in zip(shown(figure), first, strict=True):
+        assert (image == numpy(digits.images[mistake.index, 0])).all()
+    assert figure.get_suptitle() == "60 mistakes in 1,000 images, the 6 most confident"
 
 
-def test_mistakes_stand_above_their_text_without_overlap(digits):
+def test_mistakes_are_above_their_captions_without_overlap(digits):
     axes = drawn(mistakes(digits, measured(digits.labels))).axes[0]
     boxes = [image.get_window_extent() for image in axes.images]
     texts = [text.get_window_extent() for text in axes.texts]
@@ -112,22 +112,22 @@ def test_mistakes_stand_above_their_text_without_overlap(digits):
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
-def test_mistakes_fewer_than_cells_and_none(digits):
+def test_fewer_mistakes_than_cells_or_none(digits):
     assert len(shown(drawn(mistakes(digits, measured(digits.labels, wrong=3))))) == 3
     figure = drawn(mistakes(digits, measured(digits.labels, wrong=0)))
-    assert figure.get_suptitle() == "no mistakes in 1,000 pictures"
+    assert figure.get_suptitle() == "no mistakes in 1,000 images"
 
 
-def test_mistakes_in_colour(digits):
+def test_mistakes_of_colour_images(digits):
     colour = replace(digits, images=digits.images.repeat(1, 3, 1, 1))
-    pictures = shown(drawn(mistakes(colour, measured(digits.labels), rows=1, columns=2)))
-    assert [picture.shape for picture in pictures] == [(28, 28, 3)] * 2
+    images = shown(drawn(mistakes(colour, measured(digits.labels), rows=1, columns=2)))
+    assert [image.shape for image in images] == [(28, 28, 3)] * 2
 
 
-def test_mistakes_need_the_pictures_that_were_measured(digits):
+def test_mistakes_needs_the_images_that_were_evaluated(digits):
     metrics = measured(digits.labels)
-    for others in (digits[:999], digits[torch.arange(999, -1, -1)]):
-        with pytest.raises(ValueError, match=r"`digits` .* must be the pictures that `metrics`"):
-            mistakes(others, metrics)
+    for other_digits in (digits[:999], digits[torch.arange(999, -1, -1)]):
+        with pytest.raises(ValueError, match=r"`digits` .* must be the images that `metrics`"):
+            mistakes(other_digits, metrics)
     with pytest.raises(ValueError, match=r"`rows` \(=0\)"):
         mistakes(digits, metrics, rows=0)

@@ -1,4 +1,4 @@
-"""What the pictures show, read from their lines, bars, texts and images; and nothing is touched."""
+"""What all figures share: no pyplot, a display in notebooks, a clear error without matplotlib."""
 
 import pickle
 import subprocess
@@ -28,21 +28,21 @@ assert "matplotlib.pyplot" not in sys.modules, "pyplot"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
-def test_a_notebook_shows_a_figure_without_pyplot():
+def test_a_notebook_displays_a_figure_without_pyplot():
     figure = confusion_matrix(Metrics.from_logits(torch.eye(3), torch.arange(3)))
     assert figure._repr_png_().startswith(b"\x89PNG")
-    again = pickle.loads(pickle.dumps(figure))
-    again.axes[0].set_title("another")
-    assert again._repr_png_() != figure._repr_png_()
+    copy = pickle.loads(pickle.dumps(figure))
+    copy.axes[0].set_title("another")
+    assert copy._repr_png_() != figure._repr_png_()
 
 
-def test_figures_are_the_callers_own():
+def test_every_call_makes_a_new_figure():
     first, second = curves(history()), curves(history())
     assert first is not second
     assert first.axes[0] is not second.axes[0]
 
 
-def test_without_matplotlib(monkeypatch):
+def test_missing_matplotlib_is_an_error_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match="plots need matplotlib: pip install") as caught:
         curves(history())

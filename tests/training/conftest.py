@@ -1,22 +1,18 @@
-"""Fixtures of the tests of training."""
+"""Fixtures for the training tests."""
 
 import pytest
 
-from mnist_zoo import (
-    Augmentation,
-    Recipe,
-    load_mnist,
-)
+from mnist_zoo import Augmentation, Recipe, load_mnist
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def digits():
     return load_mnist("all", source="sample").split(300, 100, seed=0)
 
 
 @pytest.fixture
 def recipe():
-    """A short run that uses everything whose state a checkpoint must hold."""
+    """A short run with every kind of state that a checkpoint must hold."""
     return Recipe(
         network="lenet5",
         optimizer="adam",

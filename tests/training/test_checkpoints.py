@@ -1,4 +1,4 @@
-"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+"""Checkpoints: runs that are stopped or killed and resumed, and files that cannot be used."""
 
 import os
 import random
@@ -11,25 +11,20 @@ import pytest
 import torch
 from conftest import slow_if
 from torch import nn
-from training_cases import Norms, same, weights
+from training_cases import NormAndDropout, same, weights
 
-from mnist_zoo import (
-    CheckpointError,
-    Recipe,
-    TrainingError,
-    fit,
-)
+from mnist_zoo import CheckpointError, Recipe, TrainingError, fit
 
 
 @pytest.mark.parametrize("stop", [1, 4, 7, 10, 13, 29])
-def test_a_resumed_run_is_the_run_to_the_bit(digits, recipe, tmp_path, stop):
+def test_resumed_run_equals_an_uninterrupted_run_to_the_bit(digits, recipe, tmp_path, stop):
     options = {"progress": False, "recipe": recipe}
-    whole = fit(Norms(), *digits, **options)
+    whole = fit(NormAndDropout(), *digits, **options)
     options |= {"folder": tmp_path, "checkpoint_every": 3}
-    part = fit(Norms(), *digits, **options, hook=lambda h: h.step == stop)
+    part = fit(NormAndDropout(), *digits, **options, hook=lambda h: h.step == stop)
     assert part.step == stop
-    assert same(whole, fit(Norms(), *digits, **options))
-    assert same(whole, fit(Norms(), *digits, **options))  # finished: nothing left to do
+    assert same(whole, fit(NormAndDropout(), *digits, **options))
+    assert same(whole, fit(NormAndDropout(), *digits, **options))  # nothing left to do
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -44,34 +39,34 @@ history = fit(recipe, train, validation, folder=sys.argv[2], checkpoint_every=2,
 
 
 @pytest.mark.parametrize("moments", [(3, 20), slow_if(True, (3, 11, 20))])
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(digits, recipe, tmp_path, moments):
+def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, tmp_path, moments):
     whole = fit(recipe, *digits, progress=False)
     command = [sys.executable, "-c", KILLED, recipe.to_json(), str(tmp_path)]
-    chance = random.Random(0)
+    generator = random.Random(0)
     for kill_at in moments:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout:
                 if int(line) >= kill_at:
-                    time.sleep(chance.random() * 0.02)
+                    time.sleep(generator.random() * 0.02)
                     process.kill()
                     break
         assert process.returncode == -signal.SIGKILL
         assert list(tmp_path.glob("checkpoint-*.pt"))
-    (tmp_path / "checkpoint-000000005.part").write_bytes(b"left behind")
-    done = fit(recipe, *digits, progress=False, folder=tmp_path)
-    assert same(whole, done)
+    (tmp_path / "checkpoint-000000005.part").write_bytes(b"incomplete")
+    resumed = fit(recipe, *digits, progress=False, folder=tmp_path)
+    assert same(whole, resumed)
 
 
-def spoilt(path, how):
+def damage(path, how):
     content = path.read_bytes()
-    if how == "half-written":
+    if how == "half of the file":
         path.write_bytes(content[: len(content) // 2])
     elif how == "a flipped bit":
         middle = len(content) // 2
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :])
     elif how == "a text":
         path.write_text("not a checkpoint")
-    elif how == "another file of torch's":
+    elif how == "another torch file":
         torch.save({"weights": torch.zeros(3)}, path)
     elif how == "code":
         torch.save({"format": print}, path)
@@ -81,33 +76,33 @@ def spoilt(path, how):
 
 
 REASONS = {
-    "half-written": "half-written, or no checkpoint",
+    "half of the file": "incomplete, or not a checkpoint",
     "a flipped bit": "damaged at",
-    "a text": "half-written, or no checkpoint",
-    "another file of torch's": "not a training checkpoint of this library",
-    "code": "half-written, or no checkpoint: Weights only load failed",
-    "a folder": "Is a directory|half-written",
+    "a text": "incomplete, or not a checkpoint",
+    "another torch file": "not a training checkpoint of mnist_zoo",
+    "code": "incomplete, or not a checkpoint: Weights only load failed",
+    "a folder": "Is a directory|incomplete",
 }
 
 
 @pytest.mark.parametrize("how", REASONS)
-def test_a_bad_checkpoint_is_refused_and_the_one_before_it_used(digits, recipe, tmp_path, how):
+def test_damaged_checkpoint_is_refused_and_the_previous_one_is_used(digits, recipe, tmp_path, how):
     options = {"progress": False, "folder": tmp_path, "checkpoint_every": 5}
     whole = fit(recipe, *digits, progress=False)
     fit(recipe, *digits, **options, hook=lambda h: h.step == 15)
     older, newer = sorted(tmp_path.iterdir())
-    spoilt(newer, how)
+    damage(newer, how)
     if how == "a folder":
-        told = pytest.raises(TrainingError, match=r"cannot be written.*the last checkpoint is")
-        with told, pytest.warns(UserWarning, match=REASONS[how]):
+        refusal = pytest.raises(TrainingError, match=r"cannot be written.*the last checkpoint is")
+        with refusal, pytest.warns(UserWarning, match=REASONS[how]):
             fit(recipe, *digits, **options)
         return
     with pytest.warns(
-        UserWarning, match=f"{newer.name}: .*{REASONS[how]}.* goes on from .*{older.name}"
+        UserWarning, match=f"{newer.name}: .*{REASONS[how]}.* resumes from .*{older.name}"
     ):
         assert same(whole, fit(recipe, *digits, **options))
     for path in tmp_path.iterdir():
-        spoilt(path, how)
+        damage(path, how)
     with pytest.raises(
         CheckpointError, match=f"no checkpoint of this run in (.|\n)*{REASONS[how]}"
     ):
@@ -115,26 +110,26 @@ def test_a_bad_checkpoint_is_refused_and_the_one_before_it_used(digits, recipe, 
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "change",
     [
         lambda state: state.pop("optimizer"),
         lambda state: state["recipe"].update(tempo=3),
         lambda state: state["optimizer"].update(param_groups=[]),
         lambda state: state["ema"].popitem(),
     ],
-    ids=["a missing part", "an unknown field", "another optimiser", "another average"],
+    ids=["missing part", "unknown field", "other optimizer", "other moving average"],
 )
-def test_a_checkpoint_of_other_content_is_refused_like_a_damaged_one(
-    digits, recipe, tmp_path, spoil
+def test_checkpoint_with_changed_content_is_refused_like_a_damaged_one(
+    digits, recipe, tmp_path, change
 ):
     options = {"progress": False, "folder": tmp_path, "checkpoint_every": 5}
     whole = fit(recipe, *digits, progress=False)
     fit(recipe, *digits, **options, hook=lambda h: h.step == 15)
     _, newer = sorted(tmp_path.iterdir())
     state = torch.load(newer, weights_only=True)
-    spoil(state)
+    change(state)
     torch.save(state, newer)
-    with pytest.warns(UserWarning, match=rf"(?s){newer.name}: .* goes on from"):
+    with pytest.warns(UserWarning, match=rf"(?s){newer.name}: .* resumes from"):
         assert same(whole, fit(recipe, *digits, **options))
 
 
@@ -142,23 +137,25 @@ def test_checkpoints_of_another_run_are_refused(digits, recipe, tmp_path):
     options = {"progress": False, "folder": tmp_path}
     fit(recipe, *digits, **options, hook=lambda h: h.step == 2)
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(CheckpointError, match=r"another recipe: lr is 0.004, not 0.1"):
+    with pytest.raises(
+        CheckpointError, match=r"it belongs to another recipe: lr is 0.004, not 0.1"
+    ):
         fit(recipe.replace(lr=0.1), *digits, **options)
-    with pytest.raises(CheckpointError, match="of other training or validation"):
+    with pytest.raises(CheckpointError, match="belongs to other training or validation images"):
         fit(recipe, digits[0][:299], digits[1], **options)
-    model = Norms()
+    model = NormAndDropout()
     before = weights(model)
-    with pytest.raises(CheckpointError, match="of other training or validation"):
+    with pytest.raises(CheckpointError, match="belongs to other training or validation images"):
         fit(recipe, digits[0], digits[0], **options)
-    with pytest.raises(CheckpointError, match="of another network"):
+    with pytest.raises(CheckpointError, match="belongs to another network"):
         fit(model, *digits, recipe=recipe, **options)
     assert torch.equal(weights(model), before)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
-    fit(recipe.replace(reference="the words do not matter"), *digits, **options)
+    fit(recipe.replace(reference="the reference is not compared"), *digits, **options)
 
 
-class Spoils(nn.Module):
-    """A finite value with a gradient that is none, from some step on."""
+class InfiniteGradient(nn.Module):
+    """From some step on, finite logits with a gradient that is not finite."""
 
     def __init__(self, step):
         super().__init__()
@@ -170,16 +167,18 @@ class Spoils(nn.Module):
         return out + (out * 0).abs().sqrt() if self.step <= 0 else out
 
 
-def test_weights_that_are_not_finite_are_never_kept(digits, tmp_path):
+def test_weights_that_are_not_finite_are_never_saved(digits, tmp_path):
     recipe = Recipe(network="lenet5", lr=0.1, batch_size=100, epochs=2)
-    with pytest.raises(TrainingError, match="weights are not finite after step 6; no checkpoints"):
-        fit(Spoils(6), digits[0], recipe=recipe, progress=False)
+    with pytest.raises(
+        TrainingError, match="weights are not finite after step 6; no checkpoint is"
+    ):
+        fit(InfiniteGradient(6), digits[0], recipe=recipe, progress=False)
     options = {"recipe": recipe, "progress": False, "folder": tmp_path, "checkpoint_every": 1}
     with pytest.raises(TrainingError, match=r"not finite after step 3; .*checkpoint-000000002.pt"):
-        fit(Spoils(3), digits[0], **options)
+        fit(InfiniteGradient(3), digits[0], **options)
 
 
-def test_ctrl_c_tells_what_is_kept(digits, recipe, tmp_path):
+def test_ctrl_c_names_the_last_checkpoint(digits, recipe, tmp_path):
     def interrupt(history):
         if history.step == 8:
             raise KeyboardInterrupt
@@ -205,8 +204,8 @@ except TrainingError as error:
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="the limit of a file's size is POSIX's")
-def test_a_full_disk_keeps_the_last_checkpoint(digits, recipe, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of a file")
+def test_full_disk_keeps_the_last_checkpoint(digits, recipe, tmp_path):
     command = [sys.executable, "-c", FULL_DISK, recipe.to_json(), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "checkpoint-000000004.pt: cannot be written: " in done.stdout

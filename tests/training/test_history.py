@@ -1,15 +1,11 @@
-"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+"""History: sums per epoch, and the file."""
 
 import pytest
 
-from mnist_zoo import (
-    History,
-    Recipe,
-    fit,
-)
+from mnist_zoo import History, Recipe, fit
 
 
-def test_history_adds_up(digits, tmp_path):
+def test_history_averages_steps_per_epoch_and_survives_saving(digits, tmp_path):
     recipe = Recipe(network="lenet5", lr=0.05, momentum=0.9, batch_size=64, epochs=3)
     history = fit(recipe, *digits, progress=False)
     assert (history.step, history.steps_per_epoch, len(history.epochs)) == (15, 5, 3)

@@ -1,4 +1,4 @@
-"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+"""Training on several processes, by torchrun."""
 
 import json
 import math
@@ -22,12 +22,7 @@ from mnist_zoo import (
     load_mnist,
 )
 
-ROOT = Path(__file__).parents[2]
-
-
-TRAIN = ROOT / "examples" / "train.py"
-
-
+TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 SMALL = ["lenet5_report", "source=sample", "sizes=[300,100,100]", "epochs=2", "lr=0.01"]
 
 
@@ -100,7 +95,7 @@ def together(tmp_path_factory):
     return folder, out
 
 
-def test_two_processes_follow_the_losses_of_one(together):
+def test_two_processes_have_the_losses_of_one(together):
     folder, out = together
     assert out.count("test set:") == 2  # of two runs, not of two processes each
     one, two = fitted(*FOLLOWED), History.load(folder / "followed" / "history.json")
@@ -115,7 +110,7 @@ def test_two_processes_follow_the_losses_of_one(together):
     assert state.fc3.weight.abs().sum() > 0
 
 
-def test_another_number_of_processes_goes_on_and_a_killed_worker_is_replaced(tmp_path):
+def test_killed_worker_is_replaced_and_another_number_of_processes_resumes(tmp_path):
     out = tmp_path / "shared"
     options = [*SMALL, "epochs=30", "--out", out, "--checkpoint-every", "2"]
     process = launch(*options, restarts=2)
@@ -145,7 +140,7 @@ def test_another_number_of_processes_goes_on_and_a_killed_worker_is_replaced(tmp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
-def test_no_thread_of_the_process_group_outlives_training(together):
+def test_no_thread_of_the_process_group_survives_training(together):
     """Python's shutdown aborts a process when one of them still holds a tensor."""
     _, out = together
     assert out.count("threads:") == 2

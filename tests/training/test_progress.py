@@ -1,17 +1,14 @@
-"""Training: against a plain loop, torch's schedulers and scikit-learn; killed, resumed, shared."""
+"""Progress on the screen and in TensorBoard."""
 
 import re
 import sys
 
 import pytest
 
-from mnist_zoo import (
-    Recipe,
-    fit,
-)
+from mnist_zoo import Recipe, fit
 
 
-def test_progress_tells_epochs_and_its_absence_nothing(digits, capsys):
+def test_progress_prints_a_line_per_epoch_and_nothing_when_off(digits, capsys):
     recipe = Recipe(network="lenet5", lr=0.05, batch_size=32, epochs=2)
     fit(recipe, *digits, progress=False)
     assert capsys.readouterr() == ("", "")
@@ -33,7 +30,7 @@ def test_tensorboard_holds_every_step(digits, tmp_path):
     assert found == pytest.approx([e.accuracy for e in history.evaluations])
 
 
-def test_missing_tensorboard_is_told(digits, monkeypatch, tmp_path):
+def test_missing_tensorboard_error_says_how_to_install_it(digits, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
         fit("lenet5_report", digits[0], progress=False, tensorboard=tmp_path)

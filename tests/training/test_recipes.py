@@ -1,4 +1,4 @@
-"""Recipes: what the reports say, round trips, and refusals."""
+"""Recipes: the settings of the reports, conversion to JSON and back, and refused values."""
 
 import math
 
@@ -35,11 +35,11 @@ REPORTED = {
 
 @pytest.fixture(params=list_recipes())
 def recipe(request) -> Recipe:
-    """Every recipe."""
+    """Each recipe in turn."""
     return get_recipe(request.param)
 
 
-def test_reports_recipes_are_as_reported():
+def test_report_recipes_have_the_settings_of_the_reports():
     assert sorted(REPORTED) == sorted(list_recipes("*_report"))
     for name, values in REPORTED.items():
         recipe = get_recipe(name)
@@ -52,31 +52,31 @@ def test_reports_recipes_are_as_reported():
     assert get_recipe("plain18_report").preprocessing == Preprocessing(1.0, 1.0, 32)
 
 
-def test_round_trips_are_the_identity(recipe):
-    changed = recipe.replace(sizes=(9, 2, 3), betas=(0.8, 0.9), clip_grad_norm=1.5, ema_decay=0.9)
-    for each in (recipe, changed):
+def test_dictionary_and_json_give_the_recipe_back(recipe):
+    changed = recipe.replace(sizes=(9, 2, 3), betas=(0.8, 0.9), ema_decay=0.9)
+    without_network = recipe.replace(network=None, options={})
+    for each in (recipe, changed, without_network):
         assert Recipe.from_dict(each.to_dict()) == each
         assert Recipe.from_json(each.to_json()) == each
-        assert Recipe.from_toml(each.to_toml()) == each
 
 
 def test_every_recipe_trains(recipe):
     digits = load_mnist(source="sample")[:24]
-    recipe = recipe.replace(batch_size=8, epochs=1, compile=False)
+    recipe = recipe.replace(batch_size=8, epochs=1)
     history = fit(recipe, digits, digits[:8], progress=False)
     assert history.step == 3
     assert all(value.isfinite().all() for value in history.model.state_dict().values())
     assert recipe.reference
 
 
-def test_getting_a_recipe_changes_nothing_in_the_next():
+def test_changing_a_recipe_does_not_change_the_next_one():
     with pytest.raises(AttributeError):
         get_recipe("mini_resnet_report").lr = 1.0
     assert get_recipe("mini_resnet_report", epochs=3).epochs == 3
     assert get_recipe("mini_resnet_report").epochs == 5
 
 
-def test_names_are_listed_and_wrong_ones_refused():
+def test_recipes_are_listed_and_wrong_names_are_refused():
     assert list_recipes("lenet5*") == [n for n in list_recipes() if n.startswith("lenet5")]
     assert list_recipes("nothing") == []
     with pytest.raises(ValueError, match=r"`name` \(='mini_resnet'\).*'mini_resnet_report'"):
@@ -96,16 +96,12 @@ def test_names_are_listed_and_wrong_ones_refused():
         ({"epochs": 0}, r"`epochs` \(=0\) must be a whole number of at least 1"),
         ({"epochs": 1.5}, "`epochs`"),
         ({"batch_size": -1}, "`batch_size`"),
-        ({"step_epochs": 0}, "`step_epochs`"),
         ({"eval_every": 0}, "`eval_every`"),
-        ({"patience": 0}, "`patience`"),
-        ({"lr": 0}, r"`lr` \(=0\) must be a number, more than 0 and below inf"),
+        ({"lr": 0}, r"`lr` \(=0\) must be more than 0"),
         ({"lr": math.nan}, "`lr`"),
-        ({"lr": "0.1"}, r"`lr` \(='0.1'\) must be a number"),
-        ({"gamma": 0}, "`gamma`"),
+        ({"lr": "0.1"}, r"`lr` \(='0.1'\) must be a finite number, more than 0"),
         ({"weight_decay": -1e-4}, "`weight_decay`"),
-        ({"clip_grad_norm": 0.0}, "`clip_grad_norm`"),
-        ({"momentum": 1.0}, r"`momentum` \(=1.0\) must be a number, at least 0 and below 1"),
+        ({"momentum": 1.0}, r"`momentum` \(=1.0\) must be at least 0 and below 1"),
         ({"label_smoothing": 1}, "`label_smoothing`"),
         ({"betas": (0.9, 1.0)}, "`beta2`"),
         ({"betas": (-0.1, 0.9)}, "`beta1`"),
@@ -113,29 +109,29 @@ def test_names_are_listed_and_wrong_ones_refused():
         ({"ema_decay": 1.0}, "`ema_decay`"),
         ({"ema_decay": 0.0}, "`ema_decay`"),
         ({"nesterov": True, "momentum": 0.0}, "`nesterov`"),
-        ({"optimizer": "adam"}, r"`momentum` \(=0.5\) is SGD's"),
+        ({"optimizer": "adam"}, r"`momentum` \(=0.5\) is for SGD; `betas` are those of adam"),
         ({"seed": -1}, "`seed`"),
         ({"seed": 1.5}, "`seed`"),
         ({"sizes": (1, 2)}, r"`sizes` \(=\(1, 2\)\) must be a tuple of 3"),
         ({"sizes": (100, 10, 5.5)}, r"`sizes` \(=5.5\)"),
         ({"betas": (0.9,)}, r"`betas` \(=\(0.9,\)\) must be a tuple of 2"),
         ({"channels_last": "False"}, r"`channels_last` \(='False'\) must be True or False"),
-        ({"compile": 0}, "`compile`"),
-        ({"augmentation": {"rotation": 10}}, "`augmentation` .* must be a Augmentation"),
+        ({"augmentation": {"rotation": 10}}, "`augmentation` .* must be of type Augmentation"),
         ({"preprocessing": None}, "`preprocessing`"),
         ({"sizes": (100, 0, 100)}, "`sizes`"),
-        ({"options": {"depth": 3}}, r"`options` \(={'depth': 3}\) do not suit mini_resnet"),
+        ({"options": {"depth": 3}}, r"`options` \(={'depth': 3}\) do not fit mini_resnet"),
         ({"options": {"image_size": 3}}, "`options`.*`image_size`"),
+        ({"options": {"stem": "3x3"}, "network": None}, "`options` .* need a `network`"),
     ],
 )
-def test_impossible_values_are_refused_at_construction(changes, rule):
+def test_impossible_values_are_refused(changes, rule):
     recipe = get_recipe("mini_resnet_report")
     with pytest.raises(ValueError, match=rule):
         recipe.replace(**changes)
     assert recipe == get_recipe("mini_resnet_report")
 
 
-def test_unknown_fields_are_refused_with_the_nearest():
+def test_unknown_fields_are_refused_with_a_suggestion():
     recipe = get_recipe("mini_resnet_report")
     with pytest.raises(TypeError, match=r"a Recipe has no field 'epoch'; did you mean 'epochs'"):
         recipe.replace(epoch=3)
@@ -145,7 +141,7 @@ def test_unknown_fields_are_refused_with_the_nearest():
         Recipe.from_json("{")
 
 
-def test_a_recipe_of_ones_own():
+def test_own_recipe_keeps_its_options_in_json():
     recipe = Recipe(
         network="resnet18",
         options={"stem": "3x3"},
@@ -153,5 +149,5 @@ def test_a_recipe_of_ones_own():
         epochs=2,
         augmentation=Augmentation(rotation=5),
     )
-    assert Recipe.from_toml(recipe.to_toml()).options == {"stem": "3x3"}
+    assert Recipe.from_json(recipe.to_json()).options == {"stem": "3x3"}
     assert recipe.batch_size == 64

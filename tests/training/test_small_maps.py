@@ -1,4 +1,4 @@
-"""The same function, faster: folded BatchNorm, and what optimize keeps."""
+"""Convolutions over very small maps as matrix products."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ from mnist_zoo.training.small_maps import SmallMapsAsProducts
 
 
 def convolves(y):
-    """Whether a convolution is among what a tensor was made by."""
+    """Whether a convolution is among the operations that computed a tensor."""
     nodes = [y.grad_fn]
     while nodes:
         node = nodes.pop()
@@ -32,7 +32,7 @@ def convolves(y):
     bias=st.booleans(),
     order=st.sampled_from([torch.contiguous_format, torch.channels_last]),
 )
-def test_a_product_is_the_convolution_of_small_maps(reach, inner, stride, shape, bias, order):
+def test_product_equals_the_convolution_of_small_maps(reach, inner, stride, shape, bias, order):
     batch, channels, outputs = shape
     size, kernel = min(inner, reach) + 1, 2 * reach + 1
     conv = nn.Conv2d(channels, outputs, kernel, stride, reach, bias=bias).double()
@@ -42,7 +42,7 @@ def test_a_product_is_the_convolution_of_small_maps(reach, inner, stride, shape,
         leaf = x.clone().requires_grad_()
         with mode:
             y = conv(leaf)
-        # the sum of squares' gradient tells outputs apart
+        # the gradient of the sum of squares depends on every output
         found.append((y, *torch.autograd.grad(y.square().sum(), (leaf, *conv.parameters()))))
     assert convolves(found[0][0])
     assert not convolves(found[1][0])
@@ -65,7 +65,7 @@ def test_a_product_is_the_convolution_of_small_maps(reach, inner, stride, shape,
     ],
     ids=str,
 )
-def test_other_convolutions_stay(options, shape):
+def test_other_convolutions_are_not_replaced(options, shape):
     conv = nn.Conv2d(4, 6, **{"kernel_size": 3, "padding": 1, **options})
     x = torch.randn(2, 4, *shape)
     with SmallMapsAsProducts():
@@ -74,14 +74,14 @@ def test_other_convolutions_stay(options, shape):
     assert torch.equal(y, conv(x))
 
 
-def test_every_network_is_the_same_function_with_products(network, pictures):
+def test_products_do_not_change_the_output_of_any_network(network, pictures):
     network, pictures = network.double().eval(), pictures.double()
     with SmallMapsAsProducts():
         found = network(pictures)
     torch.testing.assert_close(found, network(pictures))
 
 
-def test_products_know_autocast():
+def test_products_follow_autocast():
     conv, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(2, 4, 2, 2)
     with torch.autocast("cpu", torch.bfloat16):
         expected = conv(x)

@@ -1,4 +1,4 @@
-"""Parity with torchvision, the reports' layouts, and what does not fit."""
+"""Parity with torchvision, the reports' layouts, and sources that do not fit."""
 
 import copy
 import itertools
@@ -76,7 +76,7 @@ def test_parity_to_the_bit(name, size, batch):
     ours, theirs = twins(name)
     x = torch.randn(batch, 3, size, size)
     if batch == 1 and size < (33 if name in RESNETS else 64):
-        # one value a channel: BatchNorm cannot train
+        # one value per channel: BatchNorm cannot train
         assert torch.equal(ours.eval()(x), theirs.eval()(x))
         for model in (ours, theirs):
             with pytest.raises(ValueError, match="more than 1 value per channel"):
@@ -107,14 +107,14 @@ def test_round_trips_are_the_identity(name):
     assert same_state(back.state_dict(), grey.state_dict())
 
 
-def test_to_torchvision_keeps_one_channel_on_demand():
+def test_to_torchvision_keeps_one_channel_if_asked():
     ours, theirs = twins("resnet18", in_channels=1, num_classes=10)
     assert same_state(to_torchvision(ours, in_channels=1), theirs.state_dict())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121"])
 @pytest.mark.parametrize("colour_to_grey", [True, False])
-def test_grey_pictures_give_the_logits_of_three_equal_channels(colour_to_grey, name):
+def test_grey_images_give_the_logits_of_three_equal_channels(colour_to_grey, name):
     grey = torch.randn(2, 1, 32, 32)
     theirs = torchvision_model(name, 3 if colour_to_grey else 1, 10).eval()
     ours = get_model(name, in_channels=1 if colour_to_grey else 3).eval()
@@ -155,7 +155,7 @@ def test_head_of_another_size(head):
 
 
 @pytest.mark.filterwarnings("ignore:`weights` were adapted")
-def test_head_is_drawn_anew_when_the_network_is_built_from_weights():
+def test_head_is_reinitialised_when_the_network_is_built_from_weights():
     state = torchvision_model("resnet18").state_dict()
     weight = resnet18(weights=state).fc.weight
     assert weight.abs().max() <= 1 / 512**0.5
@@ -169,8 +169,8 @@ def test_net_layout_gives_the_same_outputs(bias, use_residual):
     assert "net.2.0.shortcut.weight" in report.state_dict()
     name = "resnet18" if use_residual else "plain18"
     ours = get_model(name, in_channels=3, conv_bias=bias).eval()
-    told = from_torchvision(ours, report.state_dict())
-    assert len(told.copied) == len(told.tensors) == len(report.state_dict())
+    result = from_torchvision(ours, report.state_dict())
+    assert len(result.copied) == len(result.tensors) == len(report.state_dict())
     x = torch.randn(3, 3, 32, 32)
     assert (ours(x) - report(x)).abs().max() == 0
 
@@ -195,7 +195,7 @@ def test_torchvision_through_the_net_layout_gives_the_same_outputs():
     assert (report(x) - theirs(x)).abs().max() == 0
 
 
-def test_a_network_in_the_net_layout_takes_its_own():
+def test_a_network_in_the_net_layout_takes_a_checkpoint_in_that_layout():
     assert len(from_torchvision(Net(), Net()).copied) == len(Net().state_dict())
 
 
@@ -328,7 +328,7 @@ def test_prefixes_counters_and_wrappers_are_dropped(prefixes, thop, wrapper):
 
 
 @pytest.mark.filterwarnings("ignore:distutils:DeprecationWarning")
-def test_counters_that_thop_left_in_the_network_itself_are_passed_over():
+def test_counters_that_thop_left_in_the_network_itself_are_ignored():
     from thop import profile as thop_profile
 
     ours = resnet18()
@@ -347,7 +347,7 @@ def test_two_tensors_for_one_place_are_refused():
         from_torchvision(lenet5(), state)
 
 
-def test_parameters_of_thops_names_are_parameters():
+def test_parameters_with_the_names_of_thops_counters_are_copied():
     ours, source = nn.Linear(2, 2), nn.Linear(2, 2)
     ours.total_ops, source.total_ops = (nn.Parameter(torch.rand(4)) for _ in range(2))
     assert "total_ops" in from_torchvision(ours, source).copied
@@ -406,12 +406,12 @@ def test_report_reads_as_a_table():
         "119 copied, 1 adapted, 3 skipped, 0 missing",
         "  skipped  fc.total_ops  a counter left by thop",
         "  adapted  conv1.weight  (64, 3, 7, 7) → (64, 1, 7, 7); summed over 3 channels",
-        "  skipped  fc.weight     (1000, 512) → (10, 512); drawn anew",
-        "  skipped  fc.bias       (1000,) → (10,); drawn anew",
+        "  skipped  fc.weight     (1000, 512) → (10, 512); re-initialised",
+        "  skipped  fc.bias       (1000,) → (10,); re-initialised",
     ]
 
 
-def test_long_errors_are_cut_and_the_report_has_all():
+def test_long_errors_are_cut_and_the_report_is_complete():
     with pytest.raises(
         ConversionError, match=r"and 12 more, all in this error's `report`"
     ) as error:
@@ -430,7 +430,7 @@ def test_long_errors_are_cut_and_the_report_has_all():
     ],
 )
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-def test_values_that_cannot_be_copied_are_refused_before_anything_is(value, why):
+def test_values_that_cannot_be_copied_are_refused_before_any_is_copied(value, why):
     if value is None:
         value = torch.quantize_per_tensor(torch.zeros(10), 0.1, 0, torch.qint8)
     ours = lenet5()
@@ -441,7 +441,7 @@ def test_values_that_cannot_be_copied_are_refused_before_anything_is(value, why)
 
 
 @pytest.mark.filterwarnings("ignore:`weights` were adapted")
-def test_other_precisions_are_told_and_summed_in_full():
+def test_other_precisions_are_reported_and_summed_in_float32():
     theirs = torchvision_model("resnet18", num_classes=10)
     exact = resnet18(weights=theirs.half().state_dict()).conv1.weight
     assert torch.equal(exact, theirs.conv1.weight.float().sum(1, keepdim=True))
@@ -460,7 +460,7 @@ def test_a_head_that_sees_other_features_does_not_fit():
 
 
 @pytest.mark.parametrize(("name", "theirs"), [("resnet_cnn", "resnet34"), ("plain18", "resnet18")])
-def test_torchvision_loads_small_stems_strictly_and_gives_them_back(name, theirs):
+def test_small_stems_survive_the_way_through_torchvision(name, theirs):
     ours, again = get_model(name, in_channels=3), get_model(name, in_channels=3)
     model = torchvision.models.get_model(theirs, num_classes=10)
     model.load_state_dict(to_torchvision(ours), strict=True)
@@ -488,7 +488,7 @@ def test_stems_without_a_rule_are_refused(channels):
         (resnet18(norm_layer=lambda channels: nn.GroupNorm(4, channels)), "no bn1.running_mean"),
     ],
 )
-def test_torchvision_has_no_place_for_other_tensors(model, tensor):
+def test_to_torchvision_refuses_tensors_that_torchvision_lacks(model, tensor):
     with pytest.raises(ConversionError, match=f"torchvision ResNet; it has {tensor}"):
         to_torchvision(model)
 

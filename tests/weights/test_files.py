@@ -1,4 +1,4 @@
-"""The weights that ship, and files of weights: whole, foreign, spoilt and hostile."""
+"""Safetensors files: damaged and hostile ones are refused, and metadata is checked."""
 
 import json
 import math
@@ -71,15 +71,15 @@ def test_hostile_safetensors_are_refused(tmp_path):
     folder.mkdir()
     with sparse.open("wb") as file:
         file.truncate(50 << 30)
-    told = refused(*paths, short, picture, folder, sparse)
+    messages = refused(*paths, short, picture, folder, sparse)
     for name, (*_, message) in cases.items():
-        assert message in told[f"{name}.safetensors"], name
-    assert "ends within its header" in told["short.safetensors"]
-    assert "must be a file; it is a directory" in told["folder.safetensors"]
-    assert "must have at most 2,147,483,648 bytes" in told["sparse.safetensors"]
+        assert message in messages[f"{name}.safetensors"], name
+    assert "ends within its header" in messages["short.safetensors"]
+    assert "must be a file; it is a directory" in messages["folder.safetensors"]
+    assert "must have at most 2,147,483,648 bytes" in messages["sparse.safetensors"]
 
 
-def test_every_bit_of_the_metadata_counts(tmp_path):
+def test_the_checksum_covers_every_bit_of_the_metadata(tmp_path):
     content = get_weights("mini_resnet").path.read_bytes()
     start = content.index(b"__metadata__")
     path = tmp_path / "flipped.safetensors"
@@ -93,10 +93,10 @@ def test_every_bit_of_the_metadata_counts(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["truncated", "flipped"])
-def test_spoilt_copies_of_a_real_file_are_refused(tmp_path, kind):
+def test_damaged_copies_of_a_real_file_are_refused(tmp_path, kind):
     content = get_weights("mini_resnet").path.read_bytes()
     random = np.random.default_rng(0)
-    path = tmp_path / "spoilt.safetensors"
+    path = tmp_path / "damaged.safetensors"
     places = [0, 1, 7, 8, 9, len(content) - 1, *random.integers(0, len(content), 150)]
     header = 8 + struct.unpack("<Q", content[:8])[0]
     places += [int(place) for place in random.integers(0, header, 50)]
@@ -110,13 +110,13 @@ def test_spoilt_copies_of_a_real_file_are_refused(tmp_path, kind):
             flipped[place] ^= 1 << int(random.integers(8))
             path.write_bytes(flipped)
         for read in (load_model, lambda path: from_torchvision(model, path)):
-            with pytest.raises(WeightsError, match=r"spoilt\.safetensors"):
+            with pytest.raises(WeightsError, match=r"damaged\.safetensors"):
                 read(path)
     assert same_state(model.state_dict(), before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
-def test_numbers_that_are_not_finite_are_seen(dtype):
+def test_is_finite_detects_nan_and_infinity(dtype):
     values = torch.ones(5, dtype=dtype)
     assert is_finite(values)
     for wrong in (math.nan, math.inf, -math.inf):
@@ -131,15 +131,15 @@ def test_numbers_that_are_not_finite_are_seen(dtype):
     [
         ({"": ""}, "must name a network of the zoo; it names None"),
         ({"network": "os.system"}, "it names 'os.system'"),
-        ({"network": "lenet5", "options": "{"}, "must say what its network is"),
+        ({"network": "lenet5", "options": "{"}, "must describe its network"),
         ({"network": "lenet5", "options": "[]"}, "must have a dictionary of options"),
         ({"network": "lenet5", "options": '{"weights": "x.pth"}'}, "options do not suit lenet5"),
         ({"network": "lenet5", "options": '{"colour": 1}'}, "options do not suit lenet5"),
         ({"network": "lenet5", "options": '{"num_classes": 1000000000}'}, "must hold the tensors"),
         ({"network": "lenet5", "options": '{"num_classes": 1e99}'}, "options do not suit lenet5"),
         ({"network": "mini_resnet"}, "must hold the tensors"),
-        ({"network": "lenet5", "preprocessing": '{"std": 0}'}, "must say what its network is"),
-        ({"network": "lenet5", "preprocessing": "7"}, "must say what its network is"),
+        ({"network": "lenet5", "preprocessing": '{"std": 0}'}, "must describe its network"),
+        ({"network": "lenet5", "preprocessing": "7"}, "must describe its network"),
         ({"network": "lenet5", "preprocessing": '{"std": 1e999}'}, "`std` .* a finite number"),
         (
             {"network": "lenet5", "preprocessing": '{"image_size": 99}'},
@@ -148,8 +148,8 @@ def test_numbers_that_are_not_finite_are_seen(dtype):
         ({"network": "x" * 10**6}, "it names 'xxx"),
     ],
 )
-def test_what_a_file_says_is_checked(tmp_path, metadata, message):
-    path = tmp_path / "said.safetensors"
+def test_metadata_is_checked(tmp_path, metadata, message):
+    path = tmp_path / "metadata.safetensors"
     write_safetensors(path, lenet5().state_dict(), metadata)
-    with pytest.raises(WeightsError, match=rf"said\.safetensors' .*({message})"):
+    with pytest.raises(WeightsError, match=rf"metadata\.safetensors' .*({message})"):
         load_model(path)

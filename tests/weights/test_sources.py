@@ -1,4 +1,4 @@
-"""Parity with torchvision, the reports' layouts, and what does not fit."""
+"""The sources of weights: files, torchvision's cache and downloads."""
 
 import copy
 import hashlib
@@ -47,11 +47,11 @@ class Mischief:
         return (os.mkdir, (str(self.folder),))
 
 
-SAY_MORE = ("list.pth", "folder.pth", "text.safetensors")  # have a message of their own
+OWN_MESSAGE = ("list.pth", "folder.pth", "text.safetensors")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:Detected pickle protocol")
-def test_files_that_hold_anything_else_are_refused(tmp_path):
+def test_files_with_any_other_content_are_refused(tmp_path):
     mischief = Mischief(tmp_path / "mischief")
     contents = {
         "code.pth": lambda path: torch.save({"conv1.weight": mischief}, path),
@@ -70,7 +70,7 @@ def test_files_that_hold_anything_else_are_refused(tmp_path):
         before = copy.deepcopy(ours.state_dict())
         with pytest.raises(WeightsError, match=f"{name}' must ") as error:
             from_torchvision(ours, path)
-        assert "torch.jit.load(path)" in str(error.value) or name in SAY_MORE
+        assert "torch.jit.load(path)" in str(error.value) or name in OWN_MESSAGE
         assert same_state(ours.state_dict(), before)
     assert not mischief.folder.exists()
     pickle.loads(pickle.dumps(mischief))
@@ -139,13 +139,13 @@ def test_a_download_of_another_hash_is_refused(hub, tmp_path):
         resnet18(weights=member)
 
 
-def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(hub):
+def test_error_without_internet_names_the_address_and_the_place_for_the_file(hub):
     member = weights_member("resnet18", "0123456789")
     with pytest.raises(FileNotFoundError, match=rf"{member.url}.*put it at '{hub}.*01234567\.pth'"):
         resnet18(weights=member)
 
 
-def test_imagenet_names_torchvisions_own_weights(hub, monkeypatch):
+def test_imagenet_downloads_torchvisions_default_weights(hub, monkeypatch):
     asked = []
 
     def download(url, dst, hash_prefix=None, progress=True):
