@@ -19,9 +19,9 @@ DENSE_BOTTLENECK = 4  # channels of a dense layer's bottleneck, in multiples of 
 
 
 class DenseLayer(nn.Sequential):
-    """Norm, activation and a 3×3 convolution, after a 1×1 bottleneck: torchvision's.
+    """A 1×1 bottleneck, then norm, activation and a 3×3 convolution, named as in torchvision.
 
-    The output has only the new features; `DenseBlock` appends them to those before.
+    The output has only the new features; `DenseBlock` concatenates them with the earlier ones.
 
     Args:
         in_channels: Channels C of the input.
@@ -60,15 +60,15 @@ class DenseLayer(nn.Sequential):
     ) -> None:
         check_positive(in_channels=in_channels, growth_rate=growth_rate)
         check_range(at_least=0, below=1, dropout=dropout)
-        widths = [in_channels, DENSE_BOTTLENECK * growth_rate] if bottleneck else [in_channels]
+        width = DENSE_BOTTLENECK * growth_rate
+        convs = [(in_channels, growth_rate, 3)]  # channels in, channels out, kernel size
+        if bottleneck:
+            convs = [(in_channels, width, 1), (width, growth_rate, 3)]
         layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for number, width in enumerate(widths, 1):
-            last = number == len(widths)
-            layers[f"norm{number}"] = norm_layer(width)
+        for number, (inputs, outputs, kernel_size) in enumerate(convs, 1):
+            layers[f"norm{number}"] = norm_layer(inputs)
             layers[f"relu{number}"] = act_layer()
-            layers[f"conv{number}"] = conv(
-                width, growth_rate if last else widths[1], 3 if last else 1, mode="fan_in"
-            )
+            layers[f"conv{number}"] = conv(inputs, outputs, kernel_size, mode="fan_in")
         if dropout:
             layers["dropout"] = nn.Dropout(dropout)
         super().__init__(layers)
@@ -76,7 +76,7 @@ class DenseLayer(nn.Sequential):
 
 
 class DenseBlock(nn.ModuleDict):
-    """Layers that each see the features of all layers before: torchvision's, name for name.
+    """Dense layers, named as in torchvision; each takes the input and all earlier features.
 
     Args:
         in_channels: Channels C of the input.
@@ -91,7 +91,7 @@ class DenseBlock(nn.ModuleDict):
         act_layer: Makes an activation.
 
     Shape:
-        (N, C, H, W) → (N, C + depth·k, H, W), the input's channels first.
+        (N, C, H, W) → (N, C + depth·k, H, W); the first C channels are the input.
 
     Raises:
         ValueError: If a number is less than 1, or `dropout` is not a probability below 1.
@@ -136,9 +136,9 @@ class DenseBlock(nn.ModuleDict):
     def forward(self, x: Tensor) -> Tensor:
         """Maps feature maps (N, C, H, W) to the shape that the class states."""
         features = [x]
-        again = self.memory_efficient and self.training
+        recompute = self.memory_efficient and self.training
         for layer in self.values():
-            if again and not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if recompute and not torch.jit.is_scripting():  # type: ignore[attr-defined]
                 features.append(_recomputed(layer, features))
             else:
                 features.append(layer(torch.cat(features, 1)))
@@ -146,16 +146,16 @@ class DenseBlock(nn.ModuleDict):
 
 
 def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """The output of the layer, without storing the activations inside it."""
-    first = True
+    """The output of the layer, whose activations the backward pass recomputes."""
+    recomputing = False
 
-    def run(*parts: Tensor) -> Tensor:
-        nonlocal first
-        x = torch.cat(parts, 1)
-        if first:
-            first = False
+    def run(*inputs: Tensor) -> Tensor:  # called once forward, then again backward
+        nonlocal recomputing
+        x = torch.cat(inputs, 1)
+        if not recomputing:
+            recomputing = True
             return layer(x)
-        with _buffers_kept(layer):  # the first run has updated the norms
+        with _buffers_kept(layer):  # the forward pass has already updated the norms
             return layer(x)
 
     output: Tensor = checkpoint(run, *features, use_reentrant=False)
@@ -164,7 +164,7 @@ def _recomputed(layer: nn.Module, features: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Restores the buffers of a module at the end."""
+    """Restores the buffers of a module on exit."""
     before = [buffer.clone() for buffer in module.buffers()]
     try:
         yield
@@ -174,11 +174,11 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 class Transition(nn.Sequential):
-    """Norm, activation, a 1×1 convolution, and 2×2 average pooling: torchvision's, name for name.
+    """Norm, activation, a 1×1 convolution and 2×2 average pooling, named as in torchvision.
 
     Args:
         in_channels: Channels C of the input.
-        compression: Fraction θ of the channels to keep: more than 0, and 1 for all of them.
+        compression: Fraction θ of the channels to keep, more than 0 and at most 1.
         norm_layer: Makes a norm, given the number of channels.
         act_layer: Makes an activation.
 
@@ -186,8 +186,8 @@ class Transition(nn.Sequential):
         (N, C, H, W) → (N, ⌊θ·C⌋, ⌊H/2⌋, ⌊W/2⌋).
 
     Raises:
-        ValueError: If `in_channels` is less than 1, `compression` is not more than 0 and at most
-            1, or no channel would be left.
+        ValueError: If `in_channels` is less than 1, `compression` is outside its range, or no
+            channel would be left.
 
     Source:
         Huang et al. 2017, section 3.
@@ -209,7 +209,7 @@ class Transition(nn.Sequential):
     ) -> None:
         check_positive(in_channels=in_channels)
         check_range(above=0, at_most=1, compression=compression)
-        out_channels = int(round(in_channels * compression, 6))  # 0.29 times 100 is 28.999…
+        out_channels = int(round(in_channels * compression, 6))  # in floats, 0.29·100 is 28.999…
         if out_channels < 1:
             raise ValueError(
                 f"`compression` (={compression!r}) times `in_channels` (={in_channels}) must be "

@@ -1,4 +1,4 @@
-"""Residual blocks: the reports' and torchvision's."""
+"""Residual blocks of the reports and of torchvision."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         in_channels: Channels C of the input.
-        out_channels: Channels of the output; None for those of the input.
+        out_channels: Channels of the output; None for as many as the input has.
         stride: Stride of the first convolution and of the shortcut.
 
     Shape:
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
         ValueError: If a number of channels or the stride is less than 1.
 
     Source:
-        The residual block of the report's simple ResNet; He et al. 2015, figure 2.
+        The report on the simple GoogLeNet and ResNet; He et al. 2015, figure 2.
 
     Example:
         >>> import torch
@@ -68,11 +68,11 @@ def _downsample(
     conv_bias: bool,
     norm_layer: NormLayer,
 ) -> nn.Sequential | None:
-    """The 1×1 convolution on the shortcut where the shape changes, else None (the identity).
+    """The 1×1 convolution and norm on the shortcut; None (the identity) if the shape stays.
 
-    A plain block (``residual=False``) has it too, so that both forms of a network load the same
-    checkpoints, but never runs it. It is frozen there; otherwise, optimisers would decay it, and
-    DistributedDataParallel would wait for its gradient.
+    A plain block (``residual=False``) has them too, so that plain and residual networks load the
+    same checkpoints. It never runs them; they are frozen, because otherwise optimisers would decay
+    them and DistributedDataParallel would wait for their gradients.
     """
     if stride == 1 and in_channels == out_channels:
         return None
@@ -83,14 +83,14 @@ def _downsample(
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each with a norm, and a residual sum: torchvision's, name for name.
+    """Two 3×3 convolutions, each with a norm, and a residual sum; named as in torchvision.
 
     Args:
         inplanes: Channels C of the input.
         planes: Channels of the output.
         stride: Stride of the first convolution and of the shortcut.
-        residual: Whether the shortcut is added. If False, the same layers run as a plain
-            network; the layers on the shortcut exist, but are frozen and unused.
+        residual: Whether the shortcut is added. If False, the block is plain: layers on the
+            shortcut exist, but are frozen and unused.
         conv_bias: Whether the convolutions have a bias.
         norm_layer: Makes a norm, given the number of channels.
         act_layer: Makes an activation.
@@ -152,16 +152,17 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions, each with a norm, and a residual sum: torchvision's.
+    """1×1, 3×3 and 1×1 convolutions, each with a norm, and a residual sum; named as in torchvision.
 
-    The 3×3 convolution has the stride, as in torchvision (ResNet v1.5).
+    As in torchvision, the stride is in the 3×3 convolution (ResNet v1.5).
 
     Args:
         inplanes: Channels C of the input.
-        planes: A quarter of the channels of the output, which are ``expansion`` times as many.
+        planes: A quarter of the channels of the output (`expansion` is 4).
         stride: Stride of the 3×3 convolution and of the shortcut.
         groups: Groups of the 3×3 convolution (ResNeXt, Xie et al. 2017).
-        base_width: Channels of each group of the 3×3 convolution if ``planes`` is 64.
+        base_width: Channels per group of the 3×3 convolution when `planes` is 64; for other
+            `planes`, they change in proportion.
         dilation: Dilation of the 3×3 convolution.
         residual: Whether the shortcut is added; see `BasicBlock`.
         conv_bias: Whether the convolutions have a bias.

@@ -1,4 +1,4 @@
-"""Residual units in the orders and with the shortcuts of He et al. 2016."""
+"""Residual units with the layer orders and the shortcuts of He et al. 2016."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ Shortcut: TypeAlias = Literal[
     "dropout",
 ]
 
-# by order: the layers with each convolution but the last, with the last, and after the sum
+# kinds of layers in each order: around every convolution except the last, around the last one,
+# and after the sum
 ORDERS: dict[Order, tuple[str, str, str]] = {
     "original": ("conv norm act", "conv norm", "act"),
     "norm_after_addition": ("conv norm act", "conv", "norm act"),
@@ -41,58 +42,59 @@ ORDERS: dict[Order, tuple[str, str, str]] = {
     "act_only_preactivation": ("act conv norm", "act conv norm", ""),
     "preactivation": ("norm act conv", "norm act conv", ""),
 }
-# by shortcut: the factors of the residual and of the shortcut
+# factors of the residual and of the shortcut
 SCALES: dict[str, tuple[float, float]] = {
     "scaling": (0.5, 0.5),
     "shortcut_scaling": (1.0, 0.5),
     "residual_scaling": (0.5, 1.0),
 }
-# by shortcut: whether the gate also multiplies the residual
+# whether the gate also multiplies the residual
 GATES = {"exclusive_gating": True, "shortcut_gating": False}
 GATE_BIAS = -6.0
 SHORTCUTS: tuple[Shortcut, ...] = get_args(Shortcut)
 
 
-def preactivation(order: Order) -> str:
-    """The layers before the first convolution of a unit, and after the last unit of a network."""
+def leading_kinds(order: Order) -> str:
+    """The kinds of layers before the first convolution of a unit: "norm act", "act" or ""."""
     return ORDERS[order][0].partition("conv")[0].strip()
 
 
 def layers_in_order(
     kinds: str,
     channels: int,
-    layer: nn.Conv2d | None = None,
+    convolution: nn.Conv2d | None = None,
     *,
     norm_layer: NormLayer,
     act_layer: ActLayer,
 ) -> OrderedDict[str, nn.Module]:
-    """Makes the modules of the given kinds, in their order.
+    """Makes modules of the given kinds, in the given order.
 
     Args:
-        kinds: The kinds, such as ``"norm act conv"``.
+        kinds: Kinds separated by spaces, such as ``"norm act conv"``.
         channels: Channels of the input.
-        layer: The module for "conv"; None if there is none.
+        convolution: The module for "conv"; None if `kinds` has no "conv".
         norm_layer: Makes a norm, given the number of channels.
         act_layer: Makes an activation.
     """
-    made: OrderedDict[str, nn.Module] = OrderedDict()
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
     for kind in kinds.split():
-        if kind == "conv" and layer is not None:
-            made[kind], channels = layer, layer.out_channels
+        if kind == "conv" and convolution is not None:
+            modules[kind] = convolution
+            channels = convolution.out_channels  # a later norm has these
         else:
-            made[kind] = norm_layer(channels) if kind == "norm" else act_layer()
-    return made
+            modules[kind] = norm_layer(channels) if kind == "norm" else act_layer()
+    return modules
 
 
 class Ordered(nn.Sequential):
-    """An ``nn.Sequential`` whose order of layers TorchScript sees.
+    """An ``nn.Sequential`` that TorchScript compiles once per order of its layers.
 
-    Without the constant, TorchScript would take two rows with the same names and types for one
-    type, even if their order differs.
+    TorchScript compiles modules once if their layers have the same names and types, even in
+    different orders. The constant `order` makes them different.
     """
 
     __constants__ = ("order",)
-    plain_row = True  # diagrams show its layers, as those of nn.Sequential
+    plain_row = True  # diagrams show its layers, not one box, as for nn.Sequential
 
     def __init__(self, layers: OrderedDict[str, nn.Module]) -> None:
         super().__init__(layers)
@@ -100,7 +102,7 @@ class Ordered(nn.Sequential):
 
 
 class ScaledSum(nn.Module):
-    """The sum of residual and shortcut, each times a constant."""
+    """The sum of residual and shortcut, each multiplied by a constant."""
 
     def __init__(self, residual: float, shortcut: float) -> None:
         super().__init__()
@@ -113,7 +115,7 @@ class ScaledSum(nn.Module):
 
 
 class GatedSum(nn.Module):
-    """The shortcut times 1 - g(x), plus the residual, which an exclusive gate multiplies by g(x).
+    """(1 - g(x))·shortcut + residual; an exclusive gate also multiplies the residual by g(x).
 
     The gate g is a 1×1 convolution and a sigmoid. Its bias starts at -6, the best value in the
     paper, so that g(x) starts near 0 and the shortcut passes almost unchanged.
@@ -136,31 +138,39 @@ class GatedSum(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """A residual unit with any order of its layers and any shortcut.
+    """A residual unit with any order of layers and any kind of shortcut.
 
     It computes ``after(merge(branch(before(x)), shortcut(before(x))))``, where ``merge`` is a
-    plain, scaled or gated sum. ``before`` has the layers that both paths share: if an order starts
-    with an activation and the shortcut has a convolution, both paths start with the activation.
+    plain, scaled or gated sum. If the shortcut has a convolution, ``before`` holds the layers that
+    the order puts before the first convolution, so that both paths share them; else it is empty.
 
     Args:
         inplanes: Channels C of the input.
         planes: Channels of the output; in a bottleneck, a quarter of them.
         stride: Stride of the (first) 3×3 convolution and of the shortcut.
         bottleneck: Whether the convolutions are 1×1, 3×3 and 1×1 instead of two of 3×3.
-        order: ``"original"``, conv-norm-act-conv-norm, sum, act, as in `BasicBlock` and
-            `Bottleneck`; ``"norm_after_addition"``, whose last norm follows the sum;
-            ``"act_before_addition"``, whose last activation precedes the sum;
-            ``"act_only_preactivation"``, act-conv-norm twice; ``"preactivation"``, norm-act-conv
-            twice.
-        shortcut: ``"identity"``; ``"scaling"``, the shortcut and the residual times 0.5;
-            ``"shortcut_scaling"`` and ``"residual_scaling"``, one of the two times 0.5;
-            ``"exclusive_gating"``, the shortcut times 1 - g(x) and the residual times g(x) for a
-            learnt gate g; ``"shortcut_gating"``, only the shortcut times 1 - g(x); ``"conv"``, a
-            1×1 convolution; ``"dropout"``, dropout of 0.5. Where the shape changes, all of them
-            have the 1×1 convolution. A norm follows it in orders with a norm after the last
-            convolution of the residual.
-        activated: Whether the input is already activated, as after a stem. An order that starts
-            with an activation then leaves it out.
+        order: Order of the layers, here for two convolutions:
+
+            - ``"original"``: conv-norm-act, conv-norm, sum, act, as in `BasicBlock` and
+              `Bottleneck`;
+            - ``"norm_after_addition"``: conv-norm-act, conv, sum, norm-act;
+            - ``"act_before_addition"``: conv-norm-act, conv-norm-act, sum;
+            - ``"act_only_preactivation"``: act-conv-norm, act-conv-norm, sum;
+            - ``"preactivation"``: norm-act-conv, norm-act-conv, sum.
+        shortcut: Kind of shortcut; g is a learnt gate:
+
+            - ``"identity"``: the input;
+            - ``"scaling"``: shortcut and residual are multiplied by 0.5;
+            - ``"shortcut_scaling"``, ``"residual_scaling"``: only that one is multiplied by 0.5;
+            - ``"exclusive_gating"``: the shortcut is multiplied by 1 - g(x), the residual by g(x);
+            - ``"shortcut_gating"``: only the shortcut is multiplied, by 1 - g(x);
+            - ``"conv"``: a 1×1 convolution;
+            - ``"dropout"``: dropout of 0.5.
+
+            Every kind has a 1×1 convolution where the shape changes. A norm follows it if the
+            order has a norm between the last convolution and the sum.
+        activated: Whether the input is already activated, as after a stem. The layers before the
+            first convolution are then left out.
         norm_layer: Makes a norm, given the number of channels.
         act_layer: Makes an activation.
 
@@ -176,8 +186,8 @@ class ResidualUnit(nn.Module):
             is unknown.
 
     Source:
-        He et al. 2016 (Identity Mappings in Deep Residual Networks): the orders of figure 4, the
-        shortcuts of figure 2 and table 1, the shared activation of the appendix.
+        He et al. 2016 (Identity Mappings in Deep Residual Networks): figure 4 for the orders,
+        figure 2 and table 1 for the shortcuts, the appendix for the shared activation.
         ``"residual_scaling"`` is not in the paper.
 
     Example:
@@ -206,37 +216,40 @@ class ResidualUnit(nn.Module):
         check_choice(order=(order, ORDERS), shortcut=(shortcut, SHORTCUTS))
         self.expansion = Bottleneck.expansion if bottleneck else BasicBlock.expansion
         self.out_channels = planes * self.expansion
-        kinds, last, after = ORDERS[order]
-        make = partial(layers_in_order, norm_layer=norm_layer, act_layer=act_layer)
+        inner_kinds, last_kinds, kinds_after = ORDERS[order]
+        make_layers = partial(layers_in_order, norm_layer=norm_layer, act_layer=act_layer)
 
         branch: OrderedDict[str, nn.Module] = OrderedDict()
         convs = _convs(inplanes, planes, stride, bottleneck)
         for number, layer in enumerate(convs, 1):
-            made = make(last if number == len(convs) else kinds, layer.in_channels, layer)
-            branch.update((f"{kind}{number}", module) for kind, module in made.items())
-        lead = OrderedDict((f"{k}1", branch.pop(f"{k}1")) for k in preactivation(order).split())
-        for module in lead.values():
+            kinds = last_kinds if number == len(convs) else inner_kinds
+            layers = make_layers(kinds, layer.in_channels, layer)
+            branch.update((f"{kind}{number}", module) for kind, module in layers.items())
+        # the layers before the first convolution, taken out of the branch
+        before = OrderedDict((f"{k}1", branch.pop(f"{k}1")) for k in leading_kinds(order).split())
+        for module in before.values():
             if getattr(module, "inplace", False):  # it would also change the input of the shortcut
                 vars(module)["inplace"] = False
         if activated:
-            lead.clear()
+            before.clear()
 
-        path: OrderedDict[str, nn.Module] = OrderedDict()
+        shortcut_layers: OrderedDict[str, nn.Module] = OrderedDict()
         if shortcut == "conv" or stride != 1 or inplanes != self.out_channels:
-            normed = "norm" in last.partition("conv")[2]
-            layer = conv(inplanes, self.out_channels, 1, stride)
-            path = make("conv norm" if normed else "conv", inplanes, layer)
-        else:  # only the branch has the lead
-            branch = OrderedDict({**lead, **branch})
-            lead.clear()
+            norm_follows = "norm" in last_kinds.partition("conv")[2]
+            projection = conv(inplanes, self.out_channels, 1, stride)
+            kinds = "conv norm" if norm_follows else "conv"
+            shortcut_layers = make_layers(kinds, inplanes, projection)
+        else:  # not shared: back into the branch
+            branch = OrderedDict({**before, **branch})
+            before.clear()
         if shortcut == "dropout":
-            path["dropout"] = nn.Dropout(0.5)
+            shortcut_layers["dropout"] = nn.Dropout(0.5)
 
-        self.before = nn.Sequential(lead)
+        self.before = nn.Sequential(before)
         self.branch = Ordered(branch)
-        self.shortcut = nn.Sequential(path)
+        self.shortcut = nn.Sequential(shortcut_layers)
         self.merge = _merge(shortcut, inplanes, self.out_channels, stride)
-        self.after = nn.Sequential(make(after, self.out_channels))
+        self.after = nn.Sequential(make_layers(kinds_after, self.out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps feature maps (N, C, H, W) to the shape that the class states."""
@@ -250,8 +263,12 @@ def _convs(inplanes: int, planes: int, stride: int, bottleneck: bool) -> list[nn
     """The convolutions of a residual branch."""
     if not bottleneck:
         return [conv(inplanes, planes, 3, stride), conv(planes, planes, 3)]
-    outside = planes * Bottleneck.expansion
-    return [conv(inplanes, planes, 1), conv(planes, planes, 3, stride), conv(planes, outside, 1)]
+    out_channels = planes * Bottleneck.expansion
+    return [
+        conv(inplanes, planes, 1),
+        conv(planes, planes, 3, stride),
+        conv(planes, out_channels, 1),
+    ]
 
 
 def _merge(

@@ -13,10 +13,11 @@ from typing_extensions import override
 
 from .copies import Inputs, meta_inputs, structural_copy
 
-# functions that a diagram leaves out: they compute nothing, and the next shape shows their effect
+# functions that a diagram leaves out: they compute no values, and the shape of the next node shows
+# what they change
 SILENT = {"check_input", "clone", "contiguous", "detach", "getattr", "getitem", "squeeze", "to"}
 NAMES = {"iadd": "add", "imul": "mul", "cat": "concat", "rsub": "sub", "relu": "ReLU"}
-INNER_BLOCKS = 4  # so many blocks of a block are shown; later ones are only counted
+INNER_BLOCKS = 4  # largest number of blocks shown inside a block; later ones are only counted
 MORE = "more"
 
 
@@ -28,10 +29,10 @@ class Node:
         name: Name of the module in the network; "" for an operation; ``"input"`` for the input,
             or the name of the argument if there are several inputs.
         kind: Name of the class or operation; ``"input"``; or ``"more"`` for blocks left out.
-        detail: Kernel size, stride and groups; or what was left out.
+        detail: Kernel size, stride and groups; for ``"more"``, number and kind of the blocks.
         shape: Shape of the output, without the batch.
-        params: Number of parameters inside, counted at the first call only.
-        inputs: The nodes whose outputs are the inputs.
+        params: Number of parameters inside; a shared parameter counts in its first node only.
+        inputs: The nodes whose outputs this node takes.
         inside: The graph of a block; None for a layer or an operation.
     """
 
@@ -46,7 +47,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Repeat:
-    """A row of nodes, from `first` to `last`, that occurs `times` times in sequence."""
+    """The nodes from `first` to `last`, which stand for `times` equal groups in a row."""
 
     first: Node
     last: Node
@@ -62,9 +63,13 @@ class Graph:
 
     def form(self) -> tuple[Any, ...]:
         """A key that is equal for graphs that differ only in names, shapes and parameter counts."""
-        place = {node: number for number, node in enumerate(self.nodes)}
+        number_of = {node: number for number, node in enumerate(self.nodes)}
         return tuple(
-            (node.kind, node.kind != MORE and node.detail, tuple(place[i] for i in node.inputs))
+            (
+                node.kind,
+                "" if node.kind == MORE else node.detail,
+                tuple(number_of[source] for source in node.inputs),
+            )
             for node in self.nodes
         )
 
@@ -72,7 +77,7 @@ class Graph:
         """One node for each kind and form of block, outer blocks first."""
         found: dict[tuple[str, tuple[Any, ...]], Node] = {}
         graphs = [self]
-        for graph in graphs:  # grows
+        for graph in graphs:  # and those that the loop appends
             for node in graph.nodes:
                 if node.inside is not None:
                     key = (node.kind, node.inside.form())
@@ -85,11 +90,11 @@ class Graph:
 def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
     """Returns the graph of a network and of its blocks; the network stays unchanged.
 
-    ``nn.Sequential`` is not a node, but the modules in it are. Equal neighbours, or equal pairs
-    of them, form one `Repeat`.
+    ``nn.Sequential`` is not a node, but the modules in it are. Equal nodes in a row, or equal pairs
+    of nodes, become one `Repeat`.
 
     Args:
-        model: A network that torch.fx can trace, as every network of the zoo.
+        model: A network that torch.fx can trace, such as any of the zoo.
         inputs: Shapes or tensors, as in `mnist_zoo.summary`.
 
     Raises:
@@ -107,16 +112,16 @@ def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
     twin = structural_copy(model).eval()
     tensors = meta_inputs(twin, inputs, batch=2)
     with torch.no_grad(), torch.device("cpu"):
-        run = _Interpreter(twin)
+        interpreter = _Interpreter(twin)
         try:
-            run.run(*tensors)
+            interpreter.run(*tensors)
         except Exception as error:
             raise RuntimeError(f"`model` failed: {error!s:.500}") from error
-    return _folded(_nodes(twin, run))
+    return _folded(_nodes(twin, interpreter))
 
 
 class _Tracer(fx.Tracer):
-    """Traces into plain rows of layers, not into other modules."""
+    """Takes every module for one node, except ``nn.Sequential`` and classes with `plain_row`."""
 
     @override
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -124,58 +129,60 @@ class _Tracer(fx.Tracer):
 
 
 class _Interpreter(fx.Interpreter):
-    """Runs a traced network, and traces and runs each block of it separately."""
+    """Traces and runs a network; does the same for each of its blocks, and keeps their nodes."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(_traced(module), garbage_collect_values=False)
-        self.running: fx.Node | None = None
+        self.current: fx.Node | None = None
         self.insides: dict[fx.Node | None, list[Node]] = {}
 
     @override
     def run_node(self, n: fx.Node) -> Any:
-        self.running = n
+        self.current = n
         return super().run_node(n)
 
     @override
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        layer, node = self.fetch_attr(target), self.running
+        layer = self.fetch_attr(target)
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            return args[0]  # the same shape; torch's rule is far slower
+            return args[0]  # only the shape matters; torch would compute it far more slowly
         if kwargs or not _is_block(layer):
             return super().call_module(target, args, kwargs)
         try:
-            run = _Interpreter(layer)
-        except ValueError:  # its inside is not shown
+            inner = _Interpreter(layer)
+        except ValueError:  # not traceable: the block is shown without its inside
             return super().call_module(target, args, kwargs)
-        output = run.run(*args)
-        self.insides[node] = _nodes(layer, run)
+        output = inner.run(*args)
+        self.insides[self.current] = _nodes(layer, inner)
         return output
 
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
         return fx.GraphModule(module, _Tracer().trace(module))
-    except Exception as error:  # of any type: whatever the network's code meets
+    except Exception as error:  # tracing runs the network's code, which may raise anything
         raise ValueError(
             f"`model` must be traceable by torch.fx; {type(module).__name__} is not: {error!s:.200}"
         ) from error
 
 
-def _nodes(module: nn.Module, run: _Interpreter) -> list[Node]:
-    """The nodes of a network after its run."""
-    made: dict[fx.Node, Node] = {}
+def _nodes(module: nn.Module, interpreter: _Interpreter) -> list[Node]:
+    """The nodes of a module that the interpreter has run."""
+    node_of: dict[fx.Node, Node] = {}  # for a silent function, the node of its input
     counted: set[nn.Parameter] = set()
-    several = sum(traced.op == "placeholder" for traced in run.graph.nodes) > 1
-    for traced in run.graph.nodes:
-        value = run.env.get(traced)
-        inputs = list(dict.fromkeys(made[i] for i in traced.all_input_nodes if i in made))
+    traced_nodes = interpreter.graph.nodes
+    several = sum(traced.op == "placeholder" for traced in traced_nodes) > 1
+    for traced in traced_nodes:
+        value = interpreter.env.get(traced)
         if not isinstance(value, Tensor) or traced.op == "output":
             continue
+        sources = (node_of[source] for source in traced.all_input_nodes if source in node_of)
+        inputs = list(dict.fromkeys(sources))  # each once
         if traced.op == "call_module":
             layer = module.get_submodule(traced.target)
             node = _of_module(traced.target, layer, tuple(value.shape[1:]), counted)
-            if traced in run.insides:
-                node.inside = _folded(_shortened(run.insides[traced]))
+            if traced in interpreter.insides:
+                node.inside = _folded(_shortened(interpreter.insides[traced]))
         elif traced.op == "placeholder":
             name = traced.name if several else "input"
             node = Node(name, "input", "", tuple(value.shape[1:]))
@@ -183,23 +190,23 @@ def _nodes(module: nn.Module, run: _Interpreter) -> list[Node]:
             node = _of_operation(traced, tuple(value.shape[1:]))
         silent = node.kind in (*SILENT, "Identity") or (node.kind == "concat" and len(inputs) == 1)
         if silent and inputs:
-            made[traced] = inputs[0]
+            node_of[traced] = inputs[0]
         else:
             node.inputs = inputs
-            made[traced] = node
-    return list(dict.fromkeys(made.values()))
+            node_of[traced] = node
+    return list(dict.fromkeys(node_of.values()))
 
 
 def _is_block(layer: nn.Module) -> bool:
-    """Whether it is composed of modules and is not a class of torch."""
+    """Whether a module contains others and its class is not one of torch."""
     return any(layer.children()) and not type(layer).__module__.startswith("torch.nn")
 
 
 def _of_module(
     name: str, layer: nn.Module, shape: tuple[int, ...], counted: set[nn.Parameter]
 ) -> Node:
-    own = set(layer.parameters()) - counted
-    counted |= own
+    new = set(layer.parameters()) - counted
+    counted |= new
     kernel, stride, groups = (
         getattr(layer, key, None) for key in ("kernel_size", "stride", "groups")
     )
@@ -208,7 +215,7 @@ def _of_module(
         detail += f" /{stride[0] if isinstance(stride, tuple) else stride}"
     if groups not in (None, 1):
         detail += " depthwise" if groups == getattr(layer, "in_channels", 0) else f" in {groups}"
-    params = sum(parameter.numel() for parameter in own)
+    params = sum(parameter.numel() for parameter in new)
     return Node(name, type(layer).__name__, detail, shape, params)
 
 
@@ -226,60 +233,66 @@ def _size(kernel: Any) -> str:
 
 
 def _shortened(nodes: list[Node]) -> list[Node]:
-    """Replaces what follows the first few inner blocks by one node, but keeps the last node."""
-    blocks = [place for place, node in enumerate(nodes) if node.inside is not None]
-    joined = any(len(node.inputs) > 1 for node in nodes)
-    if not joined or len(blocks) <= INNER_BLOCKS:
+    """Keeps the first few inner blocks and the last node; one "more" node replaces all between.
+
+    Nodes in a chain, without joining branches, all stay: `_folded` shortens them.
+    """
+    blocks = [number for number, node in enumerate(nodes) if node.inside is not None]
+    branches_join = any(len(node.inputs) > 1 for node in nodes)
+    if not branches_join or len(blocks) <= INNER_BLOCKS:
         return nodes
-    first, last = blocks[INNER_BLOCKS], len(nodes) - 1
-    kept, left_out = nodes[:first], nodes[first:last]
-    used = {given for node in left_out for given in node.inputs}
-    left = sum(node.inside is not None for node in left_out)
-    more = Node("", MORE, f"{left} {nodes[first].kind}", left_out[-1].shape)
+    first = blocks[INNER_BLOCKS]  # the first to leave out
+    kept, left_out, last = nodes[:first], nodes[first:-1], nodes[-1]
+    used = {source for node in left_out for source in node.inputs}
+    block_count = sum(node.inside is not None for node in left_out)
+    more = Node("", MORE, f"{block_count} {nodes[first].kind}", left_out[-1].shape)
     more.params = sum(node.params for node in left_out)
     more.inputs = [node for node in kept if node in used]
-    end = nodes[last]
-    end.inputs = list(dict.fromkeys(more if i in left_out else i for i in end.inputs))
-    return [*kept, more, end]
+    sources = (more if source in left_out else source for source in last.inputs)
+    last.inputs = list(dict.fromkeys(sources))
+    return [*kept, more, last]
 
 
 def _folded(nodes: list[Node]) -> Graph:
-    """Folds equal pairs of neighbours, and then equal neighbours, into repeats."""
+    """The graph, with equal pairs of nodes in a row, then equal nodes in a row, as repeats."""
     nodes, repeats = list(nodes), []
     folded: set[Node] = set()
     for period in (2, 1):
-        start = 1
+        start = 1  # after the input
         while start + 2 * period <= len(nodes):
             times = 1
             while _recurs(nodes, start, start + times * period, period, folded):
                 times += 1
-            if times > 1:
-                kept, gone = nodes[start + period - 1], nodes[start + times * period - 1]
-                del nodes[start + period : start + times * period]
+            if times > 1:  # keep the first group, which takes the place of the last
+                stop, end = start + period, start + times * period
+                kept, replaced = nodes[stop - 1], nodes[end - 1]
+                del nodes[stop:end]
                 for node in nodes:
-                    node.inputs = [kept if given is gone else given for given in node.inputs]
+                    node.inputs = [kept if i is replaced else i for i in node.inputs]
                 repeats.append(Repeat(nodes[start], kept, times))
-                folded |= {*nodes[start : start + period]}
+                folded |= {*nodes[start:stop]}
             start += 1
     return Graph(nodes, repeats)
 
 
 def _recurs(nodes: Sequence[Node], start: int, again: int, period: int, folded: set[Node]) -> bool:
-    """Whether `period` nodes from `again` on equal those from `start` on, in a single line."""
-    if again + period > len(nodes) or folded & {*nodes[start : again + period]}:
+    """Whether the `period` nodes from `start` on occur again from `again` on, in one chain."""
+    end = again + period
+    if end > len(nodes) or folded & {*nodes[start:end]}:
         return False
     if period == 2 and _looks(nodes[start]) == _looks(nodes[start + 1]):
-        return False
-    users = Counter(given for node in nodes for given in node.inputs)
-    in_line = all(
-        nodes[place].inputs == [nodes[place - 1]] and users[nodes[place - 1]] == 1
-        for place in range(start + 1, again + period)
+        return False  # equal nodes, not a pair
+    users = Counter(source for node in nodes for source in node.inputs)
+    is_chain = all(
+        nodes[number].inputs == [nodes[number - 1]] and users[nodes[number - 1]] == 1
+        for number in range(start + 1, end)
     )
-    return in_line and all(
+    return is_chain and all(
         _looks(nodes[start + i]) == _looks(nodes[again + i]) for i in range(period)
     )
 
 
 def _looks(node: Node) -> tuple[Any, ...]:
+    """All that a diagram shows of a node except its name."""
     inside = node.inside and node.inside.form()
     return (node.kind, node.detail, node.shape, node.params, inside)

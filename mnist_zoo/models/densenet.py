@@ -58,9 +58,10 @@ class DenseNetOptions(FactoryOptions, _Options, total=False):
 class DenseNet(Classifier):
     """A stem, dense blocks with transitions between them, global average pooling, a linear layer.
 
-    With three channels and 1000 classes, `densenet121` to `densenet201` are torchvision's, name
-    for name and bit for bit. Images may have every size that leaves a pixel after each
-    transition: at least 29×29 for four blocks after the ``"7x7"`` stem.
+    With three channels and 1000 classes, `densenet121` to `densenet201` have the parameter names
+    of torchvision's networks and the same outputs, bit for bit. The network takes images of every
+    size that leaves a pixel after each transition; for four blocks after the ``"7x7"`` stem, that
+    is 29×29 or more.
 
     Args:
         layers: Number of layers in each dense block.
@@ -68,7 +69,7 @@ class DenseNet(Classifier):
         stem_channels: Channels of the stem.
         in_channels: Channels of the input.
         num_classes: Number of logits.
-        image_size: Height and width in `input_size`; no tensor depends on it.
+        image_size: Height and width in `input_size`; it does not change the layers.
         stem: ``"7x7"``, a convolution of stride 2, norm, activation, and a 3×3 max-pool of stride
             2; ``"3x3"``, a convolution of stride 1 alone, for small images; ``"3x3-pool"``, a
             convolution of stride 1, norm, activation and the max-pool.
@@ -81,12 +82,12 @@ class DenseNet(Classifier):
         act_layer: Makes an activation.
 
     Shape:
-        (N, in_channels, H, W) → (N, num_classes); `forward_features` gives (N, C, H', W') with
-        H' about H/32 for four blocks after the ``"7x7"`` stem, and C = 1024 in `densenet121`.
+        (N, in_channels, H, W) → (N, num_classes). `forward_features` gives (N, C, H', W'); H' is
+        about H/32 for four blocks after the ``"7x7"`` stem, and C is 1024 in `densenet121`.
 
     Raises:
         ValueError: If a number is out of range, `layers` is not a sequence of numbers, `stem` is
-            not one of the three, or `image_size` leaves no pixel.
+            not one of the three, or `image_size` leaves no pixel after a transition.
 
     Source:
         Huang et al. 2017 (Densely Connected Convolutional Networks), table 1 and section 4.2.
@@ -173,10 +174,12 @@ class DenseNet(Classifier):
             ValueError: If there is no network of that depth, or an option is out of range.
         """
         check_positive(depth=depth, growth_rate=growth_rate)
-        convs = 6 if bottleneck else 3
-        layers, rest = divmod(depth - 4, convs)
-        if rest or layers < 1:
-            raise ValueError(f"`depth` (={depth}) must be {convs}n + 4 for a whole n of at least 1")
+        factor = 6 if bottleneck else 3  # three blocks, 2 or 1 convolutions per layer
+        layers_per_block, rest = divmod(depth - 4, factor)
+        if rest or layers_per_block < 1:
+            raise ValueError(
+                f"`depth` (={depth}) must be {factor}n + 4 for a whole n of at least 1"
+            )
         settings: dict[str, Any] = {
             "stem": "3x3",
             "stem_channels": 2 * growth_rate if bottleneck else 16,
@@ -184,7 +187,7 @@ class DenseNet(Classifier):
             "image_size": 28,
             **options,
         }
-        return cls((layers,) * 3, growth_rate, bottleneck=bottleneck, **settings)
+        return cls((layers_per_block,) * 3, growth_rate, bottleneck=bottleneck, **settings)
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
@@ -199,20 +202,22 @@ class DenseNet(Classifier):
 
 def _check(layers: Sequence[int], stem: Stem, image_size: int) -> None:
     if not isinstance(layers, (tuple, list)) or not layers:
-        raise ValueError(f"`layers` (={layers!r}) must be numbers of at least 1")
+        raise ValueError(f"`layers` (={layers!r}) must be a non-empty list or tuple")
     for depth in layers:
         check_positive(layers=depth)
     check_choice(stem=(stem, STEMS))
     _, stride, pool = STEMS[stem]
-    smallest = stride * (1 + pool) * (2 ** (len(layers) - 1) - 1) + 1
+    # each transition halves the size, rounded down; the stem divides it, rounded up
+    needed_after_stem = 2 ** (len(layers) - 1)
+    smallest = stride * (1 + pool) * (needed_after_stem - 1) + 1
     check_range(at_least=smallest, image_size=image_size)
 
 
 def _build(
     name: str, make: Callable[..., DenseNet], options: DenseNetOptions, **fixed: Any
 ) -> DenseNet:
-    known, unrecorded = _Options.__annotations__, "memory_efficient"
-    return build_variant(name, make, options, known=known, unrecorded=unrecorded, **fixed)
+    known = _Options.__annotations__
+    return build_variant(name, make, options, known=known, unrecorded="memory_efficient", **fixed)
 
 
 def densenet121(
@@ -226,8 +231,8 @@ def densenet121(
 
     Args:
         weights: None for random weights; ``"mnist"`` for the zoo's pretrained weights, where
-            there are any (see `list_models`); ``"imagenet"`` for torchvision's; or a source that
-            `from_torchvision` reads.
+            there are any (see `list_models`); ``"imagenet"`` for torchvision's weights; or a source
+            that `from_torchvision` reads.
         in_channels: Channels of the input: 1 for grey images.
         num_classes: Number of logits.
         **options: Options of `DenseNet`: `image_size`, `growth_rate`, `stem_channels`, `stem`,
@@ -236,7 +241,7 @@ def densenet121(
     Raises:
         TypeError: If an option is unknown.
         ValueError: If an option is out of range, or there are no such weights.
-        ConversionError: If `weights` do not fit.
+        ConversionError: If `weights` do not fit the network.
         WeightsError: If the file of the weights is damaged.
         FileNotFoundError: If the file does not exist or cannot be downloaded.
 
@@ -248,9 +253,9 @@ def densenet121(
         >>> densenet121(in_channels=3).input_size
         (3, 32, 32)
     """
-    sizes = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
+    common = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
     return _build(
-        "densenet121", DenseNet, {**sizes, **options}, layers=(6, 12, 24, 16), imagenet=True
+        "densenet121", DenseNet, {**common, **options}, layers=(6, 12, 24, 16), imagenet=True
     )
 
 
@@ -262,8 +267,8 @@ def densenet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
         >>> densenet161().get_classifier().in_features
         2208
     """
-    stem = {"growth_rate": 48, "stem_channels": 96}
-    return _build("densenet161", DenseNet, options, layers=(6, 12, 36, 24), **stem, imagenet=True)
+    width = {"growth_rate": 48, "stem_channels": 96}
+    return _build("densenet161", DenseNet, options, layers=(6, 12, 36, 24), **width, imagenet=True)
 
 
 def densenet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
@@ -317,7 +322,8 @@ def densenet_bc100_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
 def mini_densenet(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """A DenseNet-BC for digits, three blocks of four layers, growth rate 8: 46,394 parameters.
 
-    Options: see `densenet121`; no ImageNet weights. Source: ours, after Huang et al. 2017.
+    Options: see `densenet121`; there are no ImageNet weights. Source: our own, after Huang et al.
+    2017.
 
     Example:
         >>> from mnist_zoo import mini_densenet

@@ -1,4 +1,4 @@
-"""The options that every factory takes, and the one call that a factory's body is."""
+"""The options that every factory takes, and the functions that factories build networks with."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .build import Network, WeightsLike, build
 
 
 class FactoryOptions(TypedDict, total=False):
-    """The options of every factory; the TypedDict of each family adds its own.
+    """The options of every factory; each family adds its own in a subclass.
 
-    Type checkers and editors know every option of ``**options: Unpack[…]`` by its TypedDict.
+    A factory declares ``**options: Unpack[…]`` with the subclass, so that type checkers and editors
+    know every option.
     """
 
     weights: WeightsLike
@@ -36,20 +37,21 @@ def build_variant(
     imagenet: bool = False,
     **fixed: Any,
 ) -> Network:
-    """Builds a network of a family.
+    """Builds one variant of a family of networks.
 
     Args:
         name: Name of the factory.
-        make: Makes the network from the options.
-        options: The options that the user gave.
-        known: Names of the family's own options.
-        unrecorded: Name of an option that concerns training only; files and records leave it out.
+        make: Makes the network from the options and `fixed`.
+        options: The options that the user passed.
+        known: Names of the family's own options; the user may pass these and `FactoryOptions`.
+        unrecorded: Name of an option that only training needs; ``model.options`` and weights
+            files do not contain it.
         imagenet: Whether torchvision has a network of the same name and architecture.
-        **fixed: The variant's own values of options; those that the user gave override them.
+        **fixed: Arguments of `make` that define the variant. The user's options override them.
     """
     given: dict[str, Any] = {"weights": None, "in_channels": 1, "num_classes": 10, **options}
     if unrecorded in given:
-        fixed[unrecorded] = given.pop(unrecorded)
+        fixed[unrecorded] = given.pop(unrecorded)  # `build` records only what it is given
     return build(name, partial(make, **fixed), imagenet=imagenet, known=known, **given)
 
 

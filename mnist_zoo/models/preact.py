@@ -13,7 +13,7 @@ from typing_extensions import Unpack, override
 
 from .._checks import check_choice, check_makers, check_positive
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
-from ..blocks.units import Order, ResidualUnit, Shortcut, layers_in_order, preactivation
+from ..blocks.units import Order, ResidualUnit, Shortcut, layers_in_order, leading_kinds
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike
 from .options import FactoryOptions, build_variant
@@ -54,18 +54,18 @@ class PreActResNetOptions(FactoryOptions, _Options, total=False):
 class PreActResNet(Classifier):
     """A stem, stages of `ResidualUnit`, global average pooling, one linear layer.
 
-    The stem ends with an activation, before the first unit splits into two paths. The norm and
-    activation that an order puts before the first convolution of each unit also follow the last
-    unit. The network takes images of every size.
+    The stem ends with an activation, which both paths of the first unit share. The layers that an
+    order puts before the first convolution of each unit also follow the last unit. The network
+    takes images of every size.
 
     Args:
         layers: Number of units in each stage.
-        widths: The `planes` of each stage. The stem has as many channels as the first number;
-            each stage except the first halves height and width.
+        widths: The `planes` of each stage; the first is also the number of channels of the stem.
+            Each stage except the first halves height and width.
         bottleneck: Whether the units are bottlenecks, whose outputs have 4·`planes` channels.
         in_channels: Channels of the input.
         num_classes: Number of logits.
-        image_size: Height and width in `input_size`; no tensor depends on it.
+        image_size: Height and width in `input_size`; it does not change the layers.
         stem: ``"7x7"``, a convolution of stride 2 and a 3×3 max-pool of stride 2; ``"3x3"``,
             a convolution of stride 1 alone, for small images; ``"3x3-pool"``, a convolution
             of stride 1 and the max-pool.
@@ -75,17 +75,17 @@ class PreActResNet(Classifier):
         act_layer: Makes an activation.
 
     Shape:
-        (N, in_channels, H, W) → (N, num_classes); `forward_features` gives (N, C, H', W') with
-        the C channels of the last stage, ⌈H/32⌉ × ⌈W/32⌉ for four stages after the ``"7x7"``
-        stem.
+        (N, in_channels, H, W) → (N, num_classes). `forward_features` gives (N, C, H', W') with
+        the C channels of the last stage; H' = ⌈H/32⌉ and W' = ⌈W/32⌉ for four stages after the
+        ``"7x7"`` stem.
 
     Raises:
-        ValueError: If a number is out of range, there are not as many `layers` as `widths`, or
+        ValueError: If a number is out of range, `layers` and `widths` differ in length, or
             `stem`, `order` or `shortcut` is unknown.
 
     Source:
         He et al. 2016 (Identity Mappings in Deep Residual Networks); its appendix describes the
-        first and the last unit. The 3×3 convolution of a bottleneck has the stride.
+        first and the last unit. The stride of a bottleneck is in its 3×3 convolution.
 
     Example:
         >>> from mnist_zoo import PreActResNet
@@ -114,15 +114,16 @@ class PreActResNet(Classifier):
         _check(layers, widths)
         check_choice(stem=(stem, STEMS))
         check_makers(norm_layer=norm_layer, act_layer=act_layer)
-        make = partial(layers_in_order, norm_layer=norm_layer, act_layer=act_layer)
+        make_layers = partial(layers_in_order, norm_layer=norm_layer, act_layer=act_layer)
         kernel_size, stride, pool = STEMS[stem]
         channels = widths[0]
-        first = make("conv norm act", in_channels, conv(in_channels, channels, kernel_size, stride))
+        first_conv = conv(in_channels, channels, kernel_size, stride)
+        stem_layers = make_layers("conv norm act", in_channels, first_conv)
         if pool:
-            first["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
-        self.stem = nn.Sequential(first)
+            stem_layers["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stem = nn.Sequential(stem_layers)
 
-        unit = partial(
+        make_unit = partial(
             ResidualUnit,
             bottleneck=bottleneck,
             order=order,
@@ -132,12 +133,14 @@ class PreActResNet(Classifier):
         )
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         for number, (width, depth) in enumerate(zip(widths, layers, strict=True), 1):
-            units = [unit(channels, width, 1 if number == 1 else 2, activated=number == 1)]
+            after_stem = number == 1
+            stride = 1 if after_stem else 2
+            units = [make_unit(channels, width, stride, activated=after_stem)]
             channels = units[0].out_channels
-            units += [unit(channels, width) for _ in range(depth - 1)]
+            units += [make_unit(channels, width) for _ in range(depth - 1)]
             stages[f"stage{number}"] = nn.Sequential(*units)
         self.stages = nn.Sequential(stages)
-        self.last = nn.Sequential(make(preactivation(order), channels))
+        self.last = nn.Sequential(make_layers(leading_kinds(order), channels))
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(channels, num_classes)
 
@@ -167,14 +170,14 @@ class PreActResNet(Classifier):
             [2, 2, 2]
         """
         check_positive(depth=depth)
-        layers = 9 if bottleneck else 6
-        units, rest = divmod(depth - 2, layers)
-        if rest or units < 1:
+        factor = 9 if bottleneck else 6  # three stages, 3 or 2 convolutions per unit
+        units_per_stage, rest = divmod(depth - 2, factor)
+        if rest or units_per_stage < 1:
             raise ValueError(
-                f"`depth` (={depth}) must be {layers}n + 2 for a whole n of at least 1"
+                f"`depth` (={depth}) must be {factor}n + 2 for a whole n of at least 1"
             )
         settings: dict[str, Any] = {"stem": "3x3", **options}
-        return cls((units,) * 3, widths, bottleneck=bottleneck, **settings)
+        return cls((units_per_stage,) * 3, widths, bottleneck=bottleneck, **settings)
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
@@ -190,11 +193,11 @@ class PreActResNet(Classifier):
 def _check(layers: Sequence[int], widths: Sequence[int]) -> None:
     for name, numbers in (("layers", layers), ("widths", widths)):
         if not isinstance(numbers, (tuple, list)) or not numbers:
-            raise ValueError(f"`{name}` (={numbers!r}) must be numbers of at least 1")
+            raise ValueError(f"`{name}` (={numbers!r}) must be a non-empty list or tuple")
         for number in numbers:
             check_positive(**{name: number})
     if len(layers) != len(widths):
-        raise ValueError(f"`layers` (={layers!r}) must be as many as `widths` (={widths!r})")
+        raise ValueError(f"`layers` (={layers!r}) must be as long as `widths` (={widths!r})")
 
 
 def _build(
@@ -223,7 +226,7 @@ def preact_resnet18(
     Raises:
         TypeError: If an option is unknown.
         ValueError: If an option is out of range, or there are no such weights.
-        ConversionError: If `weights` do not fit.
+        ConversionError: If `weights` do not fit the network.
         WeightsError: If the file of the weights is damaged.
         FileNotFoundError: If the file does not exist or cannot be downloaded.
 
@@ -235,8 +238,8 @@ def preact_resnet18(
         >>> preact_resnet18(shortcut="conv").input_size
         (1, 28, 28)
     """
-    sizes = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
-    return _build("preact_resnet18", PreActResNet, {**sizes, **options}, layers=(2, 2, 2, 2))
+    common = FactoryOptions(weights=weights, in_channels=in_channels, num_classes=num_classes)
+    return _build("preact_resnet18", PreActResNet, {**common, **options}, layers=(2, 2, 2, 2))
 
 
 def preact_resnet34(**options: Unpack[PreActResNetOptions]) -> PreActResNet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, cycle
+from itertools import accumulate, chain, count, cycle
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
@@ -22,9 +22,9 @@ __all__ = ["draw"]
 
 # all lengths are in inches
 BOX_WIDTH, BOX_HEIGHT = 2.1, 0.36
-ROW_GAP, LINE_LANE_WIDTH = 0.24, 0.26
+ROW_GAP, LANE_GAP, LINE_LANE_WIDTH = 0.24, 0.15, 0.26
 MARGIN, TITLE_HEIGHT = 0.2, 0.5
-FORK, JOIN = 0.07, 0.12  # distance from the boxes at which lines turn
+FORK, JOIN = 0.07, 0.12  # lines turn this far below their first box and above their last
 SIGN_RADIUS = 0.13
 SIGNS = {"add": "+", "mul": "×", "sub": "−"}
 TINTS = {"Conv": "#dcebf7", "Linear": "#e6dff2", "Norm": "#f0f0f0", "Pool": "#dff0e4"}
@@ -33,15 +33,16 @@ TEXT_STYLE: dict[str, Any] = {"va": "center", "clip_on": False}
 
 
 def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
-    """Draws a diagram of a network: its layers and blocks on the left, each kind of block beside.
+    """Draws a diagram of a network on the left, and the inside of its blocks on the right.
 
     Each box shows the kind of layer or block, its name, its output shape (channels × height ×
-    width) and its number of parameters. Equal neighbouring blocks share a dashed frame with their
-    number. The inside of a block, with its branches and shortcuts, is drawn once for each
-    different form. If a block consists of many blocks, only the first few are drawn.
+    width) and its number of parameters. Equal blocks in a row are drawn once, in a dashed frame
+    with their number. The inside of a block, with its branches and shortcuts, is drawn once for
+    all blocks of the same kind and structure. If a block consists of many blocks, only the first
+    few are drawn.
 
     Args:
-        model: A network that torch.fx can trace, as it can all of the zoo's. It is not changed.
+        model: A network that torch.fx can trace, such as any of the zoo. It is not changed.
         inputs: Input of the network, as in `mnist_zoo.summary`; its own `input_size` by default.
 
     Returns:
@@ -62,7 +63,8 @@ def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
     name = getattr(unwrapped(model), "factory", None) or cost.model
     costs = f"{cost.params:,} parameters, {cost.macs:,} MACs"
     blocks = [*graph.blocks()]
-    hues = dict(zip(dict.fromkeys(b.kind for b in blocks), cycle(COLOURS), strict=False))
+    kinds = dict.fromkeys(block.kind for block in blocks)  # each once
+    hues = dict(zip(kinds, cycle(COLOURS), strict=False))
     plans = [_Plan(graph, name, costs), *(_plan_of_block(block) for block in blocks)]
     corners = _arrange(plans)
     width, height = _extent(plans, corners)
@@ -77,10 +79,11 @@ def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
 
 
 class _Plan:
-    """The layout of one graph: a row and a lane for each node, and a lane for each line.
+    """The layout of one graph in rows and lanes (columns).
 
-    The longest path takes lane 0. Each branch beside it takes the first lane that is free in all
-    its rows, and so does a line that passes other boxes.
+    A node is one row below the lowest of its inputs. The longest path is in lane 0; every other
+    branch is in the first lane that is free in all its rows. A line that passes other rows runs
+    down the lane of its first or last node if it is free there, else the first free lane.
     """
 
     def __init__(self, graph: Graph, title: str, subtitle: str) -> None:
@@ -94,7 +97,8 @@ class _Plan:
         for node in graph.nodes:
             for source in node.inputs:
                 self.users[source].append(node)
-        self.taken: dict[tuple[int, int], Node] = {}  # by lane and row: whose box or line it is
+        # each occupied cell (lane, row), with the node whose box or outgoing line is in it
+        self.taken: dict[tuple[int, int], Node] = {}
         self.lanes = self._node_lanes()
         self.lines = [
             (source, node, self._line_lane(source, node))
@@ -105,17 +109,20 @@ class _Plan:
             BOX_WIDTH if lane in self.lanes.values() else LINE_LANE_WIDTH
             for lane in range(1 + max(lane for lane, _ in self.taken))
         ]
-        self.middles = [sum(widths[:lane]) + 0.15 * lane + w / 2 for lane, w in enumerate(widths)]
-        frame = 0.3 if graph.repeats else 0
-        content = self.middles[-1] + widths[-1] / 2 + frame
-        self.width = max(content, 0.09 * len(title), 0.065 * len(subtitle)) + 2 * MARGIN
+        self.middles = [
+            sum(widths[:lane]) + LANE_GAP * lane + width / 2 for lane, width in enumerate(widths)
+        ]
+        times_width = 0.3 if graph.repeats else 0  # for "×3" to the right of a frame
+        lanes_width = self.middles[-1] + widths[-1] / 2 + times_width
+        self.width = max(lanes_width, 0.09 * len(title), 0.065 * len(subtitle)) + 2 * MARGIN
         rows = 1 + max(self.rows.values())
         self.height = rows * (BOX_HEIGHT + ROW_GAP) - ROW_GAP + TITLE_HEIGHT + 2 * MARGIN
 
     def _node_lanes(self) -> dict[Node, int]:
+        """The lane of each node; takes the cells of all boxes and of the lines in a branch."""
         lanes: dict[Node, int] = {}
         node = max(self.graph.nodes, key=self.rows.__getitem__)
-        while node not in lanes:  # the longest path, from its end
+        while node not in lanes:  # up the longest path
             lanes[node] = 0
             self.taken[0, self.rows[node]] = node
             node = max(node.inputs, key=self.rows.__getitem__, default=node)
@@ -126,35 +133,32 @@ class _Plan:
             while len(users := self.users[branch[-1]]) == 1 and users[0] not in lanes:
                 branch.append(users[0])
             end = max((self.rows[user] for user in users), default=self.rows[branch[-1]] + 1)
-            span = range(self.rows[node], end)
-            lane = self._free_lane(span, None)
+            rows = range(self.rows[node], end)  # down to where the branch joins another
+            lane = next(lane for lane in count(1) if self._is_free(lane, rows))
             lanes.update(dict.fromkeys(branch, lane))
-            for row in span:
-                owner = [link for link in branch if self.rows[link] <= row][-1]
+            for row in rows:
+                *_, owner = (member for member in branch if self.rows[member] <= row)
                 self.taken[lane, row] = owner
         return lanes
 
     def _line_lane(self, source: Node, node: Node) -> int:
-        """The lane in which a line goes from one box to another."""
-        rows = range(self.rows[source] + 1, self.rows[node])
-        forks = len(self.users[source]) > 1
-        for lane in (self.lanes[source], self.lanes[node]):
-            if rows and all(self.taken.get((lane, row), source) is source for row in rows):
-                break
-        else:
-            lane = self._free_lane(rows, source) if rows else self.lanes[node if forks else source]
+        """The lane in which the line from `source` to `node` runs down; takes its cells."""
+        source_lane, node_lane = self.lanes[source], self.lanes[node]
+        rows = range(self.rows[source] + 1, self.rows[node])  # those between the two boxes
+        if not rows:
+            forks = len(self.users[source]) > 1
+            return node_lane if forks else source_lane
+        lanes = chain((source_lane, node_lane), count(1))
+        lane = next(lane for lane in lanes if self._is_free(lane, rows, source))
         self.taken.update({(lane, row): source for row in rows})
         return lane
 
-    def _free_lane(self, rows: range, owner: Node | None) -> int:
-        """The first lane after lane 0 whose cells in these rows are free or the owner's."""
-        lane = 1
-        while any(self.taken.get((lane, row), owner) is not owner for row in rows):
-            lane += 1
-        return lane
+    def _is_free(self, lane: int, rows: range, owner: Node | None = None) -> bool:
+        """Whether nothing is in these cells, or only the owner's lines."""
+        return all(self.taken.get((lane, row), owner) is owner for row in rows)
 
     def top(self, row: int) -> float:
-        """The upper edge of a row's boxes, measured from the upper edge of the plan."""
+        """The upper edge of the boxes in a row, measured from the upper edge of the plan."""
         return MARGIN + TITLE_HEIGHT + row * (BOX_HEIGHT + ROW_GAP)
 
 
@@ -169,15 +173,15 @@ def _shape_text(node: Node) -> str:
 
 
 def _arrange(plans: Sequence[_Plan]) -> list[tuple[float, float]]:
-    """The upper left corner of each plan, so that the larger side of the figure is smallest."""
+    """The upper left corner of each plan, so that the longer side of the figure is shortest."""
     tallest = max(plan.height for plan in plans)
-    heights = accumulate(plan.height for plan in plans[1:])
-    ways = [_in_columns(plans, limit) for limit in (tallest, *heights) if limit >= tallest]
-    return min(ways, key=lambda corners: max(_extent(plans, corners)))
+    stacked = accumulate(plan.height for plan in plans[1:])
+    layouts = [_in_columns(plans, limit) for limit in (tallest, *stacked) if limit >= tallest]
+    return min(layouts, key=lambda corners: max(_extent(plans, corners)))
 
 
 def _in_columns(plans: Sequence[_Plan], limit: float) -> list[tuple[float, float]]:
-    """Corners with the first plan alone on the left, and the others in columns up to a height."""
+    """Corners for the first plan on the left, and the others in columns no higher than `limit`."""
     x, y, column_width = plans[0].width, 0.0, 0.0
     corners = [(0.0, 0.0)]
     for plan in plans[1:]:
@@ -197,7 +201,7 @@ def _extent(plans: Sequence[_Plan], corners: Sequence[tuple[float, float]]) -> t
 def _draw_plan(
     axes: Axes, plan: _Plan, corner: tuple[float, float], hues: Mapping[str, str]
 ) -> None:
-    """Draws a plan with its upper left corner there; blocks have the colour of their kind."""
+    """Draws a plan at its upper left corner; `hues` gives each kind of block its colour."""
     left, upper = corner[0] + MARGIN, corner[1]
     _draw_title(axes, plan, left, upper, hues.get(plan.title))
     middles = {node: left + plan.middles[lane] for node, lane in plan.lanes.items()}
@@ -214,7 +218,7 @@ def _draw_plan(
 
 
 def _draw_title(axes: Axes, plan: _Plan, left: float, upper: float, hue: str | None) -> None:
-    """Draws both titles of a plan and, if it has a colour, a frame around all of it."""
+    """Draws title and subtitle of a plan and, if it has a colour, a frame around the plan."""
     from matplotlib.patches import FancyBboxPatch
 
     if hue is not None:
@@ -236,7 +240,10 @@ def _draw_line(
     from_sign: bool,
     to_sign: bool,
 ) -> None:
-    """Draws an arrow down through a lane, from box to box, or up to the circle of a sign."""
+    """Draws an arrow that leaves a box at `start`, runs down at `lane_x` and ends at `end`.
+
+    A sign is a circle smaller than a box; arrows from and to it are longer by `inset`.
+    """
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
@@ -257,7 +264,7 @@ def _draw_line(
 
 
 def _draw_node(axes: Axes, node: Node, x: float, top: float, hues: Mapping[str, str]) -> None:
-    """Draws a box, or the sign of an operation in a circle; x is its middle."""
+    """Draws a box with its middle at x, or a circle with the sign of an operation."""
     from matplotlib.patches import Circle, FancyBboxPatch
 
     middle = top + BOX_HEIGHT / 2
@@ -287,7 +294,7 @@ def _draw_node(axes: Axes, node: Node, x: float, top: float, hues: Mapping[str, 
 
 
 def _tint(node: Node) -> str:
-    """The colour inside a box: one for each kind of layer, white for a block."""
+    """The colour inside a box, by kind of layer; white for blocks and all other nodes."""
     if node.inside is not None or node.kind in ("input", MORE):
         return "white"
     tints = (tint for kind, tint in TINTS.items() if kind.lower() in node.kind.lower())
@@ -296,7 +303,7 @@ def _tint(node: Node) -> str:
 
 
 def _draw_repeat(axes: Axes, times: int, x: float, top: float, bottom: float) -> None:
-    """Draws a dashed frame around the boxes that stand for several, with their number."""
+    """Draws a dashed frame, and how many times the boxes in it are repeated."""
     from matplotlib.patches import FancyBboxPatch
 
     left, width = x - BOX_WIDTH / 2 - 0.07, BOX_WIDTH + 0.14

@@ -25,15 +25,16 @@ MATRIX_LIMIT = 16  # with more channels, kernels are averaged over the input cha
 def filters(model: nn.Module, layer: str | None = None, *, limit: int = 64) -> Figure:
     """Shows the kernels of a convolution, on one colour scale with white at 0.
 
-    With one input channel (or one per group) the kernels stand in a grid, numbered row by row.
-    With more, up to 16 inputs and 16 outputs, there is a column per output channel and a row per
-    input channel. Beyond that the grid shows, for each output channel, the mean of its kernels
-    over the input channels.
+    The layout depends on the number of channels:
+
+    - one input channel (or one per group): a grid of kernels, numbered row by row;
+    - up to 16 inputs and 16 outputs shown: a column per output and a row per input channel;
+    - more: a grid with one kernel per output channel, the mean over its input channels.
 
     Args:
         model: Any network.
         layer: Name of a `torch.nn.Conv2d`, as in ``named_modules``; None for the first one.
-        limit: Largest number of output channels, counted from the first.
+        limit: Largest number of output channels shown; later ones are left out.
 
     Returns:
         The figure.
@@ -64,23 +65,23 @@ def filters(model: nn.Module, layer: str | None = None, *, limit: int = 64) -> F
 def feature_maps(model: nn.Module, picture: Tensor, layer: str, *, limit: int = 64) -> Figure:
     """Shows the output of a layer for one image, in eval mode, on one colour scale.
 
-    If some values are negative, negative values are blue, 0 is white and positive values are red;
-    otherwise colours go from dark at 0 to bright. The network keeps its modes and hooks.
+    If any value is negative, the scale goes from blue (negative) over white (0) to red (positive);
+    otherwise from dark (0) to bright. Training modes and hooks of the network stay as they are.
 
     Args:
         model: Any network with one input.
         picture: An image (C, H, W) as the network expects it: float, after its `Preprocessing`.
-            It is moved to the network's device and type.
+            It is converted to the device and data type of the network.
         layer: Name of a submodule, as in ``named_modules``. If it runs several times, the first
             run is shown.
-        limit: Largest number of maps, counted from the first.
+        limit: Largest number of maps shown; later ones are left out.
 
     Returns:
         The figure.
 
     Raises:
-        ValueError: If the image has another shape or type, there is no such layer, the layer does
-            not run, or its output is not (N, C, H, W).
+        ValueError: If `picture` is not a float tensor (C, H, W), there is no such layer, the layer
+            does not run, or its output is not (N, C, H, W).
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
@@ -130,7 +131,7 @@ def _first_output(model: nn.Module, layer: str, picture: Tensor) -> Tensor:
         if not outputs:  # a copy, because an in-place ReLU may follow
             outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
-    reference = next(model.parameters(), picture)
+    reference = next(model.parameters(), picture)  # for device and data type
     handle = _submodule(model, layer).register_forward_hook(keep)
     try:
         with eval_mode(model), torch.inference_mode():
@@ -155,18 +156,21 @@ def _size(maps: Tensor) -> str:
 
 
 def _draw_grid(maps: Tensor, title: str, *, signed: bool) -> Figure:
-    """Draws maps (count, H, W) row by row; the ticks of its row and column add up to its number."""
+    """Draws maps (count, H, W) row by row.
+
+    In several rows, a map's channel is the sum of the labels of its row and column: 16 and "+3".
+    """
     count = len(maps)
-    columns = count if count <= 8 else 2 ** math.ceil(math.log2(count) / 2)
+    columns = count if count <= 8 else 2 ** math.ceil(math.log2(count) / 2)  # nearly a square
     highest = _largest_magnitude(maps)
-    figure, axes, across, down = _draw_maps([*maps.numpy()], columns, highest, signed=signed)
+    figure, axes, column_xs, row_ys = _draw_maps([*maps.numpy()], columns, highest, signed=signed)
     axes.set_title(title)
-    if len(down) == 1:
-        axes.set_xticks(across, map(str, range(columns)))
+    if len(row_ys) == 1:
+        axes.set_xticks(column_xs, map(str, range(columns)))
         axes.set_xlabel("channel")
         return figure
-    axes.set_xticks(across, [f"+{column}" for column in range(columns)])
-    axes.set_yticks(down, [str(row * columns) for row in range(len(down))])
+    axes.set_xticks(column_xs, [f"+{column}" for column in range(columns)])
+    axes.set_yticks(row_ys, [str(row * columns) for row in range(len(row_ys))])
     axes.set_ylabel("channel")
     return figure
 
@@ -176,15 +180,15 @@ def _draw_matrix(kernels: Tensor, title: str) -> Figure:
     outputs, inputs = kernels.shape[:2]
     maps = [*kernels.transpose(0, 1).flatten(0, 1).numpy()]
     highest = _largest_magnitude(kernels)
-    figure, axes, across, down = _draw_maps(maps, outputs, highest, signed=True)
-    axes.set_xticks(across, map(str, range(outputs)))
-    axes.set_yticks(down, map(str, range(inputs)))
+    figure, axes, column_xs, row_ys = _draw_maps(maps, outputs, highest, signed=True)
+    axes.set_xticks(column_xs, map(str, range(outputs)))
+    axes.set_yticks(row_ys, map(str, range(inputs)))
     axes.set(xlabel="output channel", ylabel="input channel", title=title)
     return figure
 
 
 def _largest_magnitude(values: Tensor) -> float:
-    """The largest finite magnitude, or 1 if there is none above 0."""
+    """The largest finite magnitude, or 1 if no finite value differs from 0."""
     finite = values[values.isfinite()]
     return finite.abs().amax().item() if finite.any() else 1.0
 
@@ -192,18 +196,19 @@ def _largest_magnitude(values: Tensor) -> float:
 def _draw_maps(
     maps: Sequence[Any], columns: int, highest: float, *, signed: bool
 ) -> tuple[Figure, Axes, list[float], list[float]]:
-    """Makes a figure of arrays (H, W) with a colour bar.
+    """Makes a figure of arrays (H, W) with a colour bar, from 0 or, if signed, from -highest.
 
     Returns:
-        The figure, its axes, the x of each column's middle and the y of each row's middle.
+        The figure, its axes, the x of the middle of each column and the y of that of each row.
     """
     rows = math.ceil(len(maps) / columns)
-    ratio = maps[0].shape[0] / maps[0].shape[1]
-    tile = min(0.9, 8 / columns, 8 / (rows * ratio))
+    ratio = maps[0].shape[0] / maps[0].shape[1]  # height by width
+    tile = min(0.9, 8 / columns, 8 / (rows * ratio))  # width of a map in inches
     width, height = 1.1 * tile * columns + 1.5, 1.1 * tile * rows * ratio + 1
     figure = new_figure(max(3.5, width), max(1.8, height))
     axes = figure.add_subplot()
     lowest, colours = (-highest, "RdBu_r") if signed else (0.0, "viridis")
-    across, edges = draw_tiles(axes, maps, columns, cmap=colours, vmin=lowest, vmax=highest)
+    style: dict[str, Any] = {"cmap": colours, "vmin": lowest, "vmax": highest}
+    column_xs, lower_edges = draw_tiles(axes, maps, columns, **style)
     figure.colorbar(axes.images[0], ax=axes, aspect=25, pad=0.02)
-    return figure, axes, across, [edge - ratio / 2 for edge in edges]
+    return figure, axes, column_xs, [edge - ratio / 2 for edge in lower_edges]

@@ -20,7 +20,7 @@ __all__ = ["get_recipe", "list_recipes", "load_data"]
 def list_recipes(pattern: str | None = None) -> list[str]:
     """Lists the names of the recipes.
 
-    Names that end in ``_report`` are the experiments of the published reports, with the reports'
+    Recipes whose names end in ``_report`` repeat the experiments of published reports, with their
     settings. The others are our own.
 
     Args:
@@ -38,11 +38,11 @@ def list_recipes(pattern: str | None = None) -> list[str]:
 
 
 def get_recipe(name: str, **changes: Any) -> Recipe:
-    """Returns the recipe of that name, with some fields changed if asked for.
+    """Returns the recipe of that name, with the given fields changed.
 
     Args:
         name: One of `list_recipes`.
-        **changes: Fields to change, as with `Recipe.replace`.
+        **changes: New values of fields, as for `Recipe.replace`.
 
     Raises:
         ValueError: If there is no such recipe, or a value is impossible.
@@ -90,7 +90,6 @@ def load_data(
     return train, validation, test
 
 
-# LeNet with a residual module in two places.
 _LENET = Recipe(
     network="lenet5",
     optimizer="sgd",
@@ -99,10 +98,10 @@ _LENET = Recipe(
     batch_size=64,
     epochs=10,
     reference="The report on LeNet with a residual module. It does not state the momentum (0.9 "
-    "fits its first epochs) or the normalisation (MNIST's mean and standard deviation here).",
+    "here, which fits its first epochs) or the normalisation (MNIST's mean and standard deviation "
+    "here).",
 )
 
-# A simple GoogLeNet and a simple ResNet.
 _MINI = Recipe(
     network="mini_googlenet",
     optimizer="sgd",
@@ -112,7 +111,7 @@ _MINI = Recipe(
     epochs=5,
     preprocessing=Preprocessing(mean=0.1370, std=0.3081),
     channels_last=True,
-    reference="The report on the simple GoogLeNet and ResNet, with its mean of 0.1370.",
+    reference="The report on the simple GoogLeNet and ResNet; it subtracts a mean of 0.1370.",
 )
 
 _RESNET_CNN = Recipe(
@@ -138,7 +137,7 @@ _PLAIN18 = Recipe(
     select="best",
     seed=100,
     reference="The report on ResNet-18 with and without residual connections; here without "
-    "them. It does not state the number of epochs (5 here) or how the digits are drawn "
+    "them. It does not state the number of epochs (5 here) or how the digits are sampled "
     "(stratified here).",
 )
 
@@ -159,7 +158,7 @@ _MINUTE = Recipe(
     reference="Ours: what 41,514 parameters learn in a minute on two cores.",
 )
 
-# The pretrained weights: more epochs, and no label smoothing, which harms the calibration.
+# For the pretrained weights: more epochs, and no label smoothing, which harms calibration.
 _PRETRAINED = _MINUTE.replace(
     epochs=20,
     label_smoothing=0.0,
@@ -170,7 +169,7 @@ _PRETRAINED = _MINUTE.replace(
 
 @cache
 def _recipes() -> dict[str, Recipe]:
-    """All recipes by name; made at the first use, because checking options builds networks."""
+    """All recipes by name; made at the first use, because checking them builds networks."""
     return {
         "lenet5_report": _LENET,
         "lenet5_conv_residual_report": _LENET.replace(network="lenet5_conv_residual"),
@@ -194,7 +193,7 @@ def _recipes() -> dict[str, Recipe]:
             lr=0.01,
             batch_size=128,
             reference="The report on ResNet-18 with and without residual connections; here with "
-            "them. It does not state the number of epochs (5 here) or how the digits are drawn "
+            "them. It does not state the number of epochs (5 here) or how the digits are sampled "
             "(stratified here).",
         ),
         "ninety_nine": Recipe(
@@ -213,7 +212,7 @@ def _recipes() -> dict[str, Recipe]:
         "mini_resnet_minute": _MINUTE,
         "resnet50_fast": Recipe(
             network="resnet50",
-            options={"zero_init_residual": True},  # stable at this learning rate
+            options={"zero_init_residual": True},  # keeps training stable at this learning rate
             augmentation=Augmentation(rotation=10, shift=2, scale=0.1, shear=8),
             optimizer="sgd",
             lr=0.05,
@@ -226,7 +225,8 @@ def _recipes() -> dict[str, Recipe]:
             epochs=4,
             channels_last=True,
             reference="Ours: a quarter of the report's epochs. Optimiser and initial weights were "
-            "chosen on a third of an epoch, by 4,000 training digits of writers left out.",
+            "chosen after a third of an epoch, by results on 4,000 training digits of held-out "
+            "writers.",
         ),
         "resnet_cnn_fast": Recipe(
             network="resnet_cnn",

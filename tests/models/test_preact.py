@@ -179,9 +179,9 @@ def test_errors_name_impossible_depths(depth, bottleneck, rule):
 @pytest.mark.parametrize(
     ("layers", "widths", "rule"),
     [
-        ([2, 2], [4, 4, 4], r"`layers` \(=\[2, 2\]\) must be as many as `widths`"),
-        (2, [4], r"`layers` \(=2\) must be numbers"),
-        ([], [], r"`layers` \(=\[\]\) must be numbers"),
+        ([2, 2], [4, 4, 4], r"`layers` \(=\[2, 2\]\) must be as long as `widths`"),
+        (2, [4], r"`layers` \(=2\) must be a non-empty list"),
+        ([], [], r"`layers` \(=\[\]\) must be a non-empty list"),
         ([0], [4], r"`layers` \(=0\) must be a whole number"),
         ([1], [4.5], r"`widths` \(=4.5\) must be a whole number"),
     ],
