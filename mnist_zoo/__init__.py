@@ -62,10 +62,10 @@ from .models.saving import load_model as load_model
 from .models.saving import save_model as save_model
 from .optimization import fuse as fuse
 from .optimization import optimize as optimize
-from .pictures.mnist_form import PictureTransform as PictureTransform
 from .pictures.mnist_form import as_mnist as as_mnist
 from .pictures.preprocessing import Preprocessing as Preprocessing
 from .pictures.reading import PictureError as PictureError
+from .pictures.transform import PictureTransform as PictureTransform
 from .prediction import Prediction as Prediction
 from .prediction import ensemble as ensemble
 from .prediction import predict as predict

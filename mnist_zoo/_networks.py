@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from ._checks import check_positive
 
 THOP_BUFFERS = ("total_ops", "total_params")
+_LOCK = threading.RLock()  # a network's own eval() may ask again
+_SWITCHED: dict[nn.Module, tuple[bool, int]] = {}  # own mode and users of modules in `eval_mode`
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -20,6 +23,31 @@ def unwrapped(model: nn.Module) -> nn.Module:
         return unwrapped(model.module)
     inside = getattr(model, "_orig_mod", None)
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
+
+
+def stated_classes(model: nn.Module) -> tuple[str, ...] | None:
+    """The names that a network gives its classes; None if it has none, or only numbers."""
+    names = getattr(unwrapped(model), "classes", None)
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
+        return None
+    return None if tuple(names) == numbers(len(names)) else tuple(names)
+
+
+def numbers(count: int) -> tuple[str, ...]:
+    """The names of classes that have no other: "0", "1" and so on."""
+    return tuple(map(str, range(count)))
+
+
+def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
+    """One name for each of this many classes: numbers for those without."""
+    names = names or ()
+    return names[:count] + numbers(count)[len(names) :]
+
+
+def channels_of(model: nn.Module) -> int | None:
+    """The number of channels of a network's images; None if it does not say."""
+    size = getattr(unwrapped(model), "input_size", None)
+    return size[0] if isinstance(size, (tuple, list)) and len(size) == 3 else None
 
 
 def from_thop(name: str) -> bool:
@@ -50,14 +78,47 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network into eval mode, and restores the mode of each of its modules afterwards."""
-    modes = {module: module.training for module in model.modules()}
+    """Puts a network into eval mode, and restores the mode of each of its modules afterwards.
+
+    Threads may share the network or a part of it: the first one in switches a module, and the last
+    one out restores it. Training the network meanwhile would be training in eval mode.
+    """
+    with _LOCK:
+        modules = list(model.modules())
+        if not any(module.training or module in _SWITCHED for module in modules):
+            modules = []  # nothing to switch, and no other thread will switch it back
+        for module in modules:
+            own, users = _SWITCHED.get(module, (module.training, 0))
+            _SWITCHED[module] = (own, users + 1)
     try:
-        model.eval()
+        with _LOCK:
+            if any(module.training for module in modules):
+                model.eval()
         yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        with _LOCK:
+            for module in modules:
+                own, users = _SWITCHED.pop(module)
+                if users > 1:
+                    _SWITCHED[module] = (own, users - 1)
+                else:
+                    module.training = own
+
+
+def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
+    """The training mode of each module, as it is outside of `eval_mode`."""
+    with _LOCK:
+        return {m: _SWITCHED.get(m, (m.training, 0))[0] for m in model.modules()}
+
+
+def set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    """Sets the modes that `modes_of` gave; a module in `eval_mode` gets its own when that ends."""
+    with _LOCK:
+        for module, own in modes.items():
+            if module in _SWITCHED:
+                _SWITCHED[module] = (own, _SWITCHED[module][1])
+            else:
+                module.training = own
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from operator import ne
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
+from ._networks import class_names, numbers, stated_classes
 from .data.digits import Digits
 from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 
@@ -53,6 +55,7 @@ class Metrics:
             difference of confidence and accuracy, weighted by the number of images in each bin
             (Guo et al. 2017, equation 3).
         mistakes: Every mistake, the most confident one first.
+        classes: Names of the classes; "0", "1" and so on where they have none.
 
     Example:
         >>> import torch
@@ -69,10 +72,20 @@ class Metrics:
     loss: float
     calibration_error: float
     mistakes: tuple[Mistake, ...] = field(repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            object.__setattr__(self, "classes", numbers(len(self.confusion)))
 
     @classmethod
-    def from_logits(cls, logits: Tensor, labels: Tensor) -> Metrics:
+    def from_logits(cls, logits: Tensor, labels: Tensor, classes: tuple[str, ...] = ()) -> Metrics:
         """Compares logits (N, classes) with labels (N,).
+
+        Args:
+            logits: What the network gave.
+            labels: The true classes.
+            classes: Names of the classes; none for "0", "1" and so on.
 
         Raises:
             ValueError: If there are none, the shapes do not match, or a label is no class.
@@ -81,19 +94,22 @@ class Metrics:
             shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
             raise ValueError(f"`logits` and `labels` must be (N, classes) and (N,), got {shapes}")
         logits, labels = logits.detach().cpu().double(), labels.cpu()
-        classes = logits.shape[1]
-        if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"`labels` must be at least 0 and below {classes}")
+        count = logits.shape[1]
+        if not 0 <= int(labels.min()) <= int(labels.max()) < count:
+            raise ValueError(f"`labels` must be at least 0 and below {count}")
+        if classes and len(classes) != count:
+            raise ValueError(f"`classes` (={classes!r:.80}) must be the names of {count} classes")
         confidence, predicted = logits.softmax(1).max(1)
         wrong = (predicted != labels).nonzero().squeeze(1)
         wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
-        confusion = torch.bincount(labels * classes + predicted, minlength=classes**2)
+        confusion = torch.bincount(labels * count + predicted, minlength=count**2)
         columns = (wrong, labels[wrong], predicted[wrong], confidence[wrong])
         return cls(
-            confusion=tuple(map(tuple, confusion.view(classes, classes).tolist())),
+            confusion=tuple(map(tuple, confusion.view(count, count).tolist())),
             loss=F.cross_entropy(logits, labels).item(),
             calibration_error=_calibration_error(confidence, predicted == labels),
             mistakes=tuple(map(Mistake, *(column.tolist() for column in columns))),
+            classes=tuple(classes),
         )
 
     @property
@@ -125,7 +141,8 @@ class Metrics:
         )
 
     def __str__(self) -> str:
-        classes = "  ".join(f"{i}: {value:.1%}" for i, value in enumerate(self.accuracy_by_class))
+        each = zip(self.classes, self.accuracy_by_class, strict=True)
+        classes = "  ".join(f"{name}: {value:.1%}" for name, value in each)
         return (
             f"{self.accuracy:.2%} ({self.correct:,} of {self.total:,}), loss {self.loss:.4f}, "
             f"calibration error {self.calibration_error:.2%}\n{classes}"
@@ -150,6 +167,7 @@ def evaluate(
     """Measures how well a network recognises images.
 
     The network runs in eval mode, on its own device; its training modes are restored afterwards.
+    Threads may share a network, as long as none of them trains it.
 
     Args:
         model: Any network from images (N, C, H, W) to logits (N, classes).
@@ -159,7 +177,8 @@ def evaluate(
         batch_size: Images per forward pass.
 
     Raises:
-        ValueError: If there are no images, or their shape does not suit the network.
+        ValueError: If there are no images, or their shape or the names of their classes do not
+            suit the network.
 
     Example:
         >>> from mnist_zoo import evaluate, lenet5, load_mnist
@@ -169,8 +188,14 @@ def evaluate(
     """
     check_positive(batch_size=batch_size)
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
+    names = stated_classes(model) or digits.classes
+    if names and digits.classes and any(map(ne, names, digits.classes)):
+        raise ValueError(
+            f"`digits` must have the classes of the network, {names!r:.200}; they have "
+            f"{digits.classes!r:.200}"
+        )
     found = logits_of(model, digits.images, preprocessing, batch_size)
-    return Metrics.from_logits(found, digits.labels)
+    return Metrics.from_logits(found, digits.labels, class_names(names, found.shape[1]))
 
 
 def logits_of(

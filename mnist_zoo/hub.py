@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
+from ._networks import class_names, stated_classes
 from .models.base import Classifier
 from .models.saving import load_model, save_model
-from .pictures.preprocessing import Preprocessing
 
 __all__ = ["HubModel"]
 
@@ -52,10 +53,21 @@ class HubModel(
         self.model = model
         self.train(model.training)
 
-    @property
-    def preprocessing(self) -> Preprocessing | None:
-        """The network's preprocessing."""
-        return self.model.preprocessing
+    @override
+    def __getattr__(self, name: str) -> Any:
+        """The network's attribute, such as `input_size`, where this module has none."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets the preprocessing and the names of the classes of the network inside."""
+        if name in ("preprocessing", "classes"):
+            setattr(self.model, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, x: Tensor) -> Tensor:
         """The network's output."""
@@ -64,7 +76,12 @@ class HubModel(
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self.model, save_directory / FILE)
-        config = {"network": self.model.factory, "options": dict(self.model.options)}
+        options = {**self.model.options, "num_classes": self.model.num_classes}
+        config: dict[str, Any] = {"network": self.model.factory, "options": options}
+        if self.model.preprocessing is not None:
+            config["preprocessing"] = asdict(self.model.preprocessing)
+        if names := stated_classes(self.model):
+            config["classes"] = class_names(names, self.model.num_classes)
         (save_directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
     @classmethod

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive, check_range
-from .pictures.mnist_form import as_mnist
+from ._networks import channels_of, class_names, stated_classes, unwrapped
+from .pictures.as_trained import as_trained
 from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 from .pictures.reading import is_one_picture
 
@@ -28,13 +28,14 @@ __all__ = ["Ensemble", "Prediction", "ensemble", "predict"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The digit that a network recognises on an image.
+    """The class that a network recognises on an image.
 
     Attributes:
-        digit: The most probable class; None if its probability is below `reject_below`.
+        digit: Number of the most probable class; None if its probability is below `reject_below`.
         probability: The softmax probability of the most probable class.
         probabilities: The probabilities of all classes, in their order.
         top: The most probable classes and their probabilities, the most probable one first.
+        classes: Names of all classes, in their order.
 
     Example:
         >>> from mnist_zoo import Prediction
@@ -46,11 +47,18 @@ class Prediction:
     probability: float
     probabilities: tuple[float, ...] = field(repr=False)
     top: tuple[tuple[int, float], ...]
+    classes: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def label(self) -> str | None:
+        """Name of the class `digit`, which is its number where it has no name; None if rejected."""
+        if self.digit is None:
+            return None
+        return self.classes[self.digit] if self.classes else str(self.digit)
 
     def __str__(self) -> str:
-        """The digit, or none, and the highest probability, such as ``7 (99.8 %)``."""
-        digit = "none" if self.digit is None else self.digit
-        return f"{digit} ({self.probability:.1%})".replace("%", " %")
+        """The label, or none, and the highest probability, such as ``7 (99.8 %)``."""
+        return f"{self.label or 'none'} ({self.probability * 100:.1f} %)"
 
 
 @overload
@@ -98,15 +106,20 @@ def predict(
 ) -> Prediction | list[Prediction]:
     """Recognises the digit on an image, or on each of several.
 
+    A network that learnt digits in MNIST's form, such as the pretrained ones, gets each image
+    redrawn in that form by `as_mnist`. A network that `fit` trained on other images gets it as it
+    is, in the network's size and channels: values uint8, or float in 0…1. Its
+    `Preprocessing.redraw` says which.
+
     The network runs in eval mode, on its own device and in its own precision; its training modes
-    are restored afterwards.
+    are restored afterwards. Threads may share a network, as long as none of them trains it.
 
     Args:
         model: A network from images (N, C, H, W) to logits (N, classes).
-        pictures: One image or several, of any kind and size that `as_mnist` takes.
+        pictures: One image or several, of any kind and size, as for `as_mnist`.
         top: Number of classes in `Prediction.top`; all classes if there are fewer.
         reject_below: Smallest probability at which a digit is given rather than None.
-        shift: Pixels by which the digit is moved up, down, left and right; the probabilities are
+        shift: Pixels by which the image is moved up, down, left and right; the probabilities are
             averaged over these four positions and the original one. 0 for no moves.
         preprocessing: The preprocessing that the network was trained with. By default its own, or
             else MNIST's mean and standard deviation at the network's size.
@@ -134,34 +147,47 @@ def predict(
     check_positive(top=top, batch_size=batch_size)
     check_range(at_least=0, at_most=1, reject_below=reject_below)
     check_range(at_least=0, at_most=4, whole=True, shift=shift)
-    digits = as_mnist(pictures)
     preprocessing = preprocessing or preprocessing_of(model)
-    parts = [
-        _probabilities(model, batch, preprocessing, shift) for batch in digits.split(batch_size)
-    ]
-    predictions = [
-        prediction for part in parts for prediction in _predictions(part, top, reject_below)
-    ]
-    return predictions[0] if is_one_picture(pictures) else predictions
+    found: dict[int, Prediction] = {}
+    for places, images in as_trained(pictures, preprocessing, channels_of(model)):
+        for rows, batch in zip(places.split(batch_size), images.split(batch_size), strict=True):
+            probabilities = _probabilities(model, batch, preprocessing, shift)
+            names = class_names(stated_classes(model), probabilities.shape[1])
+            predictions = _predictions(probabilities, names, top, reject_below)
+            found.update(zip(rows.tolist(), predictions, strict=True))
+    return found[0] if is_one_picture(pictures) else [found[place] for place in sorted(found)]
 
 
 def _probabilities(
-    model: nn.Module, digits: Tensor, preprocessing: Preprocessing, shift: int
+    model: nn.Module, images: Tensor, preprocessing: Preprocessing, shift: int
 ) -> Tensor:
-    """Probabilities (N, classes) of images (N, 1, 28, 28), averaged over the moves."""
+    """Probabilities (N, classes) of images (N, C, H, W), averaged over the moves."""
     moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
     return torch.stack(
-        [logits(model, F.pad(digits, (x, -x, y, -y)), preprocessing).softmax(1) for x, y in moves]
+        [logits(model, _moved(images, x, y), preprocessing).softmax(1) for x, y in moves]
     ).mean(0)
 
 
-def _predictions(probabilities: Tensor, top: int, reject_below: float) -> Iterator[Prediction]:
+def _moved(images: Tensor, x: int, y: int) -> Tensor:
+    """Images moved to the right and down; the pixels at the edges are repeated."""
+    for axis, step in ((3, x), (2, y)):
+        if step:
+            size = images.shape[axis]
+            places = torch.arange(size, device=images.device) - step
+            images = images.index_select(axis, places.clamp(0, size - 1))
+    return images
+
+
+def _predictions(
+    probabilities: Tensor, names: tuple[str, ...], top: int, reject_below: float
+) -> Iterator[Prediction]:
     """One prediction per row of probabilities (N, classes)."""
     best, classes = probabilities.topk(min(top, probabilities.shape[1]))
     rows = zip(probabilities.tolist(), best.tolist(), classes.tolist(), strict=True)
     for row, values, digits in rows:
         digit = digits[0] if values[0] >= reject_below else None
-        yield Prediction(digit, values[0], tuple(row), tuple(zip(digits, values, strict=True)))
+        ranked = tuple(zip(digits, values, strict=True))
+        yield Prediction(digit, values[0], tuple(row), ranked, names)
 
 
 class Ensemble(nn.Module):
@@ -185,6 +211,8 @@ class Ensemble(nn.Module):
         super().__init__()
         self.models = nn.ModuleList(models)
         self.preprocessing = preprocessing
+        self.classes = stated_classes(models[0])
+        self.input_size = getattr(unwrapped(models[0]), "input_size", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N, C, H, W) to the logarithm of the mean probability of each class."""
@@ -202,7 +230,8 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
         A network that gives the mean of their probabilities.
 
     Raises:
-        ValueError: If `models` is empty, or their preprocessing, channels or classes differ.
+        ValueError: If `models` is empty, or their preprocessing, channels, or the number or names
+            of their classes differ.
 
     Example:
         >>> from PIL import Image, ImageDraw, ImageFont
@@ -219,7 +248,11 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
     expected = [preprocessing_of(model) for model in models]
     if len(set(expected)) > 1:
         raise ValueError(f"`models` must have the same preprocessing; they have {expected}")
-    stated = [model for model in models if hasattr(model, "input_size")]
+    names = [stated_classes(model) for model in models]
+    if len(set(names)) > 1:
+        raise ValueError(f"`models` must have the same classes; they have {names}")
+    inside = [unwrapped(model) for model in models]
+    stated = [model for model in inside if hasattr(model, "input_size")]
     for name in ("in_channels", "num_classes"):
         values = [getattr(model, name) for model in stated if hasattr(model, name)]
         if len(set(values)) > 1:

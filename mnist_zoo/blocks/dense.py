@@ -1,7 +1,6 @@
 """Dense layers, dense blocks and the transitions between them."""
 
-from __future__ import annotations
-
+# annotations are no strings here: torch.fx writes those of a forward into the code of its graph
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

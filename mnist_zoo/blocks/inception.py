@@ -1,7 +1,6 @@
 """The Inception module of the simple GoogLeNet."""
 
-from __future__ import annotations
-
+# annotations are no strings here: torch.fx writes those of a forward into the code of its graph
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,6 @@
 """Residual blocks of the reports and of torchvision."""
 
-from __future__ import annotations
-
+# annotations are no strings here: torch.fx writes those of a forward into the code of its graph
 from typing import ClassVar
 
 import torch.nn.functional as F

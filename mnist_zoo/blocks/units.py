@@ -1,7 +1,6 @@
 """Residual units with the layer orders and the shortcuts of He et al. 2016."""
 
-from __future__ import annotations
-
+# annotations are no strings here: torch.fx writes those of a forward into the code of its graph
 from collections import OrderedDict
 from functools import partial
 from typing import Literal, TypeAlias, get_args

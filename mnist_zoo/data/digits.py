@@ -22,9 +22,10 @@ class Digits:
         images: uint8 (N, C, H, W), 0 for the background; MNIST has (N, 1, 28, 28).
         labels: int64 (N,), the classes from 0.
         writers: int64 (N,), the writer of each digit, if the data set names them (QMNIST does).
+        classes: Names of the classes, in their order; None for "0", "1" and so on.
 
     Raises:
-        ValueError: If a tensor has another dtype or shape.
+        ValueError: If a tensor has another dtype or shape, or a class has no name.
 
     Example:
         >>> import torch
@@ -38,6 +39,7 @@ class Digits:
     images: Tensor
     labels: Tensor
     writers: Tensor | None = None
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.dim() != 4:
@@ -49,13 +51,27 @@ class Digits:
             if tensor.dtype != torch.int64 or tensor.shape != self.images.shape[:1]:
                 got = f"{tensor.dtype} {tuple(tensor.shape)}"
                 raise ValueError(f"`{name}` must be torch.int64 ({len(self)},), got {got}")
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        names = self.classes
+        if names is None:
+            return
+        given = isinstance(names, Sequence) and not isinstance(names, str)
+        if not given or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"`classes` (={names!r:.80}) must be the names of the classes")
+        object.__setattr__(self, "classes", tuple(names))
+        if len(set(names)) < len(names):
+            raise ValueError(f"`classes` (={names!r:.80}) must differ from each other")
+        if len(self) and int(self.labels.max()) >= len(names):
+            raise ValueError(f"`classes` must name class {int(self.labels.max())}, too")
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> Digits:
         writers = None if self.writers is None else self.writers[index]
-        return Digits(self.images[index], self.labels[index], writers)
+        return Digits(self.images[index], self.labels[index], writers, self.classes)
 
     def __repr__(self) -> str:
         classes = self.labels.unique().numel()
@@ -64,7 +80,7 @@ class Digits:
     def to(self, device: torch.device | str) -> Digits:
         """The same images on another device."""
         writers = None if self.writers is None else self.writers.to(device)
-        return Digits(self.images.to(device), self.labels.to(device), writers)
+        return Digits(self.images.to(device), self.labels.to(device), writers, self.classes)
 
     def split(self, *sizes: int, seed: int = 0, groups: Tensor | None = None) -> tuple[Digits, ...]:
         """Draws disjoint random parts; the same seed gives the same parts.

@@ -63,7 +63,8 @@ def load_mnist(
             ``"fashion_mnist"`` and ``"kmnist"``.
 
     Returns:
-        The images, uint8 (N, 1, 28, 28), and their classes.
+        The images, uint8 (N, 1, 28, 28), and their classes, with their names where they are no
+        digits.
 
     Raises:
         ValueError: If `split` or `source` is none of the above.
@@ -92,6 +93,7 @@ def load_mnist(
         torch.cat([part.images for part in parts]),
         torch.cat([part.labels for part in parts]),
         torch.cat(writers) if writers else None,
+        parts[0].classes,
     )
 
 
@@ -220,6 +222,7 @@ def _load_torchvision(
     *,
     first_class: int = 0,
     transposed: bool = False,
+    classes: tuple[str, ...] | None = None,
     **options: Any,
 ) -> Callable[[str, str | Path | None], Digits]:
     """Makes the loader of one of torchvision's data sets."""
@@ -236,17 +239,27 @@ def _load_torchvision(
         images = (images.mT if transposed else images).unsqueeze(1).contiguous()
         if targets.dim() == 2:  # QMNIST has rows: class, NIST series, writer, …
             return Digits(images, targets[:, 0].long(), targets[:, 2].long())
-        return Digits(images, targets.long() - first_class)
+        return Digits(images, targets.long() - first_class, classes=classes)
 
     return load
+
+
+FASHION = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 
 LOADERS: dict[str, Callable[[str, str | Path | None], Digits]] = {
     "mnist": _load_mnist,
     "sample": _load_sample,
-    "fashion_mnist": _load_torchvision("FashionMNIST"),
-    "kmnist": _load_torchvision("KMNIST"),
+    "fashion_mnist": _load_torchvision("FashionMNIST", classes=FASHION),
+    "kmnist": _load_torchvision("KMNIST", classes=KUZUSHIJI),
     "qmnist": _load_torchvision("QMNIST", compat=False),
     "emnist_digits": _load_torchvision("EMNIST", split="digits", transposed=True),
-    "emnist_letters": _load_torchvision("EMNIST", split="letters", transposed=True, first_class=1),
+    "emnist_letters": _load_torchvision(
+        "EMNIST", split="letters", transposed=True, first_class=1, classes=LETTERS
+    ),
 }

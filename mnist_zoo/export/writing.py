@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .._checks import check_range
 from .._files import check_place, written_whole
-from .._networks import unwrapped
+from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..pictures.preprocessing import preprocessing_of
 from .session import (
@@ -108,7 +108,7 @@ def export(
             ``torch.jit.load`` and C++.
         input_size: Shape (C, H, W) of one input, with H equal to W; None for the network's own.
         softmax: Whether the file returns ``probabilities`` instead of logits.
-        classes: Names of the classes; None for "0", "1" and so on.
+        classes: Names of the classes; None for the network's own, or else "0", "1" and so on.
         tolerance: Largest allowed difference from the outputs of the network. If an output
             exceeds 1, the tolerance is multiplied by the largest output.
 
@@ -148,7 +148,7 @@ def export(
     ]
     with torch.no_grad():
         outputs = [_output(network, x) for x in inputs]
-        classes = _class_names(outputs[0].shape[1], classes)
+        classes = _class_names(model, outputs[0].shape[1], classes)
         if softmax:
             network = nn.Sequential(network, nn.Softmax(1))
             outputs = [values.softmax(1) for values in outputs]
@@ -187,9 +187,9 @@ def _output(network: nn.Module, x: Tensor) -> Tensor:
     return output
 
 
-def _class_names(count: int, classes: Sequence[str] | None) -> list[str]:
+def _class_names(model: nn.Module, count: int, classes: Sequence[str] | None) -> list[str]:
     if classes is None:
-        return [str(number) for number in range(count)]
+        return [*class_names(stated_classes(model), count)]
     if isinstance(classes, str) or len(classes) != count:
         raise ValueError(f"`classes` (={classes!r:.80}) must be the names of {count} classes")
     return [str(name) for name in classes]

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import random
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
@@ -15,15 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._networks import unwrapped
+from .._networks import modes_of, unwrapped
 
 Size: TypeAlias = tuple[int, ...]
 Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None
 """A shape without the batch, several shapes, tensors, or None for the network's `input_size`."""
 
 
+KEPT = 64
+"""So many elements a tensor may have for the copy to keep its values, if it is no parameter."""
+GENERATOR_STATE = 5056  # bytes of the largest state of a torch.Generator
+_LOCK = threading.RLock()  # the random state belongs to the process
+
+
 class _DataFreeCopies(TorchFunctionMode):
-    """While active, `copy.deepcopy` copies the shape and type of a tensor, but not its data."""
+    """While active, `copy.deepcopy` copies the shape and type of a tensor, but not its data.
+
+    A small tensor keeps its values: the network may read a number of its own, such as a stride.
+    """
 
     def __torch_function__(
         self,
@@ -34,19 +44,31 @@ class _DataFreeCopies(TorchFunctionMode):
     ) -> Any:
         if func is Tensor.__deepcopy__:
             tensor, memo = args
-            memo[id(tensor)] = _to_meta(tensor)
+            memo[id(tensor)] = _copied(tensor, KEPT)
             return memo[id(tensor)]
         if func is Tensor.clone:  # how a Parameter copies its data
-            return _to_meta(args[0])
+            return _copied(args[0], 1)
         return func(*args, **(kwargs or {}))
 
 
-def _to_meta(tensor: Tensor) -> Tensor:
+def _copied(tensor: Tensor, kept: int) -> Tensor:
+    small = tensor.numel() <= kept or (tensor.numel() <= GENERATOR_STATE and _is_state(tensor))
+    if small and not tensor.is_meta and type(tensor) is Tensor:
+        return tensor.detach().cpu().clone().requires_grad_(tensor.requires_grad)
     return torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
 
 
+def _is_state(tensor: Tensor) -> bool:
+    """Whether the tensor may be the state of a torch.Generator."""
+    return tensor.dtype == torch.uint8 and tensor.dim() == 1 and not tensor.is_cuda
+
+
 def structural_copy(model: nn.Module) -> nn.Module:
-    """Copies a network without data and hooks: modules, modes, and tensors on device meta."""
+    """Copies a network without data and hooks: modules, modes, and tensors on device meta.
+
+    Tensors of up to `KEPT` elements that are no parameters keep their values, on the CPU; so do
+    parameters of one element, and generators their state.
+    """
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
     model = unwrapped(model)
@@ -69,7 +91,7 @@ def structural_copy(model: nn.Module) -> nn.Module:
             twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TypeError(f"`model` ({type(model).__name__}) cannot be copied: {error}") from error
-    own = set(model.modules())
+    own = modes_of(model)
     for name, module in twin.named_modules():
         if module in own:
             raise TypeError(
@@ -77,16 +99,22 @@ def structural_copy(model: nn.Module) -> nn.Module:
             )
         for key, child in module.named_children():
             setattr(module, key, unwrapped(child))
+    for module, mode in own.items():
+        if isinstance(copied := memo.get(id(module)), nn.Module):
+            copied.training = mode
     return twin
 
 
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
-    """Restores the random state of Python, NumPy and torch, even if a forward draws numbers."""
-    numpy = sys.modules.get("numpy")
-    python_state = random.getstate()
-    numpy_state = numpy.random.get_state() if numpy else None
-    with torch.random.fork_rng(devices=[]):
+    """Restores the random state of Python, NumPy and torch, even if a forward draws numbers.
+
+    One thread at a time: another one would restore a state in the middle of this one's.
+    """
+    with _LOCK, torch.random.fork_rng(devices=[]):
+        numpy = sys.modules.get("numpy")
+        python_state = random.getstate()
+        numpy_state = numpy.random.get_state() if numpy else None
         try:
             yield
         finally:

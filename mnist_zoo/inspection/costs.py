@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .copies import Inputs, Size, meta_inputs, structural_copy
@@ -98,6 +100,7 @@ class Profile:
         return "\n".join(lines)
 
 
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # operations that compute nothing
 MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")
 
@@ -160,7 +163,9 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
         RuntimeError: If the network cannot process the input; the message names the layer.
 
     Source:
-        The counting rules of thop 0.1.1; its MACs are about half of what others call FLOPs.
+        The counting rules of thop 0.1.1; its MACs are about half of what others call FLOPs. Only
+        transposed convolutions have a rule of ours: each input value times each weight of its
+        channel, where thop counts stride² times as much.
 
     Example:
         >>> from mnist_zoo import profile, resnet18
@@ -185,7 +190,9 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
 
     run = Trace(model, twin, count)
     uncounted = _Uncounted(run, rules)
-    with run.guarded(), FlopCounterMode(display=False) as flops, uncounted:
+    flops = FlopCounterMode(display=False)
+    flops.mod_tracker = _WholeNetwork()  # type: ignore[assignment]
+    with run.guarded(), flops, uncounted:
         twin(*tensors)
 
     by_layer: dict[str, LayerProfile] = {}
@@ -207,12 +214,21 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
     )
 
 
+class _WholeNetwork(nullcontext[None]):
+    """Replaces torch's tracker of modules, which hooks every module of every thread.
+
+    Its hooks also ask for gradient functions, which views of parameters lack under no_grad.
+    """
+
+    parents = ("Global",)
+
+
 class _Counted:
     """Wraps a layer for a rule of thop, so that the counter is no attribute of the layer."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
-        self.total_ops = torch.zeros(1, dtype=torch.float64)
+        self.total_ops = torch.zeros(1, dtype=torch.float64, device="cpu")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.layer, name)
@@ -220,9 +236,17 @@ class _Counted:
 
 def _thop_rules() -> dict[type, Callable[..., None]]:
     """thop's rule per layer type, imported without thop's warning about distutils."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return dict(import_module("thop.profile").register_hooks)
+    if "thop.profile" not in sys.modules:  # catching warnings would affect other threads
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import_module("thop.profile")
+    rules = dict(import_module("thop.profile").register_hooks)
+    return rules | dict.fromkeys(TRANSPOSED, _count_transposed)
+
+
+def _count_transposed(layer: Any, inputs: Any, output: Tensor) -> None:
+    """Counts each input value times each weight of its channel; thop takes the output's values."""
+    layer.total_ops += inputs[0].numel() * layer.weight[0].numel()
 
 
 def _has_rule(module: nn.Module, rules: Mapping[type, Any]) -> bool:

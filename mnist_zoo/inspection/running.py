@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from .._networks import modes_of, set_modes
 from .copies import random_state_kept
 
 
@@ -22,13 +23,12 @@ def _switches_kept(model: nn.Module) -> Iterator[None]:
 
     Its forward may hold a reference to the original and change them.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modes = modes_of(model)
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        set_modes(modes)
         for parameter, required in trained:
             parameter.requires_grad = required
 
@@ -85,8 +85,24 @@ class _MixedArguments(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func is Tensor.__getitem__ and args[0].is_meta:
+            args = (args[0], tree_map_only(Tensor, _numbered, args[1]))
         args, kwargs = _all_on_meta(args, kwargs or {})
+        if kwargs.get("generator") is not None and _gives_meta(args, kwargs):
+            kwargs = {**kwargs, "generator": None}  # device meta has none
         return func(*args, **kwargs)
+
+
+def _numbered(index: Tensor) -> Tensor:
+    """The places that a mask with data selects, since a mask on device meta has no places."""
+    mask = index.dtype == torch.bool and index.dim() == 1 and not index.is_meta
+    return index.nonzero().squeeze(1) if mask else index
+
+
+def _gives_meta(args: Any, kwargs: Any) -> bool:
+    device = kwargs.get("device")
+    on_meta = device is not None and torch.device(device).type == "meta"
+    return on_meta or any(tensor.is_meta for tensor in tensors_in((args, kwargs)))
 
 
 def _all_on_meta(args: Any, kwargs: Any) -> Any:
@@ -161,9 +177,11 @@ class Trace:
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
+    """The tensors in nested tuples, lists, dicts and dataclasses."""
     if isinstance(tree, Tensor):
         return [tree]
+    if is_dataclass(tree) and not isinstance(tree, type):
+        tree = [getattr(tree, field.name) for field in fields(tree)]
     if isinstance(tree, Mapping):
         tree = tree.values()
     elif not isinstance(tree, (tuple, list)):

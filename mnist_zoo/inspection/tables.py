@@ -28,8 +28,8 @@ class SummaryRow:
     Attributes:
         name: Name of the module in the network, such as ``"layer1.0.conv1"``.
         type: Name of the module's class.
-        output_shape: Shape of the output with -1 for the batch; a tuple of shapes if the
-            module returns several tensors.
+        output_shape: Shape of the output with -1 for the batch, () for a number; a tuple of
+            shapes if the module returns several tensors.
         params: Number of the module's own parameters that no earlier row has counted.
 
     Example:
@@ -124,7 +124,8 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
 
     The network stays unchanged: a copy without data runs, in the training modes of the
     network. So the network's hooks do not run, and its forward must not depend on the values
-    of the input.
+    of the input, nor of large tensors of its own: only buffers and constants of up to 64
+    elements, and parameters of one, keep their values.
 
     Args:
         model: Any network.
@@ -182,7 +183,7 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
         seen.update(own)
         outputs = tensors_in(output)
         output_bytes += sum(map(_bytes_of_one, outputs))
-        shapes = tuple((-1, *t.shape[1:]) for t in outputs)
+        shapes = tuple((-1, *t.shape[1:]) if t.dim() else () for t in outputs)
         shape = shapes[0] if isinstance(output, Tensor) else shapes
         params = sum(p.numel() for p in own)
         rows.append(SummaryRow(run.names[module], type(module).__name__, shape, params))
@@ -221,9 +222,14 @@ def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
     from torchsummary import summary as print_table
 
     with _printed_lines() as lines, torch.device("cpu"):
-        # an input of size 0 needs no random numbers
-        print_table(_Replay(rows), (0,), -1, "cpu")
-    return lines[: 3 + len(rows)]
+        # an input of size 0 needs no random numbers; without rows torchsummary fails
+        print_table(_Replay(rows or [SummaryRow("", "", (), 0)]), (0,), -1, "cpu")
+    lines = lines[: 3 + len(rows)]
+    for place, row in enumerate(rows, start=3):
+        if not _is_shape(row.output_shape):
+            shapes = str([list(shape) for shape in row.output_shape])
+            lines[place] = lines[place].replace(f"{'[]':>25}", f"{shapes:>25}")
+    return lines
 
 
 @contextlib.contextmanager
@@ -263,10 +269,13 @@ class _Replay(nn.Module):
 
 
 def _replayed(row: SummaryRow) -> nn.Module:
-    nested = not row.output_shape or isinstance(row.output_shape[0], tuple)
-    shapes = row.output_shape if nested else (row.output_shape,)
-    outputs = tuple(torch.empty(2, *shape[1:], device="meta") for shape in shapes)
-    output = outputs if nested else outputs[0]
+    plain = _is_shape(row.output_shape)
+    output = torch.empty(2, *row.output_shape[1:], device="meta") if plain else ()
     call: nn.Module = type(row.type, (nn.Module,), {"forward": lambda self, x: output})()
     call.weight = nn.Parameter(torch.empty(row.params, device="meta"))
     return call
+
+
+def _is_shape(shape: tuple[Any, ...]) -> bool:
+    """Whether it is a shape that torchsummary can print: of one tensor, with a batch."""
+    return bool(shape) and not isinstance(shape[0], tuple)

@@ -1,7 +1,6 @@
 """The base class of every network."""
 
-from __future__ import annotations
-
+# annotations are no strings here: torch.fx writes those of a forward into the code of its graph
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -68,7 +67,8 @@ class Classifier(nn.Module, ABC):
         factory: Name of the function that made the network with plain options; None for a
             network made in another way.
         options: Options of that function; `num_classes` may have been reset since.
-        preprocessing: How to normalise images for its weights; None if unknown.
+        preprocessing: How to prepare images for its weights; None if unknown. `fit` sets it.
+        classes: Names of the classes; None for "0", "1" and so on. `fit` sets them to its data's.
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes).
@@ -101,6 +101,7 @@ class Classifier(nn.Module, ABC):
         self.factory: str | None = None
         self.options: Mapping[str, Any] = {}
         self.preprocessing: Preprocessing | None = None
+        self.classes: tuple[str, ...] | None = None
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -142,7 +143,8 @@ class Classifier(nn.Module, ABC):
     def reset_classifier(self, num_classes: int) -> None:
         """Replaces the last linear layer by a randomly initialised one with `num_classes` outputs.
 
-        The new layer keeps the device, dtype and training mode of the old one.
+        The new layer keeps the device, dtype and training mode of the old one. The classes lose
+        their names.
 
         Raises:
             ValueError: If `num_classes` is less than 1.
@@ -162,6 +164,7 @@ class Classifier(nn.Module, ABC):
         )
         setattr(self, self.classifier_name, new.train(old.training))
         self.num_classes = num_classes
+        self.classes = None
 
     def check_input(self, x: Tensor) -> Tensor:
         """Returns x, or raises a ValueError with the expected and the actual shape."""

@@ -10,7 +10,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from torch import nn
+
 from .._checks import check_known
+from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
 from ..weights.conversion import Source, fill
@@ -70,7 +73,7 @@ def build(
     if weights is None:
         model = make(**options)
     else:
-        source, preprocessing = _source(name, weights, imagenet, options)
+        source, info = _source(name, weights, imagenet, options)
         with no_random_init():
             model = make(**options)
         report = fill(model, source, argument="weights")
@@ -78,7 +81,9 @@ def build(
         if changed and not isinstance(source, Enum) and changed & {*model.state_dict()}:
             message = f"`weights` were adapted to {type(model).__name__}: {report}"
             warnings.warn(message, stacklevel=_levels_to_the_user())
-        model.preprocessing = preprocessing
+        model.preprocessing = info.preprocessing
+        if info.classes and len(info.classes) == model.num_classes:
+            model.classes = info.classes
     if all(isinstance(value, bool | int | float | str) for value in options.values()):
         model.factory, model.options = name, options
     return model
@@ -86,29 +91,34 @@ def build(
 
 def _source(
     name: str, weights: Source | str, imagenet: bool, options: Mapping[str, Any]
-) -> tuple[Source | WeightsFile, Preprocessing | None]:
-    """The source for the network of that name, a file already read, and its preprocessing."""
+) -> tuple[Source | WeightsFile, FileInfo]:
+    """The source for the network of that name, a file already read, and what it is about."""
     if isinstance(weights, str) and weights == "mnist":
         record = manifest().get(f"{name}.mnist")
         if record is None:
             known = ", ".join(record.network for record in manifest().values())
             raise ValueError(f"`weights` (='mnist') exist for {known}; not for {name}")
-        return record, record.preprocessing
+        return record, FileInfo(preprocessing=record.preprocessing)
     if isinstance(weights, str) and weights == "imagenet":
         if not imagenet:
             raise ValueError("`weights` (='imagenet') is for torchvision's ResNets and DenseNets")
         from torchvision.models import get_model_weights
 
-        return get_model_weights(name)["DEFAULT"], None
+        return get_model_weights(name)["DEFAULT"], FileInfo()
     if isinstance(weights, Weights):
         info = FileInfo(weights.network, weights.options, weights.preprocessing)
         _check_info(info, weights.name, name, options)
-        return weights, info.preprocessing
+        return weights, info
     if isinstance(weights, (str, os.PathLike)):
         file = read_file(Path(weights).expanduser())
         _check_info(file.info, str(weights), name, options)
-        return file, file.info.preprocessing
-    return weights, weights.preprocessing if isinstance(weights, Classifier) else None
+        return file, file.info
+    network = unwrapped(weights) if isinstance(weights, nn.Module) else None
+    noted = getattr(network, "preprocessing", None)
+    return weights, FileInfo(
+        preprocessing=noted if isinstance(noted, Preprocessing) else None,
+        classes=stated_classes(network) if network is not None else None,
+    )
 
 
 def _check_info(info: FileInfo, label: str, name: str, options: Mapping[str, Any]) -> None:

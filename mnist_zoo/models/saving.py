@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._networks import state_of, unwrapped
+from .._networks import class_names, state_of, stated_classes, unwrapped
 from ..weights.files import (
     WeightsError,
     is_finite,
@@ -33,8 +33,8 @@ def save_model(
 ) -> None:
     """Saves a network of the zoo to one safetensors file, from which `load_model` makes it again.
 
-    The file holds the tensors, the factory's name and options, the preprocessing, and a checksum
-    of everything. It replaces an older file only once all of it is written.
+    The file holds the tensors, the factory's name and options, the preprocessing, the names of the
+    classes, and a checksum of everything. It replaces an older file only once all of it is written.
 
     Args:
         model: A network made by a factory of the zoo; it may be wrapped by DataParallel,
@@ -78,6 +78,8 @@ def save_model(
     metadata = {"network": model.factory, "options": json.dumps(options)}
     if model.preprocessing is not None:
         metadata["preprocessing"] = json.dumps(asdict(model.preprocessing))
+    if names := stated_classes(model):
+        metadata["classes"] = json.dumps(class_names(names, model.num_classes))
     write_safetensors(path, state, metadata)
 
 
@@ -114,6 +116,9 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
     size = preprocessing.image_size if preprocessing else model.image_size
     if size != model.image_size and not model.any_size:
         raise WeightsError(f"'{path}' must make images of its network's size; it makes {size}")
+    names = file.info.classes
+    if names and len(names) != model.num_classes:
+        raise WeightsError(f"'{path}' must name {model.num_classes} classes; it names {len(names)}")
     values = {}
     for name, tensor in state_of(model).items():
         value = file.state[name]
@@ -123,7 +128,7 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
         if not is_finite(values[name]):
             raise WeightsError(f"'{path}' must hold finite numbers; {name} does not")
     model.load_state_dict(values, assign=True)
-    model.preprocessing = preprocessing
+    model.preprocessing, model.classes = preprocessing, names
     return model.eval()
 
 

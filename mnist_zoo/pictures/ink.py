@@ -25,6 +25,7 @@ LINKED = 0.2  # connected pixels with more ink than this form a part
 SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
 EMPTY = "must show a digit; it is empty"
 SEVERAL = "must show one digit; it shows several"
+SPECKS = "must show one digit; it shows small specks only"
 
 
 def find_digit(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
@@ -205,7 +206,9 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, dict[int, str]]:
         own = np.maximum(labels[row] - (last[row] - parts[row]), 0)  # 1, 2, … in each image
         boxes, areas = ndimage.find_objects(own), np.bincount(own.ravel())
         chosen = _parts_of_digit(range(1, len(areas)), boxes, areas, own.shape)
-        if _are_several([boxes[label - 1] for label in chosen]):
+        if not chosen:
+            problems[row] = SPECKS
+        elif _are_several([boxes[label - 1] for label in chosen]):
             problems[row] = SEVERAL
         kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
     return ink * _grown(torch.from_numpy(kept)), problems

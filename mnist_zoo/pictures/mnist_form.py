@@ -5,20 +5,20 @@ Values are brought to 0…255 and colours to grey; what is not in MNIST's format
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .ink import LINKED, ends, find_digit
-from .preprocessing import Preprocessing
-from .reading import WORKING_SIDE, PictureError, averaged, is_one_picture, read_pictures
+from .reading import WORKING_SIDE, PictureError, averaged, read_pictures
 
 if TYPE_CHECKING:
     from .reading import Pictures
 
-__all__ = ["PictureTransform", "as_mnist"]
+__all__ = ["as_mnist"]
 
 CHUNK = 1 << 20  # pixels converted at a time, to bound the memory
 SIDE = 28  # pixels; height and width of MNIST's images
@@ -37,10 +37,10 @@ def as_mnist(pictures: Pictures) -> Tensor:
 
     Args:
         pictures: One image or several: PIL images; files or their content (bytes); NumPy arrays
-            (H, W), (H, W, C), (N, H, W) or (N, H, W, C); tensors (H, W), (C, H, W) or
-            (N, C, H, W); or a sequence of single images of any kinds and sizes. C is 1 (grey), 3
-            (RGB) or 4 (RGBA). A tensor of several grey images must be (N, 1, H, W): three images
-            as (N, H, W) would look like one in colour.
+            (H, W), (H, W, C), (N, H, W) or (N, H, W, C); tensors (H, W), (C, H, W), (H, W, C),
+            (N, C, H, W) or (N, H, W, C); rows (N, 784) of pixels; or a sequence of single images
+            of any kinds and sizes. C is 1 (grey), 3 (RGB) or 4 (RGBA). A tensor of several grey
+            images must be (N, 1, H, W): three images as (N, H, W) would look like one in colour.
 
     Raises:
         PictureError: If an image is empty, shows several digits, holds NaN, or cannot be read.
@@ -63,44 +63,17 @@ def as_mnist(pictures: Pictures) -> Tensor:
         for part, rows in _chunks(places, batch):
             digits[part, 0], found = _to_mnist(rows)
             problems.update({int(part[row]): why for row, why in found.items()})
+    check_problems(problems, name_of)
+    return digits
+
+
+def check_problems(problems: Mapping[int, str], name_of: Callable[[int], str]) -> None:
+    """Raises PictureError if there are problems with images, by their index."""
     if problems:
         first = min(problems)
         more = f"; and {len(problems) - 1} more, all in this error's `problems`"
         message = f"{name_of(first)}: {problems[first]}{more if len(problems) > 1 else ''}"
         raise PictureError(message, dict(sorted(problems.items())))
-    return digits
-
-
-class PictureTransform(nn.Module):
-    """Converts any images of single digits to a network's input; a torchvision-style transform.
-
-    Args:
-        preprocessing: Size and normalisation that the network expects.
-
-    Shape:
-        (1, image_size, image_size) for one image, (N, 1, image_size, image_size) for several.
-
-    Example:
-        >>> from PIL import Image, ImageDraw, ImageFont
-        >>> from mnist_zoo import PictureTransform, Preprocessing
-        >>> page = Image.new("L", (120, 120), "white")
-        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
-        >>> PictureTransform(Preprocessing(image_size=32))(page).shape
-        torch.Size([1, 32, 32])
-    """
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.preprocessing = preprocessing
-
-    def forward(self, pictures: Pictures) -> Tensor:
-        """Converts what `as_mnist` takes to float32; the errors are those of `as_mnist`."""
-        images = self.preprocessing(as_mnist(pictures))
-        return images[0] if is_one_picture(pictures) else images
-
-    def extra_repr(self) -> str:
-        """The preprocessing, for the printed form."""
-        return str(self.preprocessing)
 
 
 def _chunks(places: Tensor, batch: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -121,10 +94,14 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         images = images.float()
     is_bad = ~images.isfinite().flatten(1).all(1)
     problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
-    grey = _grey(_stretched(images.nan_to_num(0, 0, 0)).float())
+    images = _stretched(images.nan_to_num(0, 0, 0)).float()
+    if images.shape[1] > 1 and images.shape[2:] == (SIDE, SIDE):
+        for row in _holds_several(images).nonzero().flatten().tolist():
+            problems.setdefault(row, "its channels show different digits; pass images[:, None]")
+    grey = _grey(images)
     negative = 255 - grey
-    grey = torch.where(_in_mnist_form(negative)[:, None, None], negative, grey)
-    ready = _in_mnist_form(grey)
+    grey = torch.where(in_mnist_form(negative)[:, None, None], negative, grey)
+    ready = in_mnist_form(grey)
     digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8)
     if ready.any():
         digits[ready] = grey[ready].round().to(torch.uint8)
@@ -134,6 +111,13 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         for row, why in found.items():
             problems.setdefault(int(rest[row]), why)
     return digits, problems
+
+
+def _holds_several(images: Tensor) -> Tensor:
+    """Which images (n, C, H, W) are several of MNIST's, taken for the channels of one."""
+    in_form = torch.stack([in_mnist_form(channel) for channel in images.unbind(1)], 1)
+    low, high = images.masked_fill(~in_form[:, :, None, None], 0).sort(1).values[:, -2:].unbind(1)
+    return (in_form.sum(1) > 1) & ((high - low).flatten(1).amax(1) > 127)
 
 
 def _stretched(values: Tensor) -> Tensor:
@@ -169,7 +153,7 @@ def _grey(images: Tensor) -> Tensor:
     return images[torch.arange(len(images)), colour]
 
 
-def _in_mnist_form(grey: Tensor) -> Tensor:
+def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool)

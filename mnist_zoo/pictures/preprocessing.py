@@ -10,25 +10,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_positive, check_range
-from .._networks import eval_mode, unwrapped
+from .._checks import check_choice, check_range
+from .._networks import channels_of, eval_mode, unwrapped
 
 __all__ = ["Preprocessing"]
 
 
+LARGEST = 10**6  # of a mean or standard deviation; beyond it float32 loses the image
+SMALLEST = 1e-6  # standard deviation
+LARGEST_SIDE = 1 << 14  # pixels
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """Size and normalisation of the images that a network is trained on.
+    """How the images that a network is trained on are prepared.
 
     Calling it maps images (N, C, H, W), uint8 or float in 0…1, to float32
     (N, C, image_size, image_size): it resizes them, then computes ``(image - mean) / std``.
+    `predict` also follows `redraw` and `dark_on_light`, which `fit` finds from its images.
 
     Attributes:
-        mean: Subtracted from every pixel. The default is the mean of MNIST's training pixels.
-        std: Divides every pixel. The default is the standard deviation of the same pixels.
+        mean: Subtracted from every pixel: a number, or a tuple of one per channel. The default is
+            the mean of MNIST's training pixels.
+        std: Divides every pixel: a number, or a tuple of one per channel. The default is the
+            standard deviation of MNIST's training pixels.
         image_size: Height and width of the output.
         resize: ``"bilinear"`` for antialiased interpolation, ``"pad"`` to add background (0) on
             all four sides.
+        redraw: Whether `predict` redraws images as MNIST's are, by `as_mnist`, or takes them as
+            they are.
+        dark_on_light: With `redraw`, whether the network was trained on dark ink on light paper;
+            `predict` then inverts the redrawn images.
 
     Raises:
         ValueError: If a value is out of range.
@@ -40,25 +52,58 @@ class Preprocessing:
         torch.Size([5, 1, 32, 32])
     """
 
-    mean: float = 0.1307
-    std: float = 0.3081
+    mean: float | tuple[float, ...] = 0.1307
+    std: float | tuple[float, ...] = 0.3081
     image_size: int = 28
     resize: Literal["bilinear", "pad"] = "bilinear"
+    redraw: bool = True
+    dark_on_light: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(image_size=self.image_size)
-        check_range(mean=self.mean)
-        check_range(above=0, std=self.std)
-        if self.resize not in ("bilinear", "pad"):
-            raise ValueError(f"`resize` (={self.resize!r}) must be 'bilinear' or 'pad'")
+        for name, value in vars(self).items():
+            plain = value.tolist() if hasattr(value, "tolist") else value  # NumPy's, torch's
+            object.__setattr__(self, name, plain)
+        check_range(at_least=1, at_most=LARGEST_SIDE, whole=True, image_size=self.image_size)
+        for name, lowest in (("mean", -LARGEST), ("std", SMALLEST)):
+            value = getattr(self, name)
+            values = value if isinstance(value, (tuple, list)) and value else (value,)
+            for number in values:
+                check_range(at_least=lowest, at_most=LARGEST, **{name: number})
+            numbers = tuple(map(float, values))
+            object.__setattr__(self, name, numbers[0] if values[0] is value else numbers)
+        check_choice(resize=(self.resize, ("bilinear", "pad")))
+        for name in ("redraw", "dark_on_light"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` (={getattr(self, name)!r}) must be True or False")
+        if self.dark_on_light and not self.redraw:
+            raise ValueError("`dark_on_light` (=True) needs `redraw`, which is False")
+        if len({len(x) for x in (self.mean, self.std) if isinstance(x, tuple)}) > 1:
+            raise ValueError(
+                f"`mean` (={self.mean}) and `std` (={self.std}) must have a number per channel"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Maps images (N, C, H, W), uint8 or float in 0…1, to what the network expects.
 
+        Grey images get three channels where `mean` or `std` has three.
+
         Raises:
-            ValueError: If `resize` is ``"pad"`` and the images are larger than `image_size`.
+            ValueError: If `resize` is ``"pad"`` and the images are larger than `image_size`, or
+                `mean` or `std` is for another number of channels.
         """
-        return self._resized(to_float(images)).sub(self.mean).div_(self.std)
+        images = self._resized(to_float(images))
+        if isinstance(self.mean, float) and isinstance(self.std, float):
+            return images.sub(self.mean).div_(self.std)
+        mean, std = (
+            torch.tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        channels = max(len(mean), len(std))
+        if images.shape[1] not in (1, channels):
+            raise ValueError(
+                f"`mean` and `std` are for {channels} channels; the images have {images.shape[1]}"
+            )
+        return images.sub(mean).div(std)
 
     def _resized(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -96,9 +141,9 @@ def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Te
     """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
     tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
     inputs = preprocessing(images.to(tensor.device))
-    size = getattr(unwrapped(model), "input_size", None)
-    if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
-        inputs = inputs.expand(-1, size[0], -1, -1)
+    channels = channels_of(model)
+    if channels and channels != inputs.shape[1] == 1:
+        inputs = inputs.expand(-1, channels, -1, -1)
     if tensor.is_floating_point():
         inputs = inputs.to(tensor.dtype)
     with eval_mode(model):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -20,14 +22,20 @@ if TYPE_CHECKING:
         Image.Image | str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Tensor
     )
     """One image: a PIL image, a file or its content, an array (H, W) or (H, W, C), or a tensor
-    (H, W) or (C, H, W). C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
+    (H, W), (C, H, W) or (H, W, C). C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
 
     Pictures: TypeAlias = Picture | Sequence[Picture]
-    """One image, a sequence of images, an array (N, H, W) or (N, H, W, C), or a tensor
-    (N, C, H, W)."""
+    """One image, a sequence of images, an array (N, H, W) or (N, H, W, C), a tensor (N, C, H, W)
+    or (N, H, W, C), or rows (N, 784) of the pixels of 28×28 images."""
 
 __all__ = ["PictureError"]
 
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+ROW = 784  # pixels of an MNIST image
+# raster formats by PIL's names: others may start programs (EPS starts Ghostscript), or be no images
+FORMATS = tuple(
+    "PNG JPEG MPO GIF BMP PPM DIB TIFF WEBP AVIF HEIF JPEG2000 ICO PCX QOI TGA".split()
+)
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
 
@@ -62,7 +70,7 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
     """
     if not _is_sequence(pictures):
         name = _name(pictures, None)
-        batch = _tensor(pictures, name)
+        batch = _tensor(_rows_as_images(pictures), name)
         alone = is_one_picture(pictures)
         return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
     shapes: dict[tuple[int, ...], list[int]] = {}
@@ -85,12 +93,33 @@ def is_one_picture(pictures: Pictures) -> bool:
     """Whether this is one image rather than several."""
     if _is_sequence(pictures):
         return False
+    if _are_rows(pictures):
+        return False
     if isinstance(pictures, Tensor):
         return pictures.dim() < 4
     if hasattr(pictures, "__array_interface__") and not hasattr(pictures, "convert"):
         shape = cast("np.ndarray[Any, Any]", pictures).shape
-        return len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4))
+        return len(shape) < 3 or (len(shape) == 3 and shape[2] in CHANNELS)
     return True
+
+
+def _are_rows(pictures: Any) -> bool:
+    """Whether an array or tensor has rows of 784 pixels; 784×784 is one image."""
+    shape: tuple[int, ...] = getattr(pictures, "shape", ())
+    return len(shape) == 2 and shape[1] == ROW != shape[0]
+
+
+def _rows_as_images(pictures: Any) -> Any:
+    """Rows (N, 784) as images (N, 1, 28, 28); anything else comes back unchanged."""
+    if not _are_rows(pictures):
+        return pictures
+    count = len(pictures)
+    if ROW // 4 <= count <= 4 * ROW:  # as high as images of one digit are
+        raise PictureError(
+            f"the image: its shape ({count}, {ROW}) may be {count} rows of 28×28 pixels or one "
+            "image; pass rows.reshape(-1, 1, 28, 28), or [image]"
+        )
+    return pictures.reshape(-1, 1, 28, 28)
 
 
 def _is_sequence(pictures: Any) -> bool:
@@ -107,7 +136,10 @@ def _tensor(picture: Any, name: str) -> Tensor:
     if isinstance(picture, Tensor):
         if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
             raise PictureError(f"{name}: must be a dense tensor that holds data")
-        values = picture.detach().cpu()
+        values = _square(picture.detach().cpu())
+        values = values.byte() * 255 if values.dtype == torch.bool else values
+        if values.dim() > 2 and values.shape[-1] in CHANNELS and values.shape[-3] not in CHANNELS:
+            values = values.movedim(-1, -3)
         values = values[(None,) * (4 - values.dim())] if 2 <= values.dim() < 4 else values
     else:
         import numpy as np
@@ -116,7 +148,8 @@ def _tensor(picture: Any, name: str) -> Tensor:
         if isinstance(picture, (str, os.PathLike, bytes)):
             picture = _open(picture, name)
         elif isinstance(picture, Image.Image):
-            picture = _pixels(picture)
+            with _read_errors(name):
+                picture = _pixels(picture)
         if not isinstance(picture, np.ndarray):
             raise TypeError(
                 f"{name} must be a PIL image, a file, its bytes, a NumPy array or a tensor, or "
@@ -125,11 +158,13 @@ def _tensor(picture: Any, name: str) -> Tensor:
         if picture.dtype.kind not in "biuf":
             raise PictureError(f"{name}: must hold numbers; it has dtype {picture.dtype}")
         values = _from_array(picture)
-    if values.dim() != 4 or values.shape[1] not in (1, 3, 4) or values.is_complex():
+    if values.dim() != 4 or values.shape[1] not in CHANNELS or values.is_complex():
         shape = tuple(picture.shape)
+        grey = "; for several grey images pass images[:, None]" if len(shape) == 3 else ""
         raise PictureError(
             f"{name}: must be grey, RGB or RGBA numbers: an array (H, W), (H, W, C), (N, H, W) or "
             f"(N, H, W, C), or a tensor (H, W), (C, H, W) or (N, C, H, W); it has shape {shape}"
+            f"{grey}"
         )
     if not values.shape[2] or not values.shape[3]:
         raise PictureError(f"{name}: must have pixels; it has shape {tuple(picture.shape)}")
@@ -138,23 +173,37 @@ def _tensor(picture: Any, name: str) -> Tensor:
 
 def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
     """The pixels of an image file or of its content."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if isinstance(source, bytes):
         content: Path | io.BytesIO = io.BytesIO(source)
     else:
-        content = Path(source).expanduser()
+        content = Path(os.path.expanduser(source))  # a name such as ~1.png stays
         if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
             raise FileNotFoundError(f"{name:.200}: no such file")
         if not content.is_file():
             raise PictureError(f"{name}: must be a file")
-    try:
-        with Image.open(content) as image:
+    with _read_errors(name):
+        Image.init()
+        with Image.open(content, formats=[form for form in FORMATS if form in Image.OPEN]) as image:
             return _pixels(image)
+
+
+@contextmanager
+def _read_errors(name: str) -> Iterator[None]:
+    """Raises PictureError for whatever PIL raises: damaged files give errors of many types."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from None
     except UnidentifiedImageError as error:
-        raise PictureError(f"{name}: must be an image file; PIL does not recognise it") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{name}: cannot be read as an image: {error}") from error
+        rule = f"must be an image file of one of the formats {', '.join(FORMATS)}"
+        raise PictureError(f"{name}: {rule}") from error
+    except Exception as error:
+        reason = f"{error}" or type(error).__name__
+        raise PictureError(f"{name}: cannot be read as an image: {reason}") from error
 
 
 def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
@@ -162,6 +211,11 @@ def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
     import numpy as np
     from PIL import ImageOps
 
+    if image.format not in (None, *FORMATS):  # reading its pixels might start a program
+        raise PictureError(
+            f"must be of one of the formats {', '.join(FORMATS)}; it is {image.format} "
+            "(pass a copy() of an image whose source you trust)"
+        )
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return np.asarray(image)
@@ -180,14 +234,21 @@ def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
         kind: Any = np.float64 if array.itemsize > 4 else np.float32
     else:
         kind = np.uint8 if array.dtype in (np.uint8, np.bool_) else np.int64
-    values = torch.from_numpy(np.array(array, dtype=kind))
+    values = _square(torch.from_numpy(np.array(array, dtype=kind)))
+    values = values * 255 if array.dtype == np.bool_ else values
     if values.dim() == 2:
         return values[None, None]
     if values.dim() == 3:
-        values = values[None] if values.shape[2] in (1, 3, 4) else values[..., None]
-    if values.dim() == 4 and values.shape[3] in (1, 3, 4):
+        values = values[None] if values.shape[2] in CHANNELS else values[..., None]
+    if values.dim() == 4 and values.shape[3] in CHANNELS:
         return values.movedim(3, 1)
     return values
+
+
+def _square(values: Tensor) -> Tensor:
+    """The pixels of a square image in one row, such as 784, as an image (H, H)."""
+    side = math.isqrt(values.numel())
+    return values.view(side, side) if values.shape == (side * side,) and side > 1 else values
 
 
 def averaged(pictures: Tensor) -> Tensor:

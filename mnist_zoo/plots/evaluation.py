@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +39,7 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
         The figure. A class without images has no bar.
 
     Raises:
-        ValueError: If the mapping is empty, or the numbers of classes differ.
+        ValueError: If the mapping is empty, or the number or the names of the classes differ.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
@@ -52,7 +52,11 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
     counts = {name: len(result.confusion) for name, result in results.items()}
     if len({*counts.values()}) > 1:
         raise ValueError(f"`metrics` must have the same number of classes, got {counts}")
-    classes = range(next(iter(counts.values())))
+    all_names = {name: result.classes for name, result in results.items()}
+    if len({*all_names.values()}) > 1:
+        raise ValueError(f"`metrics` must have the same classes, got {all_names}")
+    names = next(iter(all_names.values()))
+    classes = range(len(names))
     figure = new_figure(max(7, 1.5 + 0.28 * len(classes) * len(results)), 4)
     axes = figure.add_subplot()
     width = 0.84 / len(results)
@@ -71,10 +75,16 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
     style_axes(axes)
     percent_ticks(axes)
     axes.grid(visible=False, axis="x")
-    axes.set(xlabel="class", ylabel="accuracy", xticks=classes, ylim=_accuracy_limits(results))
+    axes.set(xlabel="class", ylabel="accuracy", ylim=_accuracy_limits(results))
+    axes.set_xticks(classes, names, **_slanted(names))
     axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= 1])
     figure.legend(loc="outside lower center", ncols=min(len(results), 3), frameon=False)
     return figure
+
+
+def _slanted(names: Sequence[str]) -> dict[str, Any]:
+    """How the names of classes stand under an axis: slanted if one of them is long."""
+    return {"rotation": 40, "ha": "right"} if max(map(len, names)) > 3 else {}
 
 
 def _accuracy_limits(results: Mapping[str, Metrics]) -> tuple[float, float]:
@@ -122,8 +132,9 @@ def confusion_matrix(metrics: Metrics) -> Figure:
         for column, count in enumerate(row_counts):
             style = _cell_style(row == column, count, count**0.5 / highest)
             axes.text(column, row, str(count), ha="center", va="center", **style)
-    ticks = range(classes)
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=ticks, yticks=ticks)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_xticks(range(classes), metrics.classes, **_slanted(metrics.classes))
+    axes.set_yticks(range(classes), metrics.classes)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_title(f"{metrics.correct:,} of {metrics.total:,} correct: {metrics.accuracy:.2%}")
@@ -168,13 +179,17 @@ def mistakes(digits: Digits, metrics: Metrics, *, rows: int = 4, columns: int = 
         figure = new_figure(5, 1)
         figure.suptitle(f"no mistakes in {metrics.total:,} images")
         return figure
-    figure = new_figure(columns * 1.15 + 0.2, math.ceil(len(shown) / columns) * 1.35 + 0.6)
+    is_long = max(map(len, metrics.classes)) > 3
+    after_arrow, after_name, space = ("\n", "\n", 0.52) if is_long else (" ", ", ", 0.18)
+    height = math.ceil(len(shown) / columns) * (1.17 + space)
+    figure = new_figure(columns * 1.15 + 0.2, height + 0.6)
     axes = figure.add_subplot()
     images = [image_array(digits.images[mistake.index]) for mistake in shown]
     style: dict[str, Any] = {"cmap": INK_ON_PAPER, "vmin": 0, "vmax": 255}
-    middles, lower_edges = draw_tiles(axes, images, columns, space_below=0.18, **style)
+    middles, lower_edges = draw_tiles(axes, images, columns, space_below=space, **style)
     for place, mistake in enumerate(shown):
-        caption = f"{mistake.label} → {mistake.predicted}, {mistake.probability:.1%}"
+        label, predicted = (metrics.classes[place] for place in (mistake.label, mistake.predicted))
+        caption = f"{label} →{after_arrow}{predicted}{after_name}{mistake.probability:.1%}"
         x, y = middles[place % columns], lower_edges[place // columns] + 0.02
         axes.text(x, y, caption, ha="center", va="top", fontsize=9)
     part = f", the {len(shown)} most confident" if len(shown) < len(metrics.mistakes) else ""

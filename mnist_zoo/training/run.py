@@ -7,7 +7,9 @@ import hashlib
 import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import cached_property
+from types import NoneType
 from typing import Any
 
 import torch
@@ -20,9 +22,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .._networks import unwrapped
 from ..data.augmentation import resample, sampling_grid
 from ..data.digits import Digits
+from ..data.form import preprocessing_for
 from ..evaluation import Metrics
-from ..models.base import Classifier
-from ..pictures.preprocessing import to_float
+from ..pictures.preprocessing import Preprocessing, to_float
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
 from .recipe import Recipe
@@ -171,9 +173,7 @@ class TrainingRun:
         best = self.best_weights
         self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
         self.model.eval()
-        network = unwrapped(self.model)
-        if isinstance(network, Classifier):
-            network.preprocessing = self.recipe.preprocessing
+        _record(unwrapped(self.model), self.preprocessing, self.train)
         self.optimizer.zero_grad()
         return self.history
 
@@ -185,6 +185,8 @@ class TrainingRun:
         """Everything that a checkpoint holds."""
         return {
             "recipe": self.recipe.to_dict(),
+            "preprocessing": asdict(self.preprocessing),
+            "classes": self.train.classes,
             "data": self.fingerprints,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -225,9 +227,27 @@ class TrainingRun:
             self.history.stopped = ""  # the hook of this call may not stop
 
     @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing to note on the network."""
+        return preprocessing_for(self.train, self.recipe.preprocessing)
+
+    @cached_property
     def fingerprints(self) -> list[int]:
         """Checksums of the training and validation images and labels; 0 for none."""
         return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
+
+
+def _record(network: nn.Module, preprocessing: Preprocessing, train: Digits) -> None:
+    """Notes on the network how its images are prepared, their shape, and its classes' names.
+
+    An attribute of that name that means something else, such as a layer, stays.
+    """
+    if isinstance(getattr(network, "preprocessing", None), (Preprocessing, NoneType)):
+        network.preprocessing = preprocessing  # type: ignore[assignment]
+    if getattr(network, "input_size", None) is None:
+        network.input_size = tuple(preprocessing(train.images[:1]).shape[1:])  # type: ignore[assignment]
+    if isinstance(getattr(network, "classes", None), (tuple, list, NoneType)):
+        network.classes = train.classes  # type: ignore[assignment]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -53,6 +53,7 @@ class FileInfo:
     network: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,7 @@ def _parse_metadata(metadata: Any, path: Path) -> dict[str, str]:
     if not strings:
         raise WeightsError(f"'{path}' must have strings as metadata; it has {metadata!r:.80}")
     stated = metadata.get("sha256")
-    if stated is None and metadata.keys() & {"network", "options", "preprocessing"}:
+    if stated is None and metadata.keys() & {"network", "options", "preprocessing", "classes"}:
         raise WeightsError(f"'{path}' must state its SHA-256, as save_model writes it")
     if stated is not None and not re.fullmatch("[0-9a-f]{64}", stated):
         raise WeightsError(f"'{path}' must state a SHA-256; it has {stated!r:.80}")
@@ -222,11 +223,16 @@ def _parse_info(metadata: Mapping[str, str], path: Path) -> FileInfo:
         options = json.loads(metadata.get("options", "{}"))
         values = json.loads(metadata.get("preprocessing", "null"))
         preprocessing = None if values is None else Preprocessing(**values)
+        classes = json.loads(metadata.get("classes", "null"))
     except (ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"'{path}' must describe its network: {error!s:.200}") from error
     if not isinstance(options, dict):
         raise WeightsError(f"'{path}' must have a dictionary of options; it has {options!r:.80}")
-    return FileInfo(metadata.get("network"), options, preprocessing)
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if classes is not None and not named:
+        raise WeightsError(f"'{path}' must have the names of its classes; it has {classes!r:.80}")
+    names = tuple(classes) if classes else None
+    return FileInfo(metadata.get("network"), options, preprocessing, names)
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .._checks import did_you_mean
-from ..pictures.mnist_form import PictureTransform
 from ..pictures.preprocessing import Preprocessing
+from ..pictures.transform import PictureTransform
 from .files import read_safetensors
 
 __all__ = ["Weights", "get_weights"]

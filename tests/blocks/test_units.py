@@ -252,6 +252,7 @@ def test_every_parameter_and_the_input_receive_a_gradient(order, shortcut, strid
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The TorchScript type system:UserWarning")  # fx's own
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("order", "shortcut"), VARIANTS)
 def test_units_are_scripted_traced_and_exported(order, shortcut, stride):
@@ -259,7 +260,9 @@ def test_units_are_scripted_traced_and_exported(order, shortcut, stride):
     expected = unit(X)
     assert torch.allclose(torch.jit.script(unit)(X), expected, atol=1e-5)
     assert torch.allclose(torch.jit.trace(unit, X)(X), expected, atol=1e-5)
-    assert torch.equal(torch.fx.symbolic_trace(unit)(X), expected)
+    graph = torch.fx.symbolic_trace(unit)
+    assert torch.equal(graph(X), expected)
+    assert torch.allclose(torch.jit.script(graph)(X), expected, atol=1e-5)
     assert torch.allclose(torch.export.export(unit, (X,)).module()(X), expected, atol=1e-5)
 
 

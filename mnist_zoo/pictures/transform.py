@@ -1,0 +1,54 @@
+"""`PictureTransform`: from any images to a network's input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .as_trained import as_trained
+from .preprocessing import Preprocessing
+from .reading import is_one_picture
+
+if TYPE_CHECKING:
+    from .reading import Pictures
+
+__all__ = ["PictureTransform"]
+
+
+class PictureTransform(nn.Module):
+    """Converts any images of single digits to a network's input; a torchvision-style transform.
+
+    Images keep their channels where the preprocessing does not redraw them.
+
+    Args:
+        preprocessing: How the network expects its images.
+
+    Shape:
+        (C, image_size, image_size) for one image, (N, C, image_size, image_size) for several; C
+        is 1 where images are redrawn.
+
+    Example:
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import PictureTransform, Preprocessing
+        >>> page = Image.new("L", (120, 120), "white")
+        >>> ImageDraw.Draw(page).text((40, 10), "7", font=ImageFont.load_default(80))
+        >>> PictureTransform(Preprocessing(image_size=32))(page).shape
+        torch.Size([1, 32, 32])
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+
+    def forward(self, pictures: Pictures) -> Tensor:
+        """Converts what `predict` takes to float32; the errors are those of `predict`."""
+        batches = as_trained(pictures, self.preprocessing, None)
+        places = torch.cat([rows for rows, _ in batches])
+        images = torch.cat([self.preprocessing(batch) for _, batch in batches])[places.argsort()]
+        return images[0] if is_one_picture(pictures) else images
+
+    def extra_repr(self) -> str:
+        """The preprocessing, for the printed form."""
+        return str(self.preprocessing)
