@@ -31,16 +31,19 @@ FACES = ["mnist_zoo"] + [
     )
 ]
 
-# Each repeats the blocks of a smaller network of its family: tests that visit every network visit
+# Each repeats the blocks of smaller networks of its family: tests that visit every network visit
 # these with `-m slow` only. A network that is not listed is tested by default.
 DEEPER_VARIANTS = (
     "plain34",
     "resnet34",
     "resnet101",
     "resnet152",
+    "resnet_cnn",  # resnet_cnn_norm has all of it, and norms between the blocks
+    "preact_resnet18",  # the units of preact_resnet20 behind the stem of preact_resnet50
     "preact_resnet34",
     "preact_resnet110",
     "preact_resnet164",
+    "densenet121",  # the layers of mini_densenet behind the stem of resnet18
     "densenet161",
     "densenet169",
     "densenet201",
@@ -53,9 +56,9 @@ def slow_if(is_slow, *values, name=None):
     return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [], id=name)
 
 
-def each_network(names=None):
-    """The networks, all or those given, as parameters; the deeper variants are slow."""
-    return [slow_if(name in DEEPER_VARIANTS, name) for name in names or list_models()]
+def each_network():
+    """Every network as a parameter; the deeper variants are slow."""
+    return [slow_if(name in DEEPER_VARIANTS, name) for name in list_models()]
 
 
 @pytest.fixture(autouse=True)

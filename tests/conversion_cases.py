@@ -14,6 +14,8 @@ DENSENETS = ["densenet121", "densenet161", "densenet169", "densenet201"]
 
 FAMILY = [*RESNETS, *DENSENETS]
 
+SMALLEST = ("resnet18", "resnet50", "densenet121")  # of basic blocks, bottlenecks, dense blocks
+
 
 def stem_of(name):
     return "conv1" if name in RESNETS else "features.conv0"

@@ -18,7 +18,7 @@ OTHER_SHAPE = {"in_channels": 3, "num_classes": 7, "image_size": 36}
 
 
 def _is_slow(name, format, options):
-    most = 1_000_000 if format == "onnx" else 100_000  # parameters
+    most = 1_000_000 if format == "onnx" else 45_000  # parameters
     if options and name not in ("lenet5", "mini_resnet"):
         return True
     return name in DEEPER_VARIANTS or name not in list_models(max_params=most)

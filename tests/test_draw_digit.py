@@ -128,7 +128,7 @@ def expect_answer(page, text):
     playwright.expect(answer).to_have_text(text, timeout=1000 * SECONDS)
 
 
-# the tests below draw 2, 3 and 7, each of one line
+# the tests below draw 2, 3 and 7
 @pytest.mark.parametrize("digit", [slow_if(digit != 4, digit) for digit in range(10)])
 def test_a_drawn_digit_is_recognised(visit, digit):
     page = visit(viewport=DESKTOP)

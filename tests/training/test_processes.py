@@ -4,6 +4,7 @@ import json
 import math
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_two_processes_have_the_losses_of_one(together):
     assert state.fc3.weight.abs().sum() > 0
 
 
+def test_another_number_of_processes_resumes(together, tmp_path):
+    followed = together[0] / "followed"
+    older, _ = sorted(followed.glob("checkpoint-*.pt"))
+    shutil.copy(older, tmp_path)
+    shared, again = History.load(followed / "history.json"), fitted(*FOLLOWED, folder=tmp_path)
+    assert again.loss[:9] == shared.loss[:9]  # the first epoch is in the checkpoint
+    assert again.loss == pytest.approx(shared.loss, abs=1e-4)
+
+
+@pytest.mark.slow
 def test_killed_worker_is_replaced_and_another_number_of_processes_resumes(tmp_path):
     out = tmp_path / "shared"
     options = [*SMALL, "epochs=30", "--out", out, "--checkpoint-every", "2"]
