@@ -1,4 +1,4 @@
-"""Writes a file as a whole or not at all."""
+"""Paths as users write them, and files written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
 from typing import BinaryIO
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, where ``~`` and ``~user`` mean a home directory.
+
+    A name that begins with ``~`` and is no user's stays a name, as in the shell.
+    """
+    return Path(os.path.expanduser(path))
 
 
 def check_place(path: Path) -> None:
