@@ -136,7 +136,7 @@ class Checkpoints:
 
     def files(self) -> list[Path]:
         """The checkpoints in the folder, oldest first."""
-        return sorted(self.folder.glob("checkpoint-*.pt"))
+        return sorted(p for p in self.folder.glob("*.pt") if NAMED.fullmatch(p.name))
 
     def kept(self) -> str:
         """Says in a message which checkpoint is the last."""

@@ -123,8 +123,9 @@ def check_batches(recipe: Recipe, images: int, processes: int, norms: tuple[str,
             )
             whose = f" for one of {processes} processes" if processes > 1 else ""
             raise ValueError(
-                f"{given}, a single image{whose}; BatchNorm ({norms[0]}) sees maps of one pixel and cannot "
-                "train on it: change `batch_size`, or use stem='3x3' if the network offers it"
+                f"{given}, a single image{whose}; BatchNorm ({norms[0]}) sees maps of one pixel, "
+                "on which it cannot train: change `batch_size`, or use stem='3x3' where a network "
+                "has it"
             )
 
 
