@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .._files import written_whole
-from ..weights.pickles import check_pickles
+from ..weights.pickles import MAX_PICKLE, check_pickles
 from .locking import FolderInUseError, in_use
 from .resuming import LEFT, check_network, check_start, described, digest_of, starts_of
 from .run import TrainingRun
@@ -113,7 +113,7 @@ class Checkpoints:
         refused = []
         for path in reversed(self.files()):
             try:
-                state = _read_checkpoint(path, _longest_pickle(self.run.state()))
+                state = _read_checkpoint(path, MAX_PICKLE + _longest_pickle(self.run.state()))
                 self.run.check_same_run(state)
                 check_network(state["network"], self.network)
                 check_start(state["start"], self.starts)

@@ -151,6 +151,11 @@ def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Pr
             f"`target` ({type(network).__name__}) must give logits ({len(inputs)}, classes) for "
             f"{len(inputs)} images, got {found}"
         )
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"`target` ({type(network).__name__}) must give at least 2 logits, got 1, of which the "
+            "cross-entropy is always 0; nothing would train"
+        )
     return Probe(logits.shape[1], tuple(norms))
 
 

@@ -43,7 +43,7 @@ class Linear(nn.Module):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    classes=st.integers(1, 12),
+    classes=st.integers(2, 12),
     label=st.one_of(st.integers(-200, 200), st.sampled_from([-100, 2**40, -(2**63), 2**63 - 1])),
     where=st.sampled_from(["train", "validation"]),
 )
@@ -76,6 +76,8 @@ def test_network_that_gives_no_logits_is_refused(digits):
         def forward(self, x):
             return super().forward(x), x
 
+    with pytest.raises(ValueError, match="at least 2 logits"):
+        fit(Linear(1), *digits, recipe=SHORT, progress=False)
     for model, got in ((Pair(), "tuple"), (nn.Conv2d(1, 10, 28), r"\(2, 10, 1, 1\)")):
         with pytest.raises(ValueError, match=rf"must give logits \(2, classes\) .* got {got}"):
             fit(model, *digits, recipe=SHORT, progress=False)
@@ -179,7 +181,7 @@ def test_wrapped_network_is_trained_recorded_and_checked_like_the_one_inside(
     assert torch.equal(weights(again), weights(inside))
     wrong = Digits(digits[0].images, digits[0].labels + 1)
     with pytest.raises(ValueError, match="class 10"):
-        fit(wrapped, wrong, recipe=recipe, progress=False)
+        fit(wrapped, wrong, digits[1], recipe=recipe, progress=False)
 
 
 @pytest.mark.parametrize(("batch_size", "images"), [(1, 4), (1, 2)])
