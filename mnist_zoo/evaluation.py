@@ -88,7 +88,8 @@ class Metrics:
             classes: Names of the classes; none for "0", "1" and so on.
 
         Raises:
-            ValueError: If there are none, the shapes do not match, or a label is no class.
+            ValueError: If there are none, the shapes do not match, a label is no class, or a logit
+                is infinite or not a number.
         """
         if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
             shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
@@ -99,6 +100,8 @@ class Metrics:
             raise ValueError(f"`labels` must be at least 0 and below {count}")
         if classes and len(classes) != count:
             raise ValueError(f"`classes` (={classes!r:.80}) must be the names of {count} classes")
+        if not logits.isfinite().all():
+            raise ValueError("`logits` must be finite; the network gave infinity or not a number")
         confidence, predicted = logits.softmax(1).max(1)
         wrong = (predicted != labels).nonzero().squeeze(1)
         wrong = wrong[confidence[wrong].argsort(descending=True, stable=True)]
@@ -152,7 +155,7 @@ class Metrics:
 def _calibration_error(confidence: Tensor, is_right: Tensor) -> float:
     """Mean |accuracy - confidence| of the bins of confidence, weighted by their sizes."""
     bins = (confidence * CALIBRATION_BINS).ceil().long().sub(1).clamp(0, CALIBRATION_BINS - 1)
-    gaps = torch.zeros(CALIBRATION_BINS, dtype=confidence.dtype)
+    gaps = confidence.new_zeros(CALIBRATION_BINS)
     gaps.index_add_(0, bins, confidence - is_right.to(confidence.dtype))
     return (gaps.abs().sum() / len(confidence)).item()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class HubModel(
         >>> HubModel.from_pretrained("digits").model.input_size
         (1, 28, 28)
     """
+
+    wrapped_as: ClassVar[str] = "model"  # where `unwrapped` finds the network
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._checks import check_range
+from .._checks import check_range, plain
 from ..pictures.preprocessing import to_float
 
 __all__ = ["Augmentation", "augment"]
@@ -52,6 +52,8 @@ class Augmentation:
     elastic_sigma: float = 4.0
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, plain(getattr(self, entry.name)))
         check_range(at_least=0, below=360, rotation=self.rotation)
         check_range(at_least=0, shift=self.shift, elastic=self.elastic)
         check_range(at_least=0, below=1, scale=self.scale)
@@ -98,7 +100,7 @@ def sampling_grid(
     height, width = images.shape[-2:]
 
     def draw(bound: float) -> Tensor:
-        noise = torch.rand(count, generator=generator, device=images.device)
+        noise = torch.rand(count, generator=generator, dtype=images.dtype, device=images.device)
         return noise.mul_(2 * bound).sub_(bound)
 
     angle, lean = draw(math.radians(augmentation.rotation)), draw(math.radians(augmentation.shear))
@@ -112,7 +114,9 @@ def sampling_grid(
     shape = [count, 1, height, width]
     grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)
     if augmentation.elastic:
-        noise = torch.rand(count, 2, height, width, generator=generator, device=images.device)
+        noise = torch.rand(
+            (count, 2, height, width), generator=generator, dtype=images.dtype, device=images.device
+        )
         pixels = _smoothed(noise.mul_(2).sub_(1), augmentation.elastic_sigma)
         pixels = pixels.mul_(augmentation.elastic).movedim(1, 3)
         grid = grid + pixels * grid.new_tensor((2 / width, 2 / height))

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 import zipfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._files import written_whole
+from ..weights.pickles import MAX_PICKLE, check_pickles
+from .locking import FolderInUseError, in_use
+from .resuming import LEFT, check_network, check_start, described, digest_of, starts_of
 from .run import TrainingRun
 
 __all__ = ["CheckpointError", "TrainingError"]
 
-FORMAT = "mnist_zoo checkpoint 1"
+FORMAT, OLD_FORMAT = "mnist_zoo checkpoint 2", "mnist_zoo checkpoint 1"
+NAMED = re.compile(r"checkpoint-\d{9,}\.pt")
+UNFINISHED = re.compile(r"checkpoint-\d{9,}\.pt\.\d+-\d+\.part")  # names of written_whole
 
 
 class TrainingError(RuntimeError):
@@ -52,32 +62,71 @@ class CheckpointError(TrainingError):
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, in a folder; creating this object resumes the run."""
+    """The last two checkpoints of a run, in a folder; entering this object resumes the run."""
 
     def __init__(self, folder: Path, run: TrainingRun) -> None:
         self.folder, self.run = folder, run
-        folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
-        step = run.history.step
-        highest, minus_lowest = run.group.max(torch.tensor([step, -step])).tolist()
-        if highest != -minus_lowest:
+        self.network = described(run.model)
+        self.starts = starts_of(run.model)  # digests of the weights with which it may have begun
+        self.own: list[str] = []  # names of this run's checkpoints, oldest first
+        self.held = ExitStack()
+
+    def __enter__(self) -> Checkpoints:
+        with ExitStack() as stack:
+            if self.run.group.rank == 0:
+                self._hold(stack)
+            self._resume()
+            step = self.run.history.step
+            limits = torch.tensor([step, -step], device="cpu")
+            highest, minus_lowest = self.run.group.max(limits).tolist()
+            if highest != -minus_lowest:
+                raise CheckpointError(
+                    f"{self.folder}: the processes found different checkpoints, of steps "
+                    f"{-minus_lowest} to {highest}; they must all use one shared folder"
+                )
+            self.held = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LEFT[self.run.model] = (digest_of(self.run.model), self.starts[-1])
+        self.held.close()
+
+    def _hold(self, stack: ExitStack) -> None:
+        """Takes the folder, and deletes what a killed run had not written to its end."""
+        try:
+            stack.enter_context(in_use(self.folder))
+            for path in self.folder.iterdir():
+                if UNFINISHED.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
+        except FolderInUseError as error:
             raise CheckpointError(
-                f"{folder}: the processes found different checkpoints, of steps {-minus_lowest} "
-                f"to {highest}; they must all use one shared folder"
-            )
+                f"{self.folder}: another run uses this folder ({error}); wait for it, or use "
+                "another folder"
+            ) from error
+        except OSError as error:
+            raise TrainingError(
+                f"`folder` (='{self.folder}') cannot be written: {error}"
+            ) from error
 
     def _resume(self) -> None:
         """Loads the newest checkpoint that can be used."""
         refused = []
         for path in reversed(self.files()):
             try:
-                self.run.load_state(_read_checkpoint(path))
+                state = _read_checkpoint(path, MAX_PICKLE + _longest_pickle(self.run.state()))
+                self.run.check_same_run(state)
+                check_network(state["network"], self.network)
+                check_start(state["start"], self.starts)
+                self.run.load_state(state)
+                self.starts = (state["start"],)
+                self.own = [name for name in state["files"] if NAMED.fullmatch(name)] + [path.name]
                 break
             except CheckpointError as error:
                 refused.append(str(error))
             except Exception as error:  # the content may be anything, and so may the error's type
                 refused.append(f"{path}: {error or type(error).__name__}")
         else:
+            self.starts = self.starts[:1]
             if refused:
                 reasons = "\n  ".join(refused)
                 raise CheckpointError(f"no checkpoint of this run in {self.folder}:\n  {reasons}")
@@ -87,7 +136,7 @@ class Checkpoints:
 
     def files(self) -> list[Path]:
         """The checkpoints in the folder, oldest first."""
-        return sorted(self.folder.glob("checkpoint-*.pt"))
+        return sorted(p for p in self.folder.glob("*.pt") if NAMED.fullmatch(p.name))
 
     def kept(self) -> str:
         """Says in a message which checkpoint is the last."""
@@ -97,39 +146,68 @@ class Checkpoints:
     def save(self) -> None:
         """Writes a checkpoint and deletes the third last; a complete one exists at any moment.
 
+        Only files that this run wrote are deleted.
+
         Raises:
             TrainingError: If it cannot be written.
         """
         if self.run.group.rank != 0:
             return
         path = self.folder / f"checkpoint-{self.run.history.step:09d}.pt"
+        own = [name for name in self.own if name != path.name]
+        about = {"format": FORMAT, "network": self.network, "start": self.starts[0], "files": own}
         try:
             with written_whole(path) as file:
-                torch.save({"format": FORMAT, **self.run.state()}, file)
+                torch.save({**about, **self.run.state()}, file)
         except (OSError, RuntimeError) as error:  # torch raises its own error over the system's
             reason = error.__context__ or error
             raise TrainingError(f"{path}: cannot be written: {reason}; {self.kept()}") from error
-        for old in [*self.folder.glob("*.part"), *[f for f in self.files() if f <= path][:-2]]:
-            old.unlink(missing_ok=True)
+        self.own = [*own, path.name]
+        for old in self.own[:-2]:
+            (self.folder / old).unlink(missing_ok=True)
+        self.own = self.own[-2:]
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def _longest_pickle(state: object) -> int:
+    """How many bytes may describe the tensors and texts of such a state."""
+    if isinstance(state, Mapping):
+        return 100 + sum(len(str(key)) + _longest_pickle(value) for key, value in state.items())
+    return 1000 if isinstance(state, torch.Tensor) else 100 + len(repr(state))
+
+
+def _read_checkpoint(path: Path, longest_pickle: int) -> dict[str, Any]:
     """Reads a checkpoint without running any code in it.
 
     Raises:
         CheckpointError: If it is damaged, or not a checkpoint.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums
+        content = _content(path)
+        if not content.startswith(b"PK\3\4"):
+            raise ValueError("File is not a zip file")
+        check_pickles(content, longest_pickle)
+        with zipfile.ZipFile(BytesIO(content)) as archive:  # torch.load verifies no checksums
             damaged = archive.testzip()
         if damaged:
-            raise CheckpointError(f"{path}: damaged at {damaged}")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            raise CheckpointError(f"{path}: damaged at {damaged!r:.200}")
+        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # zipfile and pickle raise many types
         reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: incomplete, or not a checkpoint: {reason}") from error
+        raise CheckpointError(f"{path}: incomplete, or not a checkpoint: {reason:.300}") from error
+    if isinstance(state, dict) and state.get("format") == OLD_FORMAT:
+        raise CheckpointError(
+            f"{path}: written by an older version, which did not note the network and its initial "
+            "weights; finish the run with that version, or train anew in another folder"
+        )
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a training checkpoint of mnist_zoo")
     return state
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise OSError("it is not a file")
+    with path.open("rb") as file:
+        return file.read(os.fstat(file.fileno()).st_size)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from .._files import expanded, written_whole
 from .recipe import Recipe
 
 __all__ = ["EpochRecord", "History", "ValidationPoint"]
@@ -100,13 +101,15 @@ class History:
         return cls(**{**values, "recipe": recipe, "evaluations": evaluations})
 
     def save(self, path: str | Path) -> None:
-        """Writes everything except the network as JSON."""
-        Path(path).write_text(json.dumps(self.to_dict()), encoding="utf-8")
+        """Writes everything except the network as JSON; the file is whole, or stays as it was."""
+        content = json.dumps(self.to_dict()).encode()
+        with written_whole(expanded(path)) as file:
+            file.write(content)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
         """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return cls.from_dict(json.loads(expanded(path).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)

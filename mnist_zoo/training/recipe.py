@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_known, check_positive, check_range
+from .._checks import check_choice, check_known, check_positive, check_range, plain
 from ..data.augmentation import Augmentation
 from ..data.sources import LOADERS, Dataset
 from ..models.registry import MODELS, outline
@@ -104,6 +104,10 @@ class Recipe:
     reference: str = ""
 
     def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            value = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
+            object.__setattr__(self, entry.name, value)
         check_choice(
             source=(self.source, LOADERS),
             optimizer=(self.optimizer, get_args(Optimizer)),
@@ -160,9 +164,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as a dictionary of plain JSON values."""
-        text = json.dumps(dataclasses.asdict(self), default=lambda number: number.item())  # NumPy's
-        plain: dict[str, Any] = json.loads(text)
-        return plain
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=plain))
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:

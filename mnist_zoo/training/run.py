@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import zlib
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from types import NoneType
@@ -25,9 +23,19 @@ from ..data.digits import Digits
 from ..data.form import preprocessing_for
 from ..evaluation import Metrics
 from ..pictures.preprocessing import Preprocessing, to_float
+from .checks import float_type, train_mode
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
+from .randomness import random_seed, seeded
 from .recipe import Recipe
+from .resuming import (
+    check_optimizer,
+    check_recipe,
+    check_schedule,
+    check_tensors,
+    packed,
+    unpack,
+)
 from .small_maps import SmallMapsAsProducts
 
 STOPPED_BY_HOOK = "the hook asked for it"
@@ -56,25 +64,33 @@ class TrainingRun:
         self.total_steps = recipe.epochs * steps_per_epoch
         self.history = History(recipe, steps_per_epoch, model=model)
         memory = torch.channels_last if recipe.channels_last else torch.preserve_format
-        self.model = model.to(group.device).to(memory_format=memory).train()
+        self.wrapper = model.to(group.device).to(memory_format=memory)
+        self.model = unwrapped(model)
+        train_mode(model)
+        self.dtype = float_type(self.model)
         self.optimizer = _optimizer(self.model, recipe)
         self.schedule = _schedule(self.optimizer, recipe, self.total_steps)
         self.ema: AveragedModel | None = None
         if recipe.ema_decay is not None:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
-            self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+            self.ema = AveragedModel(
+                self.model, group.device, multi_avg_fn=average, use_buffers=True
+            )
         self.best_weights: dict[str, Tensor] | None = None
         self.augmentation_generator = torch.Generator(group.device)
-        self.order: tuple[int, Tensor] = (-1, torch.empty(0))  # an epoch, and its order of images
+        self.order: tuple[int, Tensor | None] = (-1, None)  # an epoch, and its order of images
         self.forward = self._forward()
 
     def _forward(self) -> Callable[[Tensor], Tensor]:
         """The network as the loop calls it."""
-        forward: nn.Module = self.model
-        if self.group.size > 1:
+        forward = self.wrapper
+        wrappers = [m for m in forward.modules() if unwrapped(m) is self.model]
+        if self.group.size > 1 and not any(
+            isinstance(m, DistributedDataParallel) for m in wrappers
+        ):
             ids = [self.group.device] if self.group.device.type == "cuda" else None
             forward = DistributedDataParallel(forward, device_ids=ids)
-        if hasattr(self.model, "_orig_mod"):  # torch.compile made it, and chose its kernels
+        if any(map(_is_compiled, wrappers)):  # torch.compile chose its kernels
             return forward
 
         def with_products(images: Tensor) -> Tensor:
@@ -100,31 +116,38 @@ class TrainingRun:
         recipe, group = self.recipe, self.group
         rows = self._rows(step)
         share = torch.arange(len(rows), device=group.device)[group.share]
-        weights = torch.full((len(share),), group.size / len(rows), device=group.device)
-        if len(share) < 2:  # BatchNorm cannot train on one image: add two of weight zero
-            share, weights = F.pad(share, (0, 2)), F.pad(weights, (0, 2))
-        _seed_dropout(_random_seed(recipe.seed, "step", step, group.rank), group.device)
+        weight = group.size / len(rows)
+        weights = torch.full((len(share),), weight, dtype=self.dtype, device=group.device)
+        if not len(share):  # fewer images than processes: compute one of weight zero
+            share, weights = F.pad(share, (0, 1)), F.pad(weights, (0, 1))
         own = rows[share]
         images = to_float(self.train.images.index_select(0, own))  # images[own] is much slower
         if recipe.augmentation:
             generator = self.augmentation_generator
-            generator.manual_seed(_random_seed(recipe.seed, "augmentation", step))
+            generator.manual_seed(random_seed(recipe.seed, "augmentation", step))
             grid = sampling_grid(images, len(rows), recipe.augmentation, generator)
             images = resample(images, grid[share])
-        images = recipe.preprocessing(images)
+        images = recipe.preprocessing(images).to(self.dtype)
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, self.train.labels.index_select(0, own), weights
+
+    def seeded(self, step: int) -> AbstractContextManager[None]:
+        """The context of a step's forward and backward pass, in which dropout draws its numbers."""
+        seed = random_seed(self.recipe.seed, "step", step, self.group.rank)
+        return seeded(seed, self.group.device)
 
     def _rows(self, step: int) -> Tensor:
         """The training images in the batch of a step, over all processes."""
         recipe = self.recipe
         epoch, position = divmod(step, self.history.steps_per_epoch)
-        if self.order[0] != epoch:
-            generator = torch.Generator().manual_seed(_random_seed(recipe.seed, "order", epoch))
-            order = torch.randperm(len(self.train), generator=generator).to(self.group.device)
+        known, order = self.order
+        if known != epoch or order is None:
+            generator = torch.Generator("cpu").manual_seed(random_seed(recipe.seed, "order", epoch))
+            order = torch.randperm(len(self.train), generator=generator, device="cpu")
+            order = order.to(self.group.device)
             self.order = (epoch, order)
-        return self.order[1][position * recipe.batch_size : (position + 1) * recipe.batch_size]
+        return order[position * recipe.batch_size : (position + 1) * recipe.batch_size]
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -140,6 +163,8 @@ class TrainingRun:
         logits = self.group.logits_of(
             model, self.validation, recipe.preprocessing, EVALUATION_BATCH
         )
+        if not logits.isfinite().all():
+            raise NotFiniteError(f"a logit of `validation` is not finite after step {history.step}")
         metrics = Metrics.from_logits(logits, self.validation.labels)
         point = ValidationPoint(
             step=history.step,
@@ -153,7 +178,7 @@ class TrainingRun:
 
     def stop_if(self, asked: object) -> None:
         """Stops every process if the first one is asked to."""
-        flag = self.group.sum(torch.tensor(int(bool(asked))))
+        flag = self.group.sum(torch.tensor(int(bool(asked)), device="cpu"))
         if flag.item():
             self.history.stopped = STOPPED_BY_HOOK
 
@@ -172,8 +197,8 @@ class TrainingRun:
         self._share_buffers()
         best = self.best_weights
         self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
-        self.model.eval()
-        _record(unwrapped(self.model), self.preprocessing, self.train)
+        self.wrapper.eval()
+        _record(self.model, self.preprocessing, self.train)
         self.optimizer.zero_grad()
         return self.history
 
@@ -193,38 +218,46 @@ class TrainingRun:
             "schedule": self.schedule.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "best": self.best_weights,
-            "history": self.history.to_dict(),
+            "history": packed(self.history),
         }
+
+    def check_same_run(self, state: dict[str, Any]) -> None:
+        """Checks that a checkpoint is by the same recipe, from the same data.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        step = len(state["history"]["loss"])
+        check_recipe(state["recipe"], self.recipe, step=step, total_steps=self.total_steps)
+        if state["data"] != self.fingerprints:
+            raise ValueError("it belongs to other training or validation images")
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores what `state` returned.
 
         Raises:
-            ValueError: If it belongs to another recipe, network or data; the run is unchanged.
+            ValueError: If it does not fit this run, which is then unchanged.
         """
-        theirs, ours = Recipe.from_dict(state["recipe"]).to_dict(), self.recipe.to_dict()
-        theirs["reference"] = ours["reference"]
-        other = [f"{k} is {theirs[k]!r}, not {ours[k]!r}" for k in ours if theirs[k] != ours[k]]
-        if other:
-            raise ValueError(f"it belongs to another recipe: {', '.join(other)}")
-        if state["data"] != self.fingerprints:
-            raise ValueError("it belongs to other training or validation images")
-        if _shapes_and_types(state["model"]) != _shapes_and_types(self.model.state_dict()):
-            raise ValueError("it belongs to another network")
-        before = copy.deepcopy(self.model.state_dict())
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            if self.ema is not None:
-                self.ema.load_state_dict(state["ema"])
-        except Exception:
-            self.model.load_state_dict(before)
-            raise
+        own = self.model.state_dict()
+        check_tensors(state["model"], own, "the network")
+        if state["best"] is not None:
+            check_tensors(state["best"], own, "the best weights")
+        check_optimizer(state["optimizer"], self.optimizer)
+        history = History(self.recipe, self.history.steps_per_epoch, model=self.history.model)
+        unpack(state["history"], history, self.total_steps)
+        check_schedule(state["schedule"], self.schedule, step=history.step)
+        if (state["ema"] is None) != (self.ema is None):
+            raise ValueError("it has a moving average, or this run has one; not both")
+        if self.ema is not None:
+            check_tensors(state["ema"], self.ema.state_dict(), "the moving average")
+            self.ema.load_state_dict(state["ema"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
         self.best_weights = state["best"]
-        vars(self.history).update(vars(History.from_dict(state["history"])) | {"model": self.model})
-        if self.history.stopped == STOPPED_BY_HOOK:
-            self.history.stopped = ""  # the hook of this call may not stop
+        if history.stopped == STOPPED_BY_HOOK:
+            history.stopped = ""  # the hook of this call may not stop
+        self.history = history
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -274,21 +307,9 @@ def _schedule(
     )
 
 
-def _random_seed(*parts: object) -> int:
-    """A seed of 32 bits, the most that torch's CPU generator takes, as a hash of the parts."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "big")
-
-
-def _seed_dropout(seed: int, device: torch.device) -> None:
-    """Seeds torch's global generators; torch.manual_seed would seed every device, and slowly."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-def _shapes_and_types(state: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether torch.compile made the module, or compiled it in place."""
+    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
 
 
 def _checksum(digits: Digits) -> int:

@@ -18,8 +18,12 @@ class PickleRefused(ValueError):  # noqa: N818  (it says what happened)
     """A pickle is not one that torch.save writes; the message is the reason alone."""
 
 
-def check_pickles(content: bytes) -> None:
+def check_pickles(content: bytes, longest: int = MAX_PICKLE) -> None:
     """Checks every pickle in the content of a file of torch.save, in its new or old format.
+
+    Args:
+        content: The content.
+        longest: The most bytes that a pickle may have.
 
     Raises:
         PickleRefused: If torch.save would not have written it.
@@ -28,7 +32,7 @@ def check_pickles(content: bytes) -> None:
     file = io.BytesIO(content)
     if not content.startswith(b"PK\3\4"):  # torch decides in the same way
         for _ in range(5):  # the old format: five pickles, then the numbers
-            _check_pickle(file)
+            _check_pickle(file, longest)
         return
     members = _count_members(content)
     with zipfile.ZipFile(file) as archive:
@@ -43,7 +47,7 @@ def check_pickles(content: bytes) -> None:
             if entry.filename.lower().endswith("/data.pkl"):  # torch ignores the case
                 with archive.open(entry) as pickle:
                     # pickletools reads byte by byte, which is slow in an archive
-                    _check_pickle(io.BytesIO(pickle.read(MAX_PICKLE + 1000)))
+                    _check_pickle(io.BytesIO(pickle.read(longest + 1000)), longest)
 
 
 def _count_members(content: bytes) -> int:
@@ -75,7 +79,7 @@ CALLS = re.compile(
 )
 
 
-def _check_pickle(file: io.BytesIO) -> None:
+def _check_pickle(file: io.BytesIO, longest: int) -> None:
     """Refuses one pickle that is long, calls anything else, or nests tuples deep.
 
     `torch.load` with ``weights_only`` runs no code of a file. But a file may make it ask for any
@@ -87,8 +91,8 @@ def _check_pickle(file: io.BytesIO) -> None:
     memo: dict[Any, Any] = {}
     mark = pickletools.markobject
     for op, arg, place in pickletools.genops(file):
-        if place is not None and place - start > MAX_PICKLE:
-            raise PickleRefused(f"it describes its tensors in more than {MAX_PICKLE:,} bytes")
+        if place is not None and place - start > longest:
+            raise PickleRefused(f"it describes its tensors in more than {longest:,} bytes")
         if "GLOBAL" in op.name and not CALLS.fullmatch(str(arg)):
             raise PickleRefused(f"it calls {arg!r:.80}")
         if "PUT" in op.name:

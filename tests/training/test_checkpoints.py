@@ -80,7 +80,7 @@ REASONS = {
     "a flipped bit": "damaged at",
     "a text": "incomplete, or not a checkpoint",
     "another torch file": "not a training checkpoint of mnist_zoo",
-    "code": "incomplete, or not a checkpoint: Weights only load failed",
+    "code": "incomplete, or not a checkpoint: it calls '__builtin__ print'",
     "a folder": "Is a directory|incomplete",
 }
 

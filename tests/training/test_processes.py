@@ -57,7 +57,8 @@ def fitted(*changes, folder=None):
 
 FOLLOWED = ["augmentation.rotation=10", "augmentation.elastic=20", "batch_size=37"]
 NORMS = ["lenet5_fc_residual_report", "source=sample", "sizes=[68,16,20]", "epochs=1"]
-NORMS += ["batch_size=33"]
+SINGLE = [*NORMS, "batch_size=33"]
+NORMS += ["batch_size=32"]
 
 TOGETHER = """
 import json, os, runpy, sys
@@ -67,7 +68,10 @@ from mnist_zoo import *
 _, train_script, folders, recipe, *calls = sys.argv
 for call in calls:
     sys.argv = [train_script, *json.loads(call)]
-    runpy.run_path(train_script, run_name="__main__")
+    try:
+        runpy.run_path(train_script, run_name="__main__")
+    except ValueError as error:
+        print(error)
 train, _ = load_mnist("all", source="sample").split(300, 100, seed=0)
 try:
     folder = folders + os.environ["RANK"]
@@ -89,6 +93,7 @@ def together(tmp_path_factory):
     options = {"folder": folder / "checkpoints-0", "progress": False}
     fit(recipe, digits, digits, **options, hook=lambda h: h.step == 2)
     calls = [[*SMALL, *FOLLOWED, "--out", folder / "followed"], [*NORMS, "--out", folder / "norms"]]
+    calls += [[*SINGLE, "--out", folder / "single"]]
     script = folder / "together.py"
     script.write_text(TOGETHER)
     texts = [json.dumps(list(map(str, call))) for call in calls]
@@ -159,10 +164,15 @@ def test_no_thread_of_the_process_group_survives_training(together):
 
 
 def test_batchnorm_networks_train_on_two_processes(together):
-    """Also where a process's share of the last batch, of two pictures, is a single one."""
     history = History.load(together[0] / "norms" / "history.json")
     assert history.step == 3
     assert all(math.isfinite(loss) for loss in history.loss)
+
+
+def test_single_image_of_a_process_is_refused_under_batchnorm(together):
+    """The last of three batches has two images, one for each process."""
+    rule = "`batch_size` (=33) with 68 images gives a batch of 2, a single image for one of 2 processes"
+    assert together[1].count(rule) == 2
 
 
 def test_processes_with_different_checkpoints_are_refused(together):

@@ -1,8 +1,11 @@
 """Recipes: the settings of the reports, conversion to JSON and back, and refused values."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 
 from mnist_zoo import (
     Augmentation,
@@ -151,3 +154,35 @@ def test_own_recipe_keeps_its_options_in_json():
     )
     assert Recipe.from_json(recipe.to_json()).options == {"stem": "3x3"}
     assert recipe.batch_size == 64
+
+
+TAKEN = {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.25, "batch_size": 50, "epochs": 2}
+TAKEN |= {"eval_every": 3, "seed": 7, "ema_decay": 0.5, "betas": (0.5, 0.75), "sizes": (5, 3, 2)}
+TAKEN |= {"nesterov": True, "label_smoothing": 0.125, "warmup": 0.25}
+
+
+@pytest.mark.parametrize("maker", [np.asarray, torch.tensor, "numpy scalar", Fraction])
+def test_numbers_of_other_libraries_become_pythons(maker):
+    def made(value):
+        if isinstance(value, tuple):
+            return tuple(map(made, value))
+        if maker is Fraction:
+            return Fraction(value) if isinstance(value, float) else value
+        return np.asarray(value)[()] if maker == "numpy scalar" else maker(value)
+
+    recipe = Recipe(
+        **{key: made(value) for key, value in TAKEN.items()},
+        augmentation=Augmentation(rotation=made(5.0), shift=made(2)),
+    )
+    plain = Recipe(**TAKEN, augmentation=Augmentation(rotation=5.0, shift=2))
+    assert recipe == plain
+    assert repr(recipe) == repr(plain)
+    assert recipe.to_json() == plain.to_json()
+
+
+@pytest.mark.parametrize("value", [np.ones(1), torch.ones(2), None, "0.1", np.nan, True])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="`lr`"):
+        Recipe(lr=value, epochs=1)
+    with pytest.raises(ValueError, match="`rotation`"):
+        Augmentation(rotation=value)
