@@ -53,6 +53,7 @@ SOURCES = {
     "32×32": (resized(32), False, False),
     "filling": (filling(), False, False),
     "colour": (torch.cat([SAMPLE.images, filling(), 255 - filling()], 1), False, False),
+    "wide": (SAMPLE.images[:, :, 4:24], False, False),
     "textures": (textures(1, 28), False, False),
     "colour textures": (textures(3, 20), False, False),
     "empty": (torch.zeros(120, 1, 28, 28, dtype=torch.uint8), False, False),
@@ -257,3 +258,12 @@ def test_layers_with_the_names_of_the_record_stay():
     assert model.input_size == (1, 28, 28)
     assert isinstance(model.classes, nn.Linear)
     assert predict(model, SAMPLE.images[0]).label in set("0123456789")
+
+
+def test_checkpoints_hold_the_record(tmp_path):
+    data = Digits(255 - SAMPLE.images, SAMPLE.labels, classes=tuple("abcdefghij"))
+    fit(lenet5(), data, recipe=RECIPE, folder=tmp_path, progress=False)
+    (newest,) = sorted(tmp_path.glob("*.pt*"))[-1:]
+    state = torch.load(newest, weights_only=True)
+    assert Preprocessing(**state["preprocessing"]) == Preprocessing(dark_on_light=True)
+    assert state["classes"] == data.classes
