@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from typing_extensions import override
 
 from .copies import Inputs, meta_inputs, structural_copy
+from .tracing import TRACING, Tracer
 
 # functions that a diagram leaves out: they compute nothing, and the next shape shows their effect
 SILENT = {"check_input", "clone", "contiguous", "detach", "getattr", "getitem", "squeeze", "to"}
@@ -115,7 +116,7 @@ def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
     return _folded(_nodes(twin, run))
 
 
-class _Tracer(fx.Tracer):
+class _Tracer(Tracer):
     """Traces into plain rows of layers, not into other modules."""
 
     @override
@@ -154,7 +155,8 @@ class _Interpreter(fx.Interpreter):
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
-        return fx.GraphModule(module, _Tracer().trace(module))
+        with TRACING:
+            return fx.GraphModule(module, _Tracer().trace(module))
     except Exception as error:  # of any type: whatever the network's code meets
         raise ValueError(
             f"`model` must be traceable by torch.fx; {type(module).__name__} is not: {error!s:.200}"
