@@ -135,7 +135,7 @@ class Metrics:
 def _calibration_error(confidence: Tensor, is_right: Tensor) -> float:
     """Mean |accuracy - confidence| of the bins of confidence, weighted by their sizes."""
     bins = (confidence * CALIBRATION_BINS).ceil().long().sub(1).clamp(0, CALIBRATION_BINS - 1)
-    gaps = torch.zeros(CALIBRATION_BINS, dtype=confidence.dtype)
+    gaps = torch.zeros(CALIBRATION_BINS, dtype=confidence.dtype, device="cpu")
     gaps.index_add_(0, bins, confidence - is_right.to(confidence.dtype))
     return (gaps.abs().sum() / len(confidence)).item()
 

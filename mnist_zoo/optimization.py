@@ -13,8 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._checks import check_positive
 from ._networks import shape_of
+from .inspection.graph import Tracer
 from .inspection.latency import latency
-from .inspection.tracing import TRACING, Tracer, duplicate
+from .inspection.tracing import TRACING, duplicate
 from .models.base import Classifier
 
 __all__ = ["Optimization", "OptimizationStep", "fuse", "optimize"]

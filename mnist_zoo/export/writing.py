@@ -168,7 +168,12 @@ def export(
             "preprocessing": asdict(preprocessing),
             "output": PROBABILITIES if softmax else LOGITS,
         }
-        with TRACING, _failures_named(model, format), warnings.catch_warnings():
+        with (
+            TRACING,
+            torch.device("cpu"),
+            _failures_named(model, format),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             content, opset = _content(network, inputs[1], format, metadata)
             run = _read_back(content, format)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, fx, nn
 from typing_extensions import override
 
 from .copies import Inputs, meta_inputs, structural_copy
-from .tracing import TRACING, Tracer
+from .tracing import TRACING
 
 # functions that a diagram leaves out: they compute nothing, and the next shape shows their effect
 SILENT = {"check_input", "clone", "contiguous", "detach", "getattr", "getitem", "squeeze", "to"}
@@ -114,6 +115,29 @@ def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
         except Exception as error:
             raise RuntimeError(f"`model` failed: {error!s:.500}") from error
     return _folded(_nodes(twin, run))
+
+
+class Tracer(fx.Tracer):
+    """torch's tracer, which replaces `nn.Module.__call__`, but lets other threads call modules.
+
+    To trace, hold `TRACING`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    @override
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
 
 class _Tracer(Tracer):

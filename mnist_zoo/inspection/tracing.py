@@ -1,4 +1,4 @@
-"""Before a network is traced: `duplicate`, a copy with its data; and a tracer for one thread."""
+"""Before a network is traced: `duplicate`, a copy with its data, and a lock."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from typing_extensions import override
 
 Network = TypeVar("Network", bound=nn.Module)
 TRACING = threading.RLock()  # torch's tracers change nn.Module for all threads: one at a time
@@ -33,38 +32,10 @@ class _ComputedTensors(TorchFunctionMode):
 
 
 def duplicate(model: Network) -> Network:
-    """Copies a network, also a pruned one, whose weights a hook computes at each call.
-
-    Raises:
-        ValueError: If it cannot be copied.
-    """
+    """Copies a network, or raises a ValueError; also one whose weights a hook computes."""
     try:
         with _ComputedTensors():
             return copy.deepcopy(model)
     except Exception as error:  # of any type: what the network holds may raise anything
-        raise ValueError(
-            f"`model` ({type(model).__name__}) cannot be copied: {error!s:.300}"
-        ) from error
-
-
-class Tracer(fx.Tracer):
-    """torch's tracer, which replaces `nn.Module.__call__`, but lets other threads call modules.
-
-    To trace, hold `TRACING`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.thread = threading.get_ident()
-
-    @override
-    def call_module(
-        self,
-        m: nn.Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        if threading.get_ident() != self.thread:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        name = type(model).__name__
+        raise ValueError(f"`model` ({name}) cannot be copied: {error!s:.300}") from error

@@ -94,7 +94,8 @@ def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
 @torch.inference_mode()
 def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+    none = images.new_empty(0, dtype=torch.float32)
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), none)
     inputs = preprocessing(images.to(tensor.device))
     size = getattr(unwrapped(model), "input_size", None)
     if isinstance(size, tuple) and len(size) == 3 and size[0] != inputs.shape[1] == 1:
