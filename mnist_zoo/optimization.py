@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._checks import check_positive
 from ._networks import shape_of
+from .inspection.graph import Tracer
 from .inspection.latency import latency
+from .inspection.tracing import TRACING, duplicate
 from .models.base import Classifier
 
 __all__ = ["Optimization", "OptimizationStep", "fuse", "optimize"]
@@ -38,7 +39,7 @@ def fuse(model: Network) -> Network:
         The copy. `save_model` does not accept it.
 
     Raises:
-        ValueError: If the network cannot be traced.
+        ValueError: If the network cannot be copied or traced.
 
     Source:
         Jacob et al. 2018, section 3.2; ``torch.nn.utils.fusion.fuse_conv_bn_eval``.
@@ -54,7 +55,7 @@ def fuse(model: Network) -> Network:
         >>> torch.allclose(fused(x), model(x), atol=1e-5)
         True
     """
-    fused = copy.deepcopy(model).eval()
+    fused = duplicate(model).eval()
     for conv, norm in _pairs(fused):
         _replace(fused, conv, fuse_conv_bn_eval(conv, norm))
         _replace(fused, norm, nn.Identity())
@@ -66,7 +67,8 @@ def fuse(model: Network) -> Network:
 def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """The convolutions whose output goes only to a BatchNorm, where both run once."""
     try:
-        nodes = list(torch.fx.symbolic_trace(model).graph.nodes)
+        with TRACING:
+            nodes = list(Tracer().trace(model).nodes)
     except Exception as error:  # of any type: the code of the network may raise anything
         raise ValueError(
             f"`model` ({type(model).__name__}) must be traceable by torch.fx, without branches on "
@@ -182,7 +184,7 @@ def optimize(
         The faster network, and the measurements of each step.
 
     Raises:
-        ValueError: If the network cannot be traced, or if a size is less than 1.
+        ValueError: If the network cannot be copied or traced, or if a size is less than 1.
         RuntimeError: If ``torch.compile`` fails.
 
     Example:
@@ -193,13 +195,14 @@ def optimize(
         >>> model = optimization.model
     """
     check_positive(batch_size=batch_size)
-    example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     shape = (batch_size, *shape_of(model, input_size))
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(example)
-    best: nn.Module = copy.deepcopy(model).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32)
+    x = x.to(next((p for p in model.parameters() if p.is_floating_point()), x))
+    best: nn.Module = duplicate(model).eval()
     makers: dict[str, Callable[[nn.Module], nn.Module]] = {
         "fuse": fuse,
-        "channels_last": lambda m: copy.deepcopy(m).to(memory_format=torch.channels_last),
+        "channels_last": lambda m: duplicate(m).to(memory_format=torch.channels_last),
     }
     if compile:
         makers["compile"] = lambda m: cast(

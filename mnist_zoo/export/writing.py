@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import os
@@ -20,6 +19,7 @@ from .._checks import check_range
 from .._files import check_place, written_whole
 from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
+from ..inspection.tracing import TRACING, duplicate
 from ..pictures.preprocessing import preprocessing_of
 from .session import (
     INPUT,
@@ -98,7 +98,7 @@ def export(
     `Preprocessing`, to ``logits`` (N, classes). It stores the preprocessing and the class names
     as JSON: in the metadata of ONNX, or in the extra file ``mnist_zoo`` of the other formats.
     Before it replaces an earlier file, its own runtime reads it and it is compared with the
-    network.
+    network. Threads that export wait for each other.
 
     Args:
         model: The network; it stays unchanged. The file holds it in eval mode and float32.
@@ -140,10 +140,19 @@ def export(
     if format == "onnx":
         need("onnx", "onnxruntime", "onnxscript")
     model = unwrapped(model)
-    network = copy.deepcopy(model).cpu().float().eval()
+    try:
+        network = duplicate(model).cpu().float().eval()
+    except ValueError as error:
+        raise ExportError(f"{error}") from error
     shape = square_shape(model, input_size)
     inputs = [
-        torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch))
+        torch.randn(
+            batch,
+            *shape,
+            generator=torch.Generator().manual_seed(batch),
+            device="cpu",
+            dtype=torch.float32,
+        )
         for batch in BATCHES
     ]
     with torch.no_grad():
@@ -159,7 +168,12 @@ def export(
             "preprocessing": asdict(preprocessing),
             "output": PROBABILITIES if softmax else LOGITS,
         }
-        with _failures_named(model, format), warnings.catch_warnings():
+        with (
+            TRACING,
+            torch.device("cpu"),
+            _failures_named(model, format),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             content, opset = _content(network, inputs[1], format, metadata)
             run = _read_back(content, format)

@@ -130,7 +130,7 @@ def compare(
     rows = []
     for name, item in models.items():
         with torch.device("meta"):  # the network needs no data and no random numbers
-            model = get_model(item) if isinstance(item, str) else item
+            model = get_model(item).float() if isinstance(item, str) else item
         try:
             cost = profile(model, inputs)
         except (RuntimeError, TypeError, ValueError) as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, fx, nn
 from typing_extensions import override
 
 from .copies import Inputs, meta_inputs, structural_copy
+from .tracing import TRACING
 
 # functions that a diagram leaves out: they compute no values, and the shape of the next node shows
 # what they change
@@ -120,7 +122,30 @@ def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
     return _folded(_nodes(twin, interpreter))
 
 
-class _Tracer(fx.Tracer):
+class Tracer(fx.Tracer):
+    """torch's tracer, which replaces `nn.Module.__call__`, but lets other threads call modules.
+
+    To trace, hold `TRACING`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    @override
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+
+class _Tracer(Tracer):
     """Takes every module for one node, except ``nn.Sequential`` and classes with `plain_row`."""
 
     @override
@@ -159,7 +184,8 @@ class _Interpreter(fx.Interpreter):
 
 def _traced(module: nn.Module) -> fx.GraphModule:
     try:
-        return fx.GraphModule(module, _Tracer().trace(module))
+        with TRACING:
+            return fx.GraphModule(module, _Tracer().trace(module))
     except Exception as error:  # tracing runs the network's code, which may raise anything
         raise ValueError(
             f"`model` must be traceable by torch.fx; {type(module).__name__} is not: {error!s:.200}"

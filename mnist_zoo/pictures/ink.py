@@ -179,11 +179,11 @@ def _level_and_noise(values: Tensor, is_paper: Tensor) -> tuple[Tensor, Tensor]:
 def _otsu(values: Tensor) -> Tensor:
     """The threshold in 0…1 that best separates each row's values into two groups (Otsu 1979)."""
     bins = 64
-    counts = torch.zeros(len(values), bins)
+    counts = torch.zeros(len(values), bins, dtype=values.dtype, device="cpu")
     places = (values * (bins - 1)).round().long()
     counts.scatter_add_(1, places, torch.ones_like(values))
     below = counts.cumsum(1)
-    sums = (counts * torch.arange(bins)).cumsum(1)
+    sums = (counts * torch.arange(bins, device="cpu")).cumsum(1)
     above = below[:, -1:] - below
     distance = sums / below.clamp(min=1) - (sums[:, -1:] - sums) / above.clamp(min=1)
     between = below * above * distance.square()

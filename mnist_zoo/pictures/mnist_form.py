@@ -57,7 +57,7 @@ def as_mnist(pictures: Pictures) -> Tensor:
     """
     batches, name_of = read_pictures(pictures)
     count = sum(len(batch) for _, batch in batches)
-    digits = torch.empty(count, 1, SIDE, SIDE, dtype=torch.uint8)
+    digits = torch.empty(count, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
     problems: dict[int, str] = {}
     for places, batch in batches:
         for part, rows in _chunks(places, batch):
@@ -102,7 +102,7 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
     negative = 255 - grey
     grey = torch.where(in_mnist_form(negative)[:, None, None], negative, grey)
     ready = in_mnist_form(grey)
-    digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8)
+    digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8, device="cpu")
     if ready.any():
         digits[ready] = grey[ready].round().to(torch.uint8)
     rest = (~ready).nonzero().squeeze(1)
@@ -150,13 +150,13 @@ def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images[:, 0]
     colour = images.flatten(2).std(2, correction=0).argmax(1)
-    return images[torch.arange(len(images)), colour]
+    return images[torch.arange(len(images), device="cpu"), colour]
 
 
 def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
-        return torch.zeros(len(grey), dtype=torch.bool)
+        return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
     ink = grey > 0
     longer = torch.maximum(_extent(ink.any(2)), _extent(ink.any(1)))
     off = torch.stack(_centre_of_mass(grey)).sub(CENTRE).abs().amax(0)
@@ -173,8 +173,8 @@ def _extent(marked: Tensor) -> Tensor:
 def _centre_of_mass(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column of the centre of mass of each image (n, H, W)."""
     total = weight.sum((1, 2)).clamp(min=1e-12)
-    rows = torch.arange(weight.shape[1], dtype=weight.dtype)
-    columns = torch.arange(weight.shape[2], dtype=weight.dtype)
+    rows = torch.arange(weight.shape[1], dtype=weight.dtype, device="cpu")
+    columns = torch.arange(weight.shape[2], dtype=weight.dtype, device="cpu")
     return weight.sum(2) @ rows / total, weight.sum(1) @ columns / total
 
 
@@ -217,9 +217,10 @@ def _filters(centre: Tensor, step: Tensor, size: int) -> Tensor:
     New pixels are `step` old ones apart. To shrink, the weights are triangles; to enlarge, they
     are Keys's cubic (1981), which keeps strokes sharp.
     """
-    seen = centre[:, None] + (torch.arange(SIDE) - CENTRE) * step[:, None]
+    pixels = torch.arange(SIDE, dtype=step.dtype, device="cpu")
+    seen = centre[:, None] + (pixels - CENTRE) * step[:, None]
     width = step.clamp(min=1)[:, None, None]
-    x = (torch.arange(size) - seen[:, :, None]).abs() / width
+    x = (torch.arange(size, dtype=seen.dtype, device="cpu") - seen[:, :, None]).abs() / width
     weights = (1 - x).clamp(min=0) / width
     is_enlarged = step < 1
     x = x[is_enlarged]

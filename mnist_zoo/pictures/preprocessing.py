@@ -139,7 +139,8 @@ def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
 @torch.inference_mode()
 def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), torch.empty(0))
+    none = images.new_empty(0, dtype=torch.float32)
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), none)
     inputs = preprocessing(images.to(tensor.device))
     channels = channels_of(model)
     if channels and channels != inputs.shape[1] == 1:

@@ -73,7 +73,8 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
         name = _name(pictures, None)
         batch = _tensor(_rows_as_images(pictures), name)
         alone = is_one_picture(pictures)
-        return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
+        places = torch.arange(len(batch), device="cpu")
+        return [(places, batch)], lambda at: name if alone else _name(None, at)
     shapes: dict[tuple[int, ...], list[int]] = {}
     given = cast("Sequence[Picture]", pictures)
     names = [_name(picture, place) for place, picture in enumerate(given)]
@@ -85,7 +86,7 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
         read.append(one)
         shapes.setdefault(tuple(one.shape), []).append(place)
     return [
-        (torch.tensor(places), torch.cat([read[place] for place in places]))
+        (torch.tensor(places, device="cpu"), torch.cat([read[place] for place in places]))
         for places in shapes.values()
     ], names.__getitem__
 

@@ -92,7 +92,7 @@ class Weights:
     @property
     def accuracy_sd(self) -> float:
         """Standard deviation of the test accuracy over the seeds (with n - 1)."""
-        return torch.tensor(self.accuracies, dtype=torch.float64).std().item()
+        return torch.tensor(self.accuracies, dtype=torch.float64, device="cpu").std().item()
 
     def transforms(self) -> PictureTransform:
         """The transform from any images of digits to the network's input, as torchvision's are."""

