@@ -6,8 +6,18 @@ import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
+from typing import Any
 
 from torch import nn
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy or torch as Python's int, float or bool; any other value as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        value = item()
+    if isinstance(value, (bool, int, float)) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
@@ -17,6 +27,11 @@ def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
     near = near or [entry for entry in known if len(given) > 2 and given in entry][:3]
     near = near or get_close_matches(given, known, count)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def printable(text: str) -> str:
+    """A text from a file or of another program, for a message: its control characters escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_known(prefix: str, names: Iterable[str], known: Iterable[str]) -> None:

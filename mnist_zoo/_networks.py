@@ -8,17 +8,22 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ._checks import check_positive
 
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 THOP_BUFFERS = ("total_ops", "total_params")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside DataParallel, DistributedDataParallel or torch.compile."""
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        return unwrapped(model.module)
-    inside = getattr(model, "_orig_mod", None)
+    """The network inside the modules that wrap a whole network, or the network itself.
+
+    They are DataParallel, DistributedDataParallel, AveragedModel, what torch.compile returns, and
+    any module that names its only child in `wrapped_as`, as HubModel does.
+    """
+    name = "module" if isinstance(model, WRAPPERS) else getattr(model, "wrapped_as", "_orig_mod")
+    inside = getattr(model, name, None) if isinstance(name, str) else None
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class HubModel(
         (1, 28, 28)
     """
 
+    wrapped_as: ClassVar[str] = "model"  # where `unwrapped` finds the network
+
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
@@ -64,7 +66,8 @@ class HubModel(
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self.model, save_directory / FILE)
-        config = {"network": self.model.factory, "options": dict(self.model.options)}
+        options = {**self.model.options, "num_classes": int(self.model.num_classes)}
+        config = {"network": self.model.factory, "options": options}
         (save_directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
     @classmethod
