@@ -201,10 +201,12 @@ def _named(name: str) -> Foreign:
 
 def _above_mark(stack: list[Any]) -> list[Any]:
     """Takes the values above the last mark, and the mark."""
-    values = []
-    while (value := stack.pop()) is not MARK:
-        values.append(value)
-    return values[::-1]
+    mark = len(stack) - 1
+    while stack[mark] is not MARK:
+        mark -= 1
+    values = stack[mark + 1 :]
+    del stack[mark:]
+    return values
 
 
 def _top(stack: list[Any], count: int) -> list[Any]:
@@ -241,7 +243,9 @@ def _result(name: str, arguments: tuple[Any, ...]) -> Any:
     if name in ("torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state"):
         return arguments[0]
     if re.fullmatch(r"torch\._utils _rebuild_tensor(_v[23])?", name):
-        return _tensor(*arguments[:4], arguments[6] if name.endswith("3") else None)
+        storage, offset, shape, strides = arguments[:4]
+        dtype = arguments[6] if name.endswith("3") else None
+        return _tensor(storage, offset, shape, strides, dtype)
     if name in ("collections OrderedDict", "collections defaultdict"):
         made: dict[Any, Any] = {}
         for pair in arguments[0] if arguments and isinstance(arguments[0], list) else ():
