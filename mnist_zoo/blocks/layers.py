@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 NormLayer = Callable[[int], nn.Module]
@@ -14,9 +14,12 @@ ActLayer = Callable[[], nn.Module]
 ReLU: ActLayer = partial(nn.ReLU, inplace=True)
 
 
-# What torch's layers call when they are made, as far as a mode can intercept it.
+# Every random initialisation of torch's layers calls one of the first two; some are intercepted
+# earlier.
 _RANDOM_INIT = frozenset(
     [
+        Tensor.normal_,
+        Tensor.uniform_,
         nn.init.normal_,
         nn.init.uniform_,
         nn.init.kaiming_normal_,
@@ -28,10 +31,10 @@ _RANDOM_INIT = frozenset(
 class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, named like torch's)
     """Builds modules without drawing random weights, because others will replace them.
 
-    Only the first initialisation of a tensor is left out, which is that of torch's own layer. A
-    block of the user's may initialise it anew, in whatever way: by `trunc_normal_`, which draws
-    until all values lie within bounds, or in a loop of its own. That happens as without this
-    mode, and so does constant initialisation (the ones and zeros of BatchNorm).
+    Only the first draw of a parameter is left out, which is that of torch's own layer. A block of
+    the user's may draw anew: by `trunc_normal_`, which draws until all values lie within bounds, or
+    in a loop of its own. That happens as without this mode, and so does constant initialisation
+    (the ones and zeros of BatchNorm).
     """
 
     def __init__(self) -> None:
@@ -48,7 +51,7 @@ class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, name
         kwargs = kwargs or {}
         if func in _RANDOM_INIT:
             tensor = args[0] if args else kwargs["tensor"]
-            if id(tensor) not in self._left_out:
+            if isinstance(tensor, nn.Parameter) and id(tensor) not in self._left_out:
                 self._left_out.add(id(tensor))
                 return tensor
         return func(*args, **kwargs)

@@ -323,9 +323,7 @@ def parse_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
     """
     preprocessing = Preprocessing(**values)
     if preprocessing.image_size > MAX_SIDE:
-        raise ValueError(
-            f"`image_size` (={preprocessing.image_size:.80}) must be at most {MAX_SIDE}"
-        )
+        raise ValueError(f"its images must have at most {MAX_SIDE} pixels a side")
     return preprocessing
 
 
