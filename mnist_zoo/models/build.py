@@ -17,7 +17,7 @@ from .._networks import unwrapped
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
 from ..weights.conversion import Source, fill, most_bytes
-from ..weights.files import FileInfo, WeightsFile, preprocessing_in, read_file
+from ..weights.files import FileInfo, WeightsFile, info_in, read_file
 from ..weights.manifest import Weights, manifest
 from ..weights.report import ConversionError
 from .base import Classifier
@@ -117,7 +117,9 @@ def _source(
             raise ConversionError(f"`weights` must be for the network's images; {reason}")
         return file, file.info.preprocessing
     if isinstance(weights, Mapping):
-        return weights, preprocessing_in(weights)
+        info = info_in(weights)
+        _check_info(info, "the checkpoint", name, options)
+        return weights, info.preprocessing
     inside = unwrapped(weights) if isinstance(weights, nn.Module) else None
     return weights, inside.preprocessing if isinstance(inside, Classifier) else None
 

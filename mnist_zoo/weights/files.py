@@ -206,7 +206,7 @@ def read_saved(file: BinaryIO, size: int, path: Path, most: int = MAX_FILE) -> W
         tensors = {name: value for name, value in stored.items() if _is_stored(value)}
         check_size(archive.size_of(tensors), most, path)
         state = {**stored, **{name: archive.read(value) for name, value in tensors.items()}}
-        return WeightsFile(path, state, FileInfo(preprocessing=preprocessing_in(archive.value)))
+        return WeightsFile(path, state, info_in(archive.value))
     except WeightsError:
         raise
     except Exception as error:
@@ -248,11 +248,20 @@ def inner_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return state
 
 
-def preprocessing_in(state: Mapping[str, Any]) -> Preprocessing | None:
-    """The preprocessing in a checkpoint of `fit`; None where there is none."""
+def info_in(state: Mapping[str, Any]) -> FileInfo:
+    """What a checkpoint of `fit` says of its network; nothing, if it is another's.
+
+    Raises:
+        ValueError: If it says something impossible.
+        Exception: Of many types, if `fit` did not write it.
+    """
     if not _is_run(state):
-        return None
-    return parse_preprocessing(state["recipe"]["preprocessing"])
+        return FileInfo()
+    preprocessing = parse_preprocessing(state["recipe"]["preprocessing"])
+    network = state.get("network", {})  # an older version did not note it
+    if network.get("factory", "None") == "None":
+        return FileInfo(preprocessing=preprocessing)
+    return FileInfo(network["factory"], json.loads(network["options"]), preprocessing)
 
 
 def _is_run(state: Mapping[str, Any]) -> bool:

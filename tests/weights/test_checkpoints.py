@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import json
 
 import numpy as np
 import pytest
@@ -70,6 +71,30 @@ def test_a_checkpoint_of_a_run_whose_preprocessing_is_impossible_is_refused(digi
         with pytest.raises(WeightsError, match="wrong'") as error:
             lenet5(weights=tmp_path / "wrong")
         assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        ("lenet5", {"image_size": 28}, ""),
+        ("None", {"act": "other"}, ""),
+        ("mini_resnet", {}, "those of lenet5; .* is of 'mini_resnet'"),
+        ("lenet5", {"act": "other"}, r"same options; .* was made with `act` \(='other'"),
+    ],
+)
+def test_a_checkpoint_that_names_another_network_is_refused(
+    factory, options, message, digits, tmp_path
+):
+    fit(Recipe(network="lenet5", lr=0.01, epochs=1), digits, folder=tmp_path, progress=False)
+    state = torch.load(max(tmp_path.glob("*.pt")), weights_only=True)
+    state["network"] = {"factory": factory, "options": json.dumps(options)}
+    torch.save(state, tmp_path / "named.pt")
+    for weights in (state, tmp_path / "named.pt"):
+        if not message:
+            lenet5(weights=weights)
+            continue
+        with pytest.raises(ConversionError, match=message):
+            lenet5(weights=weights)
 
 
 def test_a_run_of_a_thousand_epochs_is_read(tmp_path):

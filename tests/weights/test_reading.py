@@ -140,7 +140,7 @@ def test_a_pickled_file_cut_before_its_tensors_are_read_is_refused(pickled, monk
 def test_a_pickled_file_overwritten_after_its_tensors_are_read_changes_nothing(
     pickled, source, monkeypatch
 ):
-    overwrite_after(monkeypatch, "preprocessing_in", pickled)
+    overwrite_after(monkeypatch, "info_in", pickled)
     ours = lenet5(num_classes=7, weights=pickled)
     assert same_state(ours.state_dict(), source.state_dict())
 
