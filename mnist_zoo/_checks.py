@@ -29,6 +29,11 @@ def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
+def printable(text: str) -> str:
+    """A text from a file or of another program, for a message: its control characters escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def check_known(prefix: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Raises TypeError for the first name that is not known; the message starts with `prefix`."""
     known = tuple(known)

@@ -78,7 +78,7 @@ class HubModel(
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
         save_model(self.model, save_directory / FILE)
-        options = {**self.model.options, "num_classes": self.model.num_classes}
+        options = {**self.model.options, "num_classes": int(self.model.num_classes)}
         config: dict[str, Any] = {"network": self.model.factory, "options": options}
         if self.model.preprocessing is not None:
             config["preprocessing"] = asdict(self.model.preprocessing)

@@ -52,6 +52,7 @@ def test_wheel_contains_exactly_the_package(wheel):
 def test_sdist_contains_exactly_package_tests_docs_and_examples(sdist):
     parts = {"mnist_zoo", "tests", "docs", "examples", "hubconf.py", "pyproject.toml"}
     parts |= {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"}
+    parts |= {"SECURITY.md"}
     expected = kept(*parts) | {"PKG-INFO", ".gitignore"}  # which hatchling adds
     assert set(sdist) == {f"{NAME}/{name}" for name in expected}
 

@@ -1,5 +1,7 @@
 """Networks on the Hugging Face Hub, through a local folder instead of a download."""
 
+import json
+
 import pytest
 import torch
 
@@ -20,6 +22,16 @@ def test_a_network_is_saved_to_a_folder_and_loaded_again(tmp_path):
     x = torch.rand(2, 1, 28, 28)
     assert torch.equal(back.eval()(x), model.eval()(x))
     assert back.model.preprocessing == model.preprocessing
+
+
+def test_the_config_states_the_classes_of_a_new_head(tmp_path):
+    from mnist_zoo.hub import HubModel
+
+    model = mini_resnet()
+    model.reset_classifier(26)
+    HubModel(model).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["options"]["num_classes"] == 26
 
 
 def test_a_missing_file_is_named(tmp_path):

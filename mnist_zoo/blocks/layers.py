@@ -14,7 +14,8 @@ ActLayer = Callable[[], nn.Module]
 ReLU: ActLayer = partial(nn.ReLU, inplace=True)
 
 
-# Every random initialisation calls one of the first two; some are intercepted earlier.
+# Every random initialisation of torch's layers calls one of the first two; some are intercepted
+# earlier.
 _RANDOM_INIT = frozenset(
     [
         Tensor.normal_,
@@ -30,8 +31,15 @@ _RANDOM_INIT = frozenset(
 class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, named like torch's)
     """Builds modules without drawing random weights, because others will replace them.
 
-    Constant initialisation (the ones and zeros of BatchNorm) still happens.
+    Only the first draw of a parameter is left out, which is that of torch's own layer. A block of
+    the user's may draw anew: by `trunc_normal_`, which draws until all values lie within bounds, or
+    in a loop of its own. That happens as without this mode, and so does constant initialisation
+    (the ones and zeros of BatchNorm).
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_out: set[int] = set()
 
     def __torch_function__(
         self,
@@ -42,7 +50,10 @@ class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, name
     ) -> Any:
         kwargs = kwargs or {}
         if func in _RANDOM_INIT:
-            return args[0] if args else kwargs["tensor"]
+            tensor = args[0] if args else kwargs["tensor"]
+            if isinstance(tensor, nn.Parameter) and id(tensor) not in self._left_out:
+                self._left_out.add(id(tensor))
+                return tensor
         return func(*args, **kwargs)
 
 

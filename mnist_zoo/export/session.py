@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .._checks import check_positive
+from .._checks import check_positive, printable
 from .._networks import shape_of
 from ..models.base import check_input
 from ..pictures.preprocessing import Preprocessing
+from ..weights.files import MAX_SIDE, parse_preprocessing
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,6 +26,7 @@ __all__ = ["ExportError", "Session", "load_session"]
 INPUT = "digits"
 LOGITS, PROBABILITIES = "logits", "probabilities"
 METADATA = "mnist_zoo"
+MAX_CHANNELS = 64  # of an input, as far as a file is believed
 
 
 class ExportError(ValueError):
@@ -99,15 +101,17 @@ class Session(nn.Module):
         try:
             (given,), (output,) = self._session.get_inputs(), self._session.get_outputs()
             stated = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
-            self.preprocessing = Preprocessing(**stated["preprocessing"])
+            self.preprocessing = parse_preprocessing(stated["preprocessing"])
             self.classes = tuple(map(str, stated["classes"]))
-            _, *shape = given.shape
+            batch, *shape = given.shape
             self.input_size = square_shape(self, tuple(shape))
             if given.name != INPUT or output.shape[1] != len(self.classes):
                 raise ValueError(f"it maps {given.name} to {output.shape}")
-        except (ValueError, LookupError, TypeError) as error:
+            _check_input(given.type, batch, self.input_size, self.preprocessing)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            reason = printable(f"{error!s:.300}")
             raise ExportError(
-                f"'{path}' must be a file that mnist_zoo.export wrote: {error}"
+                f"'{path}' must be a file that mnist_zoo.export wrote: {reason}"
             ) from error
         self.path = path
         self.in_channels = self.input_size[0]
@@ -121,6 +125,7 @@ class Session(nn.Module):
         Raises:
             ValueError: If the images do not have the shape that the file expects, or are not
                 floating-point numbers.
+            ExportError: If ONNX Runtime fails.
         """
         check_input(x, self.in_channels, self.input_size[1])
         values = run_onnx(self._session, x).to(x.device)
@@ -138,8 +143,29 @@ class Session(nn.Module):
         raise TypeError("a Session cannot be copied or pickled; load its file again")
 
 
+def _check_input(
+    dtype: str, batch: object, size: tuple[int, int, int], preprocessing: Preprocessing
+) -> None:
+    """Raises ValueError for an input of another form than `export` gives it."""
+    if dtype != "tensor(float)":
+        raise ValueError(f"its input must be tensor(float); it is {dtype}")
+    if isinstance(batch, int):
+        raise ValueError(f"it must take any number of images at a time; it takes {batch}")
+    if size[0] > MAX_CHANNELS or size[1] > MAX_SIDE:
+        raise ValueError(f"its input is of shape {size}, more than {MAX_SIDE} pixels a side")
+    if preprocessing.image_size != size[1]:
+        raise ValueError(
+            f"its images must have the size of its input, {size[1]}; they have "
+            f"{preprocessing.image_size}"
+        )
+
+
 def load_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
     """Loads an ONNX file that `export` or `quantize` wrote, to run it with ONNX Runtime.
+
+    An ONNX file is a program. Load only files that you trust: one of a stranger may use any amount
+    of time and memory, even while it is loaded, and read files beside it. What is checked here is
+    only that its input, its classes and its images are such as `export` states them.
 
     Args:
         path: The file.
@@ -188,10 +214,16 @@ def onnx_session(
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of many types, which ONNX Runtime does not document
-        raise ExportError(f"{name} cannot be read by ONNX Runtime: {error!s:.300}") from error
+        reason = printable(f"{error!s:.300}")
+        raise ExportError(f"{name} cannot be read by ONNX Runtime: {reason}") from error
 
 
 def run_onnx(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
     """The first output for a batch; tensors are on the CPU."""
     values = x.detach().to("cpu", torch.float32).contiguous().numpy()
-    return torch.from_numpy(session.run(None, {INPUT: values})[0])
+    try:
+        outputs = session.run(None, {INPUT: values})
+    except Exception as error:  # of many types, which ONNX Runtime does not document
+        reason = printable(f"{error!s:.300}")
+        raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error
+    return torch.from_numpy(outputs[0])

@@ -12,12 +12,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from torch import nn
 
-from .._checks import check_known
+from .._checks import check_known, plain, printable
 from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
-from ..weights.conversion import Source, fill
-from ..weights.files import FileInfo, WeightsFile, read_file
+from ..weights.conversion import Source, fill, most_bytes
+from ..weights.files import FileInfo, WeightsFile, info_in, read_file
 from ..weights.manifest import Weights, manifest
 from ..weights.report import ConversionError
 from .base import Classifier
@@ -70,12 +70,13 @@ def build(
     if known:
         taken = ("weights", "in_channels", "num_classes", *known)
         check_known(f"{name} has no option", options, taken)
+    options = {option: plain(value) for option, value in options.items()}
     if weights is None:
         model = make(**options)
     else:
-        source, info = _source(name, weights, imagenet, options)
         with no_random_init():
             model = make(**options)
+        source, info = _source(name, weights, imagenet, options, model)
         report = fill(model, source, argument="weights")
         changed = {*report.adapted, *report.skipped}
         if changed and not isinstance(source, Enum) and changed & {*model.state_dict()}:
@@ -90,7 +91,7 @@ def build(
 
 
 def _source(
-    name: str, weights: Source | str, imagenet: bool, options: Mapping[str, Any]
+    name: str, weights: Source | str, imagenet: bool, options: Mapping[str, Any], model: Classifier
 ) -> tuple[Source | WeightsFile, FileInfo]:
     """The source for the network of that name, a file already read, and what it is about."""
     if isinstance(weights, str) and weights == "mnist":
@@ -110,9 +111,17 @@ def _source(
         _check_info(info, weights.name, name, options)
         return weights, info
     if isinstance(weights, (str, os.PathLike)):
-        file = read_file(Path(weights).expanduser())
+        file = read_file(Path(weights).expanduser(), most_bytes(model))
         _check_info(file.info, str(weights), name, options)
+        size = file.info.preprocessing and file.info.preprocessing.image_size
+        if size and size != model.image_size and not model.any_size:
+            reason = f"'{weights}' makes images of {size}×{size}"
+            raise ConversionError(f"`weights` must be for the network's images; {reason}")
         return file, file.info
+    if isinstance(weights, Mapping):
+        info = info_in(weights)
+        _check_info(info, "the checkpoint", name, options)
+        return weights, info
     network = unwrapped(weights) if isinstance(weights, nn.Module) else None
     noted = getattr(network, "preprocessing", None)
     return weights, FileInfo(
@@ -128,5 +137,5 @@ def _check_info(info: FileInfo, label: str, name: str, options: Mapping[str, Any
         raise ConversionError(f"`weights` must be those of {name}; {reason}")
     for option, value in info.options.items():
         if option not in SIZES and options.get(option) != value:
-            reason = f"'{label}' was made with `{option}` (={value!r:.80})"
+            reason = f"'{label}' was made with `{printable(option):.80}` (={value!r:.80})"
             raise ConversionError(f"`weights` must be of the same options; {reason}")

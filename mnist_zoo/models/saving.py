@@ -11,15 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .._checks import printable
 from .._networks import class_names, state_of, stated_classes, unwrapped
 from ..weights.files import (
+    MAX_SIDE,
+    FileInfo,
     WeightsError,
+    WeightsFile,
     is_finite,
     is_safetensors,
     read_safetensors,
     write_safetensors,
 )
 from ..weights.fitting import why_unusable
+from ..weights.tensors import Layout
 from .base import Classifier
 from .registry import MODELS, outline
 
@@ -34,7 +39,8 @@ def save_model(
     """Saves a network of the zoo to one safetensors file, from which `load_model` makes it again.
 
     The file holds the tensors, the factory's name and options, the preprocessing, the names of the
-    classes, and a checksum of everything. It replaces an older file only once all of it is written.
+    classes, which parameters are tied, and a checksum of everything. It replaces an older file only
+    once all of it is written.
 
     Args:
         model: A network made by a factory of the zoo; it may be wrapped by DataParallel,
@@ -46,7 +52,7 @@ def save_model(
     Raises:
         ValueError: If the network was not made by a factory, or one of its options is not a plain
             value, or its tensors are not the ones that the factory made, or it holds NaN or
-            infinity; nothing is written.
+            infinity, or its images are larger than 4,096×4,096; nothing is written.
 
     Example:
         >>> from mnist_zoo import mini_resnet, save_model
@@ -63,24 +69,41 @@ def save_model(
             f"`model` ({type(model).__name__}) must be made by a factory of the zoo, with options "
             "that are plain numbers and strings"
         )
-    options = {**model.options, "num_classes": model.num_classes}
+    options = {**model.options, "num_classes": int(model.num_classes)}
+    preprocessing = model.preprocessing
+    for size in (model.image_size, preprocessing.image_size if preprocessing else 1):
+        if size > MAX_SIDE:
+            raise ValueError(f"`model` must be for images of at most {MAX_SIDE} pixels a side")
+    bare = outline(model.factory, options)
+    own = state_of(model)
+    if _shapes(own) != _shapes(state_of(bare)):
+        raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
     state = {
         name: value.to(dtype or value.dtype) if value.is_floating_point() else value
-        for name, value in state_of(model).items()
+        for name, value in own.items()
     }
-    bare = state_of(outline(model.factory, options))
-    if _shapes(state) != _shapes(bare):
-        raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
     for name, value in state.items():
         if value.is_meta or not is_finite(value):
             kind = f", as {dtype}" if dtype else ""
             raise ValueError(f"`model` must hold finite numbers{kind}; {name} does not")
     metadata = {"network": model.factory, "options": json.dumps(options)}
-    if model.preprocessing is not None:
-        metadata["preprocessing"] = json.dumps(asdict(model.preprocessing))
+    if preprocessing is not None:
+        metadata["preprocessing"] = json.dumps(asdict(preprocessing))
     if names := stated_classes(model):
         metadata["classes"] = json.dumps(class_names(names, model.num_classes))
+    if tied := _tied(model):
+        metadata["tied"] = json.dumps(tied)
     write_safetensors(path, state, metadata)
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    """The parameters that are the same as an earlier one, by their names."""
+    first: dict[nn.Parameter, str] = {}
+    tied = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first.setdefault(parameter, name) != name:
+            tied[name] = first[parameter]
+    return tied
 
 
 def load_model(path: str | os.PathLike[str]) -> Classifier:
@@ -102,35 +125,60 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
         26
     """
     path = Path(path).expanduser()
-    file = read_safetensors(path)
-    network, preprocessing = file.info.network, file.info.preprocessing
-    if network not in MODELS:
-        raise WeightsError(f"'{path}' must name a network of the zoo; it names {network!r:.80}")
-    try:
-        model = outline(network, file.info.options)
-    except Exception as error:  # foreign options lead to errors of many types
-        reason = f"its options do not suit {network}: {error!s:.200}"
-        raise WeightsError(f"'{path}' must be a file of save_model; {reason}") from error
-    if _shapes(file.state) != _shapes(state_of(model)):  # before they are used
-        raise WeightsError(f"'{path}' must hold the tensors that its options give {network}")
-    size = preprocessing.image_size if preprocessing else model.image_size
-    if size != model.image_size and not model.any_size:
-        raise WeightsError(f"'{path}' must make images of its network's size; it makes {size}")
-    names = file.info.classes
-    if names and len(names) != model.num_classes:
-        raise WeightsError(f"'{path}' must name {model.num_classes} classes; it names {len(names)}")
+    made: list[Classifier] = []
+    file = read_safetensors(path, admit=lambda info, layout: made.append(_bare(path, info, layout)))
+    (model,) = made
     values = {}
     for name, tensor in state_of(model).items():
         value = file.state[name]
         if reason := why_unusable(value, tensor):
-            raise WeightsError(f"'{path}' must fit {network}; {name}: {reason}")
+            raise WeightsError(f"'{path}' must fit {model.factory}; {name}: {reason}")
         values[name] = value.to(torch.get_default_device(), tensor.dtype)
         if not is_finite(values[name]):
             raise WeightsError(f"'{path}' must hold finite numbers; {name} does not")
+    _tie(values, file, model)
     model.load_state_dict(values, assign=True)
-    model.preprocessing, model.classes = preprocessing, names
+    model.preprocessing, model.classes = file.info.preprocessing, file.info.classes
     return model.eval()
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in state.items()}
+def _bare(path: Path, info: FileInfo, layout: Layout) -> Classifier:
+    """The network that a file describes, without data.
+
+    Raises:
+        WeightsError: If there is no such network, or the file has other tensors.
+    """
+    network = info.network
+    if network not in MODELS:
+        raise WeightsError(f"'{path}' must name a network of the zoo; it names {network!r:.80}")
+    try:
+        model = outline(network, info.options)
+    except Exception as error:  # foreign options lead to errors of many types
+        reason = f"its options do not suit {network}: {printable(f'{error!s:.200}')}"
+        raise WeightsError(f"'{path}' must be a file of save_model; {reason}") from error
+    if {name: shape for name, (_, shape) in layout.items()} != _shapes(state_of(model)):
+        raise WeightsError(f"'{path}' must hold the tensors that its options give {network}")
+    size = info.preprocessing.image_size if info.preprocessing else model.image_size
+    if size != model.image_size and not model.any_size:
+        raise WeightsError(f"'{path}' must make images of its network's size; it makes {size}")
+    names = info.classes
+    if names and len(names) != model.num_classes:
+        raise WeightsError(f"'{path}' must name {model.num_classes} classes; it names {len(names)}")
+    return model
+
+
+def _tie(values: dict[str, Tensor], file: WeightsFile, model: Classifier) -> None:
+    """Makes one parameter of those that were one when the network was saved."""
+    parameters = {name for name, _ in model.named_parameters()}
+    for name, first in file.info.tied.items():
+        same = {name, first} <= parameters and name != first
+        if not same or not torch.equal(values[name], values[first]):
+            reason = f"it ties {name!r:.80} to {first!r:.80}"
+            raise WeightsError(f"'{file.path}' must tie parameters that are equal; {reason}")
+        if not isinstance(values[first], nn.Parameter):
+            values[first] = nn.Parameter(values[first])
+        values[name] = values[first]
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

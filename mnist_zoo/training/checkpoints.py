@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from .._files import written_whole
-from ..weights.pickles import MAX_PICKLE, check_pickles
+from ..weights.archives import Archive
+from ..weights.pickles import MAX_PICKLE
 from .locking import FolderInUseError, in_use
 from .resuming import LEFT, check_network, check_start, described, digest_of, starts_of
 from .run import TrainingRun
+from .scanning import check_pickle
 
 __all__ = ["CheckpointError", "TrainingError"]
 
@@ -185,9 +187,12 @@ def _read_checkpoint(path: Path, longest_pickle: int) -> dict[str, Any]:
         content = _content(path)
         if not content.startswith(b"PK\3\4"):
             raise ValueError("File is not a zip file")
-        check_pickles(content, longest_pickle)
+        Archive(BytesIO(content), len(content))  # its parts are those that torch.save writes
         with zipfile.ZipFile(BytesIO(content)) as archive:  # torch.load verifies no checksums
             damaged = archive.testzip()
+            for name in archive.namelist():
+                if name.lower().endswith("/data.pkl"):
+                    check_pickle(BytesIO(archive.read(name)), longest_pickle)
         if damaged:
             raise CheckpointError(f"{path}: damaged at {damaged!r:.200}")
         state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)

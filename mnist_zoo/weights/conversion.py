@@ -7,15 +7,24 @@ import os
 import re
 from collections.abc import Mapping
 from enum import Enum
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_positive
+from .._checks import check_positive, printable
 from .._networks import from_thop, state_of, unwrapped
-from .files import WeightsFile, inner_state, is_finite, read_content, read_file, unpickle
+from .files import (
+    MAX_TENSORS,
+    WeightsFile,
+    inner_state,
+    is_finite,
+    read_content,
+    read_file,
+    read_saved,
+)
 from .fitting import adapt_stem, names_in, why_unusable
 from .manifest import Weights
 from .report import ConversionError, ConversionReport, TensorReport
@@ -36,10 +45,15 @@ def from_torchvision(
 ) -> ConversionReport:
     """Copies the weights of a torchvision network, or of any checkpoint, into a network.
 
-    Tensors are matched by name. The prefixes ``module.``, ``_orig_mod.`` and ``model.`` and
-    thop's ``total_ops`` and ``total_params`` are dropped. Two other layouts are read as well:
+    Tensors are matched by name. The prefixes ``module.``, ``_orig_mod.``, ``model.``,
+    ``backbone.`` and ``net.`` are dropped, and so are thop's ``total_ops`` and ``total_params``
+    and the counter of torch's AveragedModel. Two other layouts are read as well:
     ``net.<group>.<block>`` of the report on ResNet-18 with and without residual connections, and
     the old names in torchvision's files of DenseNets (``denselayer1.norm.1``).
+
+    A training checkpoint is read by its usual keys, such as ``state_dict`` or ``model``; averaged
+    weights come first (``state_dict_ema``, ``model_ema``). Of a checkpoint of `fit`, the weights
+    are those that `fit` would return: the best ones or the average, as its recipe says.
 
     The first convolution is adapted. From RGB to grey, its weights are summed over the channels;
     from grey to RGB, they are spread as 1/4, 1/2 and 1/4. A smaller kernel takes the centre of a
@@ -49,7 +63,7 @@ def from_torchvision(
         model: The network; its tensors are filled in place.
         source: A network, its state dict, pretrained `Weights`, a member of a torchvision weights
             enum (which is downloaded, and its hash checked), or a file: safetensors, or a state
-            dict saved by ``torch.save``. No pickled code runs.
+            dict or training checkpoint saved by ``torch.save``. No pickled code runs.
         head: What happens to the head (the last linear layer) if the source has another number
             of classes: it is re-initialised, or keeps its values.
         strict: Whether every tensor of the network must be found, and every tensor of the source
@@ -102,7 +116,7 @@ def fill(
     if any(tensor.is_meta for tensor in target.values()):
         raise ConversionError("`model` must hold data; it has tensors on device meta")
     if isinstance(source, (str, os.PathLike)):
-        source = read_file(Path(source).expanduser())
+        source = read_file(Path(source).expanduser(), most_bytes(model))
     from_file = isinstance(source, WeightsFile)
     label = f"'{source.path}'" if isinstance(source, WeightsFile) else f"`{argument}`"
     given, reports = _rename(_state_dict(source), target)
@@ -133,6 +147,14 @@ def fill(
         if resized and head == "reset":
             cast(nn.Linear, model.get_submodule(cast(str, last))).reset_parameters()
     return result
+
+
+def most_bytes(model: nn.Module) -> int:
+    """The most bytes that the tensors of a file for a network may take.
+
+    It is ample: several times as much as in double precision. A larger file is of another network.
+    """
+    return MAX_TENSORS + 32 * sum(tensor.numel() for tensor in state_of(model).values())
 
 
 def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tensor]:
@@ -242,7 +264,7 @@ def _fit(
 
 
 def _refuse_misfits(report: ConversionReport, model: nn.Module, label: str) -> None:
-    fatal = [f"  {t.name:.200}: {t.note:.200}" for t in report.tensors if t.fatal]
+    fatal = [f"  {t.shown_name:.200}: {t.note:.200}" for t in report.tensors if t.fatal]
     if fatal:
         more = [f"  and {len(fatal) - 8} more, all in this error's `report`"] * (len(fatal) > 8)
         message = "\n".join([f"{label} must fit {type(model).__name__}:", *fatal[:8], *more])
@@ -278,10 +300,14 @@ def _rename(
     for name, new in names_in(target, list(state)).items():
         if from_thop(name) and new not in target:
             dropped.append(TensorReport(name, "skipped", "a counter left by thop"))
+        elif new == "n_averaged" and new not in target:
+            dropped.append(TensorReport(name, "skipped", "the counter of an AveragedModel"))
         elif not isinstance(state[name], Tensor):
             dropped.append(TensorReport(name, "skipped", "not a tensor", fatal=True))
         elif new in renamed:
-            raise ConversionError(f"the source has two tensors for {new}, one of them {name}")
+            raise ConversionError(
+                f"the source has two tensors for {printable(new):.200}, one of them {name!r:.200}"
+            )
         else:
             renamed[new] = state[name]
     return renamed, dropped
@@ -309,7 +335,7 @@ def _read_torchvision(member: Any) -> Mapping[str, Any]:
     if path.exists():
         content = read_content(path)
         _check_hash(content, path)
-        return unpickle(content, path)
+        return read_saved(BytesIO(content), len(content), path).state
     try:
         state: Mapping[str, Any] = member.get_state_dict(check_hash=True, weights_only=True)
     except RuntimeError as error:  # raised by torch.hub for another hash

@@ -7,28 +7,38 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from .._checks import printable
 from .._files import written_whole
 from ..pictures.preprocessing import Preprocessing
-from .pickles import PickleRefused, check_pickles
-from .tensors import LayoutError, read_tensors
+from .archives import Archive
+from .pickles import Foreign, PickleRefused, StoredTensor
+from .tensors import Layout, LayoutError, read_layout, read_tensors
 
 __all__ = ["WeightsError"]
 
 MAX_FILE = 2 << 30  # bytes; the largest network here needs a quarter of a gigabyte
 MAX_HEADER = 1 << 20  # bytes; the largest network here needs a tenth of a megabyte
+MAX_TENSORS = 512 << 20  # bytes, where no network says how large they may be
+MAX_SIDE = 4096  # pixels of an image, as far as a file is believed
+SIGNED = {"network", "options", "preprocessing", "classes", "tied"}  # need a checksum
 UNSIGNED = b"0" * 64  # stands in the header while the checksum is computed
 ONE_THREAD = 1 << 15  # numbers; for more, torch starts threads, which wait where cores are busy
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+RUN = "mnist_zoo checkpoint"  # how the format of a checkpoint of `fit` begins
+# where training checkpoints keep the weights; averages first, as timm and torchvision read them
+WRAPPERS = (
+    *("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "network"),
+    "module",
+)
 
 
 class WeightsError(ValueError):
@@ -54,6 +64,8 @@ class FileInfo:
     options: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that are the same as an earlier one, by their names."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +82,34 @@ def is_safetensors(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
 
 
-def read_file(path: Path) -> WeightsFile:
-    """Reads a safetensors file, or a state dict saved by ``torch.save``; runs no code in it.
+def read_file(path: Path, most: int = MAX_FILE) -> WeightsFile:
+    """Reads a safetensors file, or what ``torch.save`` saved; runs no code in it.
 
-    The file is opened and read once, so the state is the one that was checked, even if another
-    process writes to the file meanwhile.
+    The file is opened once, and every number is read once, into memory of its own, before it is
+    checked. So another process that writes to the file meanwhile may spoil the reading, which is
+    then an error, but not what was checked.
+
+    Args:
+        path: The file.
+        most: The most bytes that its tensors may take.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        WeightsError: If it is damaged or something else.
+        WeightsError: If it is damaged or something else, or its tensors take more.
     """
     if is_safetensors(path):
-        return read_safetensors(path)
-    return WeightsFile(path, unpickle(read_content(path), path), FileInfo())
+        return read_safetensors(path, most=most)
+    with _opened(path) as (file, size):
+        return read_saved(file, size, path, most)
 
 
-def read_safetensors(path: Path, sha256: str | None = None) -> WeightsFile:
+def read_safetensors(
+    path: Path,
+    sha256: str | None = None,
+    *,
+    most: int = MAX_FILE,
+    admit: Callable[[FileInfo, Layout], object] | None = None,
+) -> WeightsFile:
     """Reads the tensors of a safetensors file and the description of their network.
 
     The file is opened and read once, so the tensors are those that were checked, even if
@@ -95,6 +119,9 @@ def read_safetensors(path: Path, sha256: str | None = None) -> WeightsFile:
         path: The file.
         sha256: The checksum that the file must have; None for the one that it states, if any.
             Files of `save_model` state theirs.
+        most: The most bytes that its tensors may take.
+        admit: Called with what the file says of its network and with the types and shapes of its
+            tensors, before they are read; raises a WeightsError if they cannot be used.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -107,19 +134,28 @@ def read_safetensors(path: Path, sha256: str | None = None) -> WeightsFile:
         stated = sha256 or metadata.get("sha256")
         zeroed = header if sha256 or not stated else header.replace(stated.encode(), UNSIGNED, 1)
         digest = hashlib.sha256(start + zeroed)
-        state, problem = {}, None
+        state: Mapping[str, Tensor] = {}
+        info, problem = FileInfo(), None
         try:
-            state = read_tensors(file, entries, size - 8 - len(header), digest.update)
-        except LayoutError as error:
+            info = _parse_info(metadata, path)
+            layout = read_layout(entries, size - 8 - len(header))
+            check_size(size, most, path)
+            if admit:
+                admit(info, layout)
+            state = read_tensors(file, layout, digest.update)
+        except (LayoutError, WeightsError) as error:
             problem = error
-            while rest := file.read(1 << 20):  # another checksum explains more
+            while stated and (rest := file.read(1 << 20)):  # another checksum explains more
                 digest.update(rest)
     if stated and digest.hexdigest() != stated:
         found = digest.hexdigest()
         raise WeightsError(f"'{path}' must have the SHA-256 {stated}; it has {found}")
-    info = _parse_info(metadata, path)
+    if isinstance(problem, LayoutError):
+        raise WeightsError(
+            f"'{path}' must be a safetensors file; {printable(str(problem))}"
+        ) from problem
     if problem:
-        raise WeightsError(f"'{path}' must be a safetensors file; {problem}") from problem
+        raise problem
     return WeightsFile(path, state, info)
 
 
@@ -151,34 +187,91 @@ def _opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
         yield file, size
 
 
-def unpickle(content: bytes, path: Path) -> Mapping[str, Any]:
-    """The state dict in the content of a file of ``torch.save``.
+def read_saved(file: BinaryIO, size: int, path: Path, most: int = MAX_FILE) -> WeightsFile:
+    """The state dict in a file of ``torch.save``, and what is known of its network.
+
+    Args:
+        file: The file, open.
+        size: Its size.
+        path: Its name.
+        most: The most bytes that its tensors may take.
 
     Raises:
         WeightsError: If it holds something else, or ``torch.save`` would not have written it.
     """
     try:
-        check_pickles(content)
-        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        archive = Archive(file, size)
+        if not isinstance(archive.value, dict):
+            kind = archive.value.what if isinstance(archive.value, Foreign) else "something else"
+            raise PickleRefused(f"it holds no dictionary, but {kind!r:.80}")
+        stored = inner_state(archive.value)
+        tensors = {name: value for name, value in stored.items() if _is_stored(value)}
+        check_size(archive.size_of(tensors), most, path)
+        state = {**stored, **{name: archive.read(value) for name, value in tensors.items()}}
+        return WeightsFile(path, state, info_in(archive.value))
+    except WeightsError:
+        raise
     except Exception as error:
         reason = str(error) if isinstance(error, PickleRefused) else type(error).__name__
         raise WeightsError(
             f"'{path}' must hold a state dict, as torch.save(model.state_dict(), …) writes it, or "
             "be a .safetensors file; reading it without running the code that it may hold failed "
-            f"({reason}). For a TorchScript file pass torch.jit.load(path). For a whole saved "
-            "network that you trust, load it and pass the network"
+            f"({printable(reason)}). For a TorchScript file pass torch.jit.load(path). For a whole "
+            "saved network that you trust, load it and pass the network"
         ) from error
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"'{path}' must hold a state dict; it holds a {type(state).__name__}")
-    return inner_state(state)
+
+
+def check_size(size: int, most: int, path: Path) -> None:
+    """Raises WeightsError if the tensors of a file take more bytes than its network may have."""
+    if size > most:
+        raise WeightsError(
+            f"'{path}' must hold at most {most:,} bytes of tensors for this network; it holds "
+            f"{size:,}"
+        )
+
+
+def _is_stored(value: object) -> bool:
+    return isinstance(value, StoredTensor)
 
 
 def inner_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict inside a training checkpoint, where it has one of the usual keys."""
-    for key in WRAPPERS:
+    """The state dict inside a training checkpoint, where it has one of the usual keys.
+
+    Of a checkpoint of `fit` these are the weights that `fit` would return: the best ones where
+    the recipe selects them, or else the average where it keeps one.
+    """
+    if _is_run(state):
+        keys: tuple[str, ...] = ("best", "ema", "model")
+    else:
+        keys = WRAPPERS
+    for key in keys:
         if isinstance(inner := state.get(key), Mapping):
             return inner
     return state
+
+
+def info_in(state: Mapping[str, Any]) -> FileInfo:
+    """What a checkpoint of `fit` says of its network; nothing, if it is another's.
+
+    Raises:
+        ValueError: If it says something impossible.
+        Exception: Of many types, if `fit` did not write it.
+    """
+    if not _is_run(state):
+        return FileInfo()
+    # an older version noted neither the network nor how its images were prepared
+    preprocessing = parse_preprocessing(
+        state.get("preprocessing", state["recipe"]["preprocessing"])
+    )
+    classes = parse_classes(state.get("classes"))
+    network = state.get("network", {})
+    if network.get("factory", "None") == "None":
+        return FileInfo(preprocessing=preprocessing, classes=classes)
+    return FileInfo(network["factory"], json.loads(network["options"]), preprocessing, classes)
+
+
+def _is_run(state: Mapping[str, Any]) -> bool:
+    return isinstance(kind := state.get("format"), str) and kind.startswith(RUN)
 
 
 def _read_header(file: BufferedReader, size: int, path: Path) -> tuple[bytes, bytes]:
@@ -200,7 +293,7 @@ def _parse_header(header: bytes, path: Path) -> dict[str, Any]:
         if not isinstance(entries, dict):
             raise TypeError(f"it is a {type(entries).__name__}")
     except (ValueError, TypeError, RecursionError) as error:
-        reason = f"its header is no JSON object ({error!s:.80})"
+        reason = f"its header is no JSON object ({printable(f'{error!s:.80}')})"
         raise WeightsError(f"'{path}' must be a safetensors file; {reason}") from error
     return entries
 
@@ -211,7 +304,7 @@ def _parse_metadata(metadata: Any, path: Path) -> dict[str, str]:
     if not strings:
         raise WeightsError(f"'{path}' must have strings as metadata; it has {metadata!r:.80}")
     stated = metadata.get("sha256")
-    if stated is None and metadata.keys() & {"network", "options", "preprocessing", "classes"}:
+    if stated is None and metadata.keys() & SIGNED:
         raise WeightsError(f"'{path}' must state its SHA-256, as save_model writes it")
     if stated is not None and not re.fullmatch("[0-9a-f]{64}", stated):
         raise WeightsError(f"'{path}' must state a SHA-256; it has {stated!r:.80}")
@@ -221,18 +314,44 @@ def _parse_metadata(metadata: Any, path: Path) -> dict[str, str]:
 def _parse_info(metadata: Mapping[str, str], path: Path) -> FileInfo:
     try:
         options = json.loads(metadata.get("options", "{}"))
+        tied = json.loads(metadata.get("tied", "{}"))
         values = json.loads(metadata.get("preprocessing", "null"))
-        preprocessing = None if values is None else Preprocessing(**values)
-        classes = json.loads(metadata.get("classes", "null"))
+        preprocessing = None if values is None else parse_preprocessing(values)
+        classes = parse_classes(json.loads(metadata.get("classes", "null")))
     except (ValueError, TypeError, RecursionError) as error:
-        raise WeightsError(f"'{path}' must describe its network: {error!s:.200}") from error
+        reason = printable(f"{error!s:.200}")
+        raise WeightsError(f"'{path}' must describe its network: {reason}") from error
     if not isinstance(options, dict):
         raise WeightsError(f"'{path}' must have a dictionary of options; it has {options!r:.80}")
-    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if classes is not None and not named:
-        raise WeightsError(f"'{path}' must have the names of its classes; it has {classes!r:.80}")
-    names = tuple(classes) if classes else None
-    return FileInfo(metadata.get("network"), options, preprocessing, names)
+    if not isinstance(tied, dict) or not all(isinstance(name, str) for name in tied.values()):
+        raise WeightsError(f"'{path}' must tie parameters by their names; it has {tied!r:.80}")
+    if isinstance(size := options.get("image_size"), int) and size > MAX_SIDE:
+        raise WeightsError(f"'{path}' must state an `image_size` of at most {MAX_SIDE}")
+    return FileInfo(metadata.get("network"), options, preprocessing, classes, tied)
+
+
+def parse_classes(names: Any) -> tuple[str, ...] | None:
+    """The names of classes that a file states; None for none.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the names of its classes must be strings; it has {names!r:.80}")
+    return tuple(names) if names else None
+
+
+def parse_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a file states.
+
+    Raises:
+        ValueError: If a value is out of range, or images are larger than a file is believed.
+        TypeError: If it is something else.
+    """
+    preprocessing = Preprocessing(**values)
+    if preprocessing.image_size > MAX_SIDE:
+        raise ValueError(f"its images must have at most {MAX_SIDE} pixels a side")
+    return preprocessing
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -249,6 +368,11 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[st
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    seen: set[int] = set()
+    for name, value in tensors.items():  # the package refuses tensors that share memory
+        place = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if place in seen else value
+        seen.add(place)
     content = _sort_metadata(save(tensors, {**metadata, "sha256": UNSIGNED.decode()}))
     digest = hashlib.sha256(content).hexdigest()
     with written_whole(path) as file:

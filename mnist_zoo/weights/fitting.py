@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
+# of wrappers; `net.<digit>` is the report's layout below
+PREFIX = re.compile(r"(module|_orig_mod|model|backbone|net(?!\.\d))\.")
 GREY_TO_RGB = (0.25, 0.5, 0.25)
 
 # from the names of the report on residual connections to torchvision's
@@ -37,8 +38,8 @@ def names_in(target: Container[str], names: list[str]) -> dict[str, str]:
 
 
 def _strip_prefixes(name: str, target: Container[str]) -> str:
-    while name not in target and name.startswith(PREFIXES):
-        name = name.partition(".")[2]
+    while name not in target and (prefix := PREFIX.match(name)):
+        name = name[prefix.end() :]
     return name
 
 

@@ -1,113 +1,294 @@
-"""Refuses pickles that `torch.save` would not have written."""
+"""Reads the pickle in a file of `torch.save` as data: nothing in it is called or imported."""
 
 from __future__ import annotations
 
-import io
-import pickletools
 import re
 import struct
-import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-MAX_PICKLE = 1 << 20  # bytes; the largest network here needs a tenth of a megabyte
-MAX_MEMBERS = 60_000  # of a zip archive
-MAX_NESTED = 10_000  # values inside a tuple, counting those inside its own tuples
+import torch
+
+MAX_PICKLE = 64 << 20  # bytes; a network needs a tenth of a megabyte, 1,000 epochs need 25
+MAX_STEPS = 750_000  # of one pickle, where a row of numbers is one step
+MAX_TEXT = 1000  # bytes of a text beyond ASCII, which takes four times as much memory
+MAX_DIMENSIONS = 64  # as in torch
 
 
 class PickleRefused(ValueError):  # noqa: N818  (it says what happened)
     """A pickle is not one that torch.save writes; the message is the reason alone."""
 
 
-def check_pickles(content: bytes, longest: int = MAX_PICKLE) -> None:
-    """Checks every pickle in the content of a file of torch.save, in its new or old format.
+@dataclass(frozen=True)
+class Foreign:
+    """A value beside the tensors, which is never made: the name of what would make it."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The numbers of one or several tensors: where the file keeps them."""
+
+    key: str
+    dtype: torch.dtype
+    count: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in the file: a view of a storage."""
+
+    storage: Storage
+    dtype: torch.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+STORAGES = {
+    "torch.storage UntypedStorage": torch.uint8,
+    "torch DoubleStorage": torch.float64,
+    "torch FloatStorage": torch.float32,
+    "torch HalfStorage": torch.float16,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch LongStorage": torch.int64,
+    "torch IntStorage": torch.int32,
+    "torch ShortStorage": torch.int16,
+    "torch CharStorage": torch.int8,
+    "torch ByteStorage": torch.uint8,
+    "torch BoolStorage": torch.bool,
+    "torch ComplexDoubleStorage": torch.complex128,
+    "torch ComplexFloatStorage": torch.complex64,
+    "torch QUInt8Storage": torch.quint8,
+    "torch QInt8Storage": torch.qint8,
+    "torch QInt32Storage": torch.qint32,
+}
+
+# What a pickle may name: all that torch.load takes with ``weights_only``, and what often stands
+# beside the weights in a checkpoint. Anything else is refused, although it would not run here,
+# because its author has to be trusted wherever else the file is opened.
+HARMLESS = re.compile(
+    r"collections (OrderedDict|Counter|defaultdict|deque)|_codecs encode|argparse Namespace|"
+    r"(builtins|__builtin__) (set|frozenset|bytearray|bytes|complex|slice|range|"
+    r"list|dict|tuple|int|float|str|bool|xrange|unicode|long)|"
+    r"pathlib \w*Path|datetime \w+|numpy (dtype|ndarray)|"
+    r"numpy\.(_core|core)\.multiarray (scalar|_reconstruct)|"
+    r"torch (Size|Tensor|device|\w+Storage|b?float\w+|u?int\d+|bool|complex\d+|per_\w+|"
+    r"strided|sparse_\w+|quint\d+\w*|qint\d+)|torch\.storage \w+Storage|"
+    r"torch\.serialization _get_layout|torch\.nn\.parameter (Parameter|Buffer)|"
+    r"torch\._utils _rebuild_\w+|torch\._tensor _rebuild_from_type_v2"
+)
+ROW = re.compile(rb"(?:G.{8}){50,}|(?:J.{4}){50,}|(?:M..){50,}|(?:K.){50,}", re.DOTALL)
+ROW_STEPS = {b"G": 9, b"J": 5, b"M": 3, b"K": 2}
+ROW_VALUE = Foreign("a number")  # stands for each number of a long row, such as a history's
+MARK = Foreign("a mark")
+
+
+@dataclass(frozen=True)
+class Pickle:
+    """The content of a pickle.
+
+    Attributes:
+        value: Dictionaries, lists, tuples, strings and numbers are themselves; a tensor is a
+            `StoredTensor`, and every other object is `Foreign`.
+        storages: All storages, by their keys.
+        end: The place behind the pickle.
+    """
+
+    value: Any
+    storages: dict[str, Storage]
+    end: int
+
+
+def read_pickle(content: bytes, start: int = 0) -> Pickle:
+    """Reads a pickle as torch.save writes it.
+
+    Memory and time are bounded by `MAX_STEPS` and by the length of the content.
 
     Args:
-        content: The content.
-        longest: The most bytes that a pickle may have.
+        content: The pickle, with whatever follows it.
+        start: Where it begins.
 
     Raises:
-        PickleRefused: If torch.save would not have written it.
+        PickleRefused: If torch.save would not have written it, or it names code.
         Exception: Of many types, if it is damaged.
     """
-    file = io.BytesIO(content)
-    if not content.startswith(b"PK\3\4"):  # torch decides in the same way
-        for _ in range(5):  # the old format: five pickles, then the numbers
-            _check_pickle(file, longest)
-        return
-    members = _count_members(content)
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        if len(entries) != members:
-            raise PickleRefused("it miscounts its parts")
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise PickleRefused("it is compressed")
-        if sum(entry.file_size for entry in entries) > len(content):
-            raise PickleRefused("its parts overlap")
-        for entry in entries:
-            if entry.filename.lower().endswith("/data.pkl"):  # torch ignores the case
-                with archive.open(entry) as pickle:
-                    # pickletools reads byte by byte, which is slow in an archive
-                    _check_pickle(io.BytesIO(pickle.read(longest + 1000)), longest)
+    reader = _Reader(content, start)
+    for _ in range(MAX_STEPS):
+        if reader.step():
+            return Pickle(reader.stack.pop(), reader.storages, reader.place)
+    raise PickleRefused(f"it takes more than {MAX_STEPS:,} steps to describe its tensors")
 
 
-def _count_members(content: bytes) -> int:
-    """The number of members that a zip archive states at its very end.
+class _Reader:
+    """The machine that a pickle is a program for, without the instructions that are dangerous."""
 
-    Readers differ in where else they look, so anything after that place is refused.
-    """
-    tail = content[-98:].rjust(98, b"\0")
-    if tail[-22:-18] != b"PK\5\6" or tail[-2:] != b"\0\0":
-        raise PickleRefused("its end is missing, or something follows it")
-    members, size = struct.unpack("<HI", tail[-12:-6])
-    if tail[-42:-38] == b"PK\6\7":  # the 64-bit records, which torch.save writes as well
-        start = struct.unpack("<Q", tail[-34:-26])[0]
-        if tail[-98:-94] != b"PK\6\6" or start != len(content) - 98:
-            raise PickleRefused("it has two tables of contents")
-        members, size = struct.unpack("<QQ", tail[-66:-50])
-    if members > MAX_MEMBERS or size > 200 * MAX_MEMBERS:
-        raise PickleRefused(f"it has more than {MAX_MEMBERS:,} parts")
-    return int(members)
+    def __init__(self, content: bytes, start: int) -> None:
+        self.content, self.place = content, start
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
+
+    def step(self) -> bool:
+        """Runs one instruction; returns whether it was the last."""
+        code = self._take(1)
+        if code in ROW_STEPS and (row := ROW.match(self.content, self.place - 1)):
+            count = (row.end() - row.start()) // ROW_STEPS[code]
+            self.stack.extend([ROW_VALUE] * count)
+            self.place = row.end()
+        elif code in NUMBERS:
+            form, size = NUMBERS[code]
+            self.stack.append(struct.unpack(form, self._take(size))[0])
+        elif code in LENGTHS:
+            form, size = LENGTHS[code]
+            text = self._take(struct.unpack(form, self._take(size))[0])
+            if code == b"\x8a":
+                self.stack.append(int.from_bytes(text, "little", signed=True))
+            elif text.isascii() or len(text) < MAX_TEXT:
+                self.stack.append(text.decode("utf-8", "surrogatepass"))
+            else:
+                self.stack.append(Foreign("a long text"))
+        elif code in CONSTANTS:
+            self.stack.append(CONSTANTS[code])
+        elif code in b"qr":
+            self.memo[self._index(code)] = self.stack[-1]
+        elif code in b"hj":
+            self.stack.append(self.memo[self._index(code)])
+        elif code == b"c":
+            self.stack.append(_named(f"{self._line()} {self._line()}"))
+        elif code == b"Q":
+            storage = _storage(self.stack.pop())
+            self.storages[storage.key] = storage
+            self.stack.append(storage)
+        elif code == b"\x80":
+            self._take(1)
+        elif code == b".":
+            return True
+        elif change := CHANGES.get(code):
+            change(self.stack)
+        else:
+            raise PickleRefused(f"it has the instruction {code!r}")
+        return False
+
+    def _take(self, size: int) -> bytes:
+        """The next bytes of the pickle."""
+        part = self.content[self.place : self.place + size]
+        if len(part) < size:
+            raise PickleRefused("it ends within its description")
+        self.place += size
+        return part
+
+    def _line(self) -> str:
+        end = self.content.index(b"\n", self.place, self.place + 200)
+        return self._take(end + 1 - self.place)[:-1].decode()
+
+    def _index(self, code: bytes) -> int:
+        return int.from_bytes(self._take(1 if code in b"qh" else 4), "little")
 
 
-# All that the pickle of a state dict calls. torch.serialization.get_unsafe_globals_in_checkpoint
-# cannot take its place: it reads no file of the old format, and it takes bytearray, with which
-# a short pickle asks for gigabytes, for safe.
-CALLS = re.compile(
-    r"collections OrderedDict|torch (Size|device|\w+Storage|b?float\d+|u?int\d+|bool)|"
-    r"torch\.storage UntypedStorage|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|"
-    r"torch\.nn\.parameter Parameter"
-)
+NUMBERS = {b"G": (">d", 8), b"J": ("<i", 4), b"M": ("<H", 2), b"K": ("<B", 1)}
+LENGTHS = {b"X": ("<I", 4), b"T": ("<i", 4), b"U": ("<B", 1), b"\x8a": ("<B", 1)}
+CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False, b")": (), b"(": MARK}
 
 
-def _check_pickle(file: io.BytesIO, longest: int) -> None:
-    """Refuses one pickle that is long, calls anything else, or nests tuples deep.
+def _named(name: str) -> Foreign:
+    if not HARMLESS.fullmatch(name):
+        raise PickleRefused(f"it calls {name!r:.80}")
+    return Foreign(name)
 
-    `torch.load` with ``weights_only`` runs no code of a file. But a file may make it ask for any
-    amount of memory, or hash tuples that contain each other almost for ever. So this follows
-    the stack of the pickle, where each value stands as its weight: the number of values in it.
-    """
-    start = file.tell()
-    stack: list[Any] = []
-    memo: dict[Any, Any] = {}
-    mark = pickletools.markobject
-    for op, arg, place in pickletools.genops(file):
-        if place is not None and place - start > longest:
-            raise PickleRefused(f"it describes its tensors in more than {longest:,} bytes")
-        if "GLOBAL" in op.name and not CALLS.fullmatch(str(arg)):
-            raise PickleRefused(f"it calls {arg!r:.80}")
-        if "PUT" in op.name:
-            memo[arg] = stack[-1]
-            continue
-        taken, weights = list(op.stack_before), []
-        if mark in taken:
-            while (value := stack.pop()) is not mark:
-                weights.append(value)
-            taken = taken[: taken.index(mark)]
-        weights += [stack.pop() for _ in taken]
-        if "GET" in op.name:
-            stack.append(memo[arg])
-            continue
-        weight = 1 + sum(weights) if "TUPLE" in op.name else 1
-        if weight > MAX_NESTED:
-            raise PickleRefused("it nests tuples too deep")
-        stack += [mark if kind is mark else weight for kind in op.stack_after]
+
+def _above_mark(stack: list[Any]) -> list[Any]:
+    """Takes the values above the last mark, and the mark."""
+    mark = len(stack) - 1
+    while stack[mark] is not MARK:
+        mark -= 1
+    values = stack[mark + 1 :]
+    del stack[mark:]
+    return values
+
+
+def _top(stack: list[Any], count: int) -> list[Any]:
+    """Takes the last values."""
+    return [stack.pop() for _ in range(count)][::-1]
+
+
+def _set_items(target: Any, values: list[Any]) -> None:
+    if not isinstance(target, dict):
+        return  # of a foreign object
+    for key, value in zip(values[::2], values[1::2], strict=True):
+        small = isinstance(key, int) and abs(key) < 1 << 63  # longer ones may share one hash
+        if isinstance(key, str) or small:
+            target[key] = value
+
+
+def _append(target: Any, values: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(values)
+
+
+def _call(stack: list[Any]) -> None:
+    """What stands for the result of a call."""
+    function, arguments = _top(stack, 2)
+    if not isinstance(function, Foreign) or not isinstance(arguments, tuple):
+        raise PickleRefused("it calls a value")
+    stack.append(_result(function.what, arguments))
+
+
+def _result(name: str, arguments: tuple[Any, ...]) -> Any:
+    if name == "torch._tensor _rebuild_from_type_v2":  # a tensor with attributes
+        inner, _, arguments, _ = arguments
+        name = inner.what
+    if name in ("torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state"):
+        return arguments[0]
+    if re.fullmatch(r"torch\._utils _rebuild_tensor(_v[23])?", name):
+        storage, offset, shape, strides = arguments[:4]
+        dtype = arguments[6] if name.endswith("3") else None
+        return _tensor(storage, offset, shape, strides, dtype)
+    if name in ("collections OrderedDict", "collections defaultdict"):
+        made: dict[Any, Any] = {}
+        for pair in arguments[0] if arguments and isinstance(arguments[0], list) else ():
+            _set_items(made, pair)  # as Python 2 wrote it
+        return made
+    return arguments[0] if name == "torch Size" else Foreign(name)
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, dtype: Any) -> Any:
+    if not isinstance(storage, Storage):
+        return Foreign("a tensor of a type that is unknown")
+    kind = storage.dtype if dtype is None else getattr(torch, dtype.what.partition(" ")[2])
+    if not isinstance(kind, torch.dtype):
+        raise PickleRefused("it has a tensor of an impossible type")
+    whole = [offset, *shape, *strides]
+    possible = all(type(number) is int and 0 <= number < 1 << 63 for number in whole)
+    if not possible or len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
+        raise PickleRefused("it has a tensor of an impossible shape")
+    return StoredTensor(storage, kind, offset, tuple(shape), tuple(strides))
+
+
+def _storage(address: Any) -> Storage:
+    """The storage that stands at an address."""
+    kind, storage, key, _, count, *view = address
+    if kind != "storage" or view not in ([], [None]) or storage.what not in STORAGES:
+        raise PickleRefused("it keeps its numbers in an unknown way")
+    if not isinstance(key, str) or type(count) is not int or not 0 <= count < 1 << 48:
+        raise PickleRefused("it has an impossible storage")
+    return Storage(key, STORAGES[storage.what], count)
+
+
+CHANGES: dict[bytes, Callable[[list[Any]], object]] = {
+    b"}": lambda stack: stack.append({}),
+    b"]": lambda stack: stack.append([]),
+    b"t": lambda stack: stack.append(tuple(_above_mark(stack))),
+    b"\x85": lambda stack: stack.append(tuple(_top(stack, 1))),
+    b"\x86": lambda stack: stack.append(tuple(_top(stack, 2))),
+    b"\x87": lambda stack: stack.append(tuple(_top(stack, 3))),
+    b"a": lambda stack: _append(stack[-2], _top(stack, 1)),
+    b"e": lambda stack: _append((values := _above_mark(stack)) and stack[-1], values),
+    b"s": lambda stack: _set_items(stack[-3], _top(stack, 2)),
+    b"u": lambda stack: _set_items((values := _above_mark(stack)) and stack[-1], values),
+    b"R": _call,
+    b"\x81": _call,
+    b"b": lambda stack: stack.pop(),  # attributes, which no tensor needs
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -35,6 +36,11 @@ class TensorReport:
     action: Action
     note: str = ""
     fatal: bool = False
+
+    @property
+    def shown_name(self) -> str:
+        """The name as messages show it: its repr if it is not an ordinary name."""
+        return self.name if re.fullmatch(r"[\w.-]+", self.name, re.ASCII) else repr(self.name)
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,8 +91,8 @@ class ConversionReport:
         counts = Counter(tensor.action for tensor in self.tensors)
         lines = [", ".join(f"{counts[action]} {action}" for action in ACTIONS)]
         changed = [tensor for tensor in self.tensors if tensor.action != "copied"]
-        width = max((len(tensor.name) for tensor in changed), default=0)
-        lines += [f"  {t.action:<8} {t.name:<{width}}  {t.note}".rstrip() for t in changed]
+        width = max((len(tensor.shown_name) for tensor in changed), default=0)
+        lines += [f"  {t.action:<8} {t.shown_name:<{width}}  {t.note}".rstrip() for t in changed]
         return "\n".join(lines)
 
 

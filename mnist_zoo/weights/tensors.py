@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from io import BufferedReader
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,36 +40,21 @@ class LayoutError(ValueError):
     """A file does not have the layout of safetensors; the message is the reason alone."""
 
 
-def read_tensors(
-    file: BufferedReader, entries: Mapping[str, Any], size: int, seen: Callable[[Any], object]
-) -> dict[str, Tensor]:
-    """Reads the tensors behind the header of a safetensors file.
+Layout: TypeAlias = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""The type and the shape of each tensor, in the order of the file."""
+
+
+def read_layout(entries: Mapping[str, Any], size: int) -> Layout:
+    """The types and shapes of the tensors in the header of a safetensors file.
 
     Args:
-        file: The file, open behind its header.
         entries: The header without the metadata: the type, shape and place of each tensor.
-        size: Number of bytes behind the header, which the tensors must fill without a gap. No
-            more memory than that is asked for.
-        seen: Called with all bytes, in their order, as they are read.
+        size: Number of bytes behind the header, which the tensors must fill without a gap.
 
     Raises:
-        LayoutError: If the entries are wrong, or the file is shorter.
+        LayoutError: If the entries are wrong.
     """
-    tensors = _empty_tensors(entries, size)
-    for tensor in tensors.values():
-        numbers = tensor.reshape(-1).view(torch.uint8).numpy().data
-        count = file.readinto(numbers)
-        seen(numbers[:count])
-        if count < len(numbers):
-            raise LayoutError("it ends within its tensors")
-        if sys.byteorder == "big":
-            tensor.untyped_storage().byteswap(tensor.dtype)
-    return tensors
-
-
-def _empty_tensors(entries: Mapping[str, Any], size: int) -> dict[str, Tensor]:
-    """The tensors before their numbers are read, in the order of the file."""
-    tensors, end = {}, 0
+    layout, end = {}, 0
     try:
         for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
             dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
@@ -78,11 +63,42 @@ def _empty_tensors(entries: Mapping[str, Any], size: int) -> dict[str, Tensor]:
                 raise LayoutError(f"{name!r:.80} has an impossible shape")
             if start != end or stop - start != math.prod(shape) * dtype.itemsize or stop > size:
                 raise LayoutError(f"{name!r:.80} is not where its type and shape put it")
-            tensors[name], end = torch.empty(shape, dtype=dtype, device="cpu"), stop
+            layout[name], end = (dtype, tuple(shape)), stop
     except LayoutError:
         raise
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise LayoutError(f"its header describes no tensors: {error!s:.200}") from error
     if end != size:
         raise LayoutError(f"{size - end:,} bytes follow its tensors")
+    return layout
+
+
+def read_tensors(
+    file: BufferedReader, layout: Layout, seen: Callable[[Any], object]
+) -> dict[str, Tensor]:
+    """Reads the tensors behind the header of a safetensors file.
+
+    Args:
+        file: The file, open behind its header.
+        layout: What `read_layout` found. No more memory than the file has bytes is asked for.
+        seen: Called with all bytes, in their order, as they are read.
+
+    Raises:
+        LayoutError: If a shape is impossible, or the file is shorter.
+    """
+    try:
+        tensors = {
+            name: torch.empty(shape, dtype=dtype, device="cpu")
+            for name, (dtype, shape) in layout.items()
+        }
+    except (RuntimeError, TypeError) as error:
+        raise LayoutError(f"its header describes no tensors: {error!s:.200}") from error
+    for tensor in tensors.values():
+        numbers = tensor.reshape(-1).view(torch.uint8).numpy().data
+        count = file.readinto(numbers)
+        seen(numbers[:count])
+        if count < len(numbers):
+            raise LayoutError("it ends within its tensors")
+        if sys.byteorder == "big":
+            tensor.untyped_storage().byteswap(tensor.dtype)
     return tensors

@@ -1,5 +1,6 @@
 """Sessions: exported ONNX files as networks."""
 
+import json
 import os
 import pickle
 import shutil
@@ -57,6 +58,58 @@ def test_files_that_export_did_not_write_are_refused(file, tmp_path):
         onnx.save(foreign, bad)
         with pytest.raises(ExportError, match=r"must be a file that mnist_zoo\.export wrote"):
             load_session(bad)
+
+
+def changed(proto, said=None, **stated):
+    """A copy of an exported model whose metadata says something else."""
+    foreign = onnx.ModelProto.FromString(proto.SerializeToString())
+    entry = next(entry for entry in foreign.metadata_props if entry.key == "mnist_zoo")
+    entry.value = json.dumps({**json.loads(entry.value), **stated}) if said is None else said
+    return foreign
+
+
+def test_files_whose_input_or_metadata_export_does_not_write_are_refused(file, tmp_path):
+    proto = onnx.load(file)
+    cases = {
+        "deep": changed(proto, "[" * 100_000),
+        "list": changed(proto, "[]"),
+        "number": changed(proto, "3"),
+        "huge": changed(proto, preprocessing={"image_size": 10**6}),
+        "other": changed(proto, preprocessing={"image_size": 32}),
+        "unknown": changed(proto, preprocessing={"x\x1b[2J": 1}),
+        "nothing": changed(proto, preprocessing=None),
+        "many": changed(proto, classes=["a"] * 11),
+        "none": changed(proto, classes=None),
+    }
+    cases["batch"] = changed(proto)
+    cases["batch"].graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7
+    cases["type"] = changed(proto)
+    cases["type"].graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    cast = onnx.helper.make_node("Cast", ["digits"], ["cast"], to=onnx.TensorProto.FLOAT)
+    for node in cases["type"].graph.node:
+        node.input[:] = ["cast" if name == "digits" else name for name in node.input]
+    cases["type"].graph.node.insert(0, cast)
+    for name, foreign in cases.items():
+        bad = tmp_path / f"{name}.onnx"
+        onnx.save(foreign, bad)
+        with pytest.raises(ExportError, match=rf"{name}\.onnx'") as error:
+            load_session(bad)
+        assert "\x1b" not in str(error.value)
+
+
+def test_a_network_that_fails_while_it_runs_is_an_export_error(file, tmp_path):
+    foreign = changed(onnx.load(file))
+    for node in foreign.graph.node:
+        node.input[:] = ["reshaped" if name == "digits" else name for name in node.input]
+    foreign.graph.node.insert(0, onnx.helper.make_node("Reshape", ["digits", "odd"], ["reshaped"]))
+    foreign.graph.node.insert(0, onnx.helper.make_node("Shape", ["digits"], ["shape"]))
+    minus = onnx.numpy_helper.from_array(np.array([0, 0, 0, 1], np.int64), "minus")
+    foreign.graph.initializer.append(minus)
+    foreign.graph.node.insert(1, onnx.helper.make_node("Sub", ["shape", "minus"], ["odd"]))
+    onnx.save(foreign, tmp_path / "fails.onnx")
+    session = load_session(tmp_path / "fails.onnx")
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run the network"):
+        session(torch.zeros(1, 1, 28, 28))
 
 
 def test_a_session_refuses_wrong_inputs(file):

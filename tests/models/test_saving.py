@@ -1,9 +1,11 @@
 """Networks saved to files and loaded from them."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from conftest import each_network
@@ -15,6 +17,7 @@ import mnist_zoo
 from mnist_zoo import (
     ConversionError,
     Preprocessing,
+    WeightsError,
     get_model,
     lenet5,
     load_model,
@@ -22,6 +25,7 @@ from mnist_zoo import (
     resnet18,
     save_model,
 )
+from mnist_zoo.weights.files import write_safetensors
 
 
 @pytest.mark.parametrize("name", each_network())
@@ -181,3 +185,98 @@ def test_the_same_network_gives_the_same_file(tmp_path):
         contents.add(path.read_bytes())
     assert len(contents) == 1
     assert load_file(path).keys() == model.state_dict().keys()
+
+
+def test_tied_parameters_come_back_tied(tmp_path):
+    model = resnet18()
+    model.layer1[1].conv2.weight = model.layer1[0].conv1.weight
+    model.layer1[1].bn1 = model.layer1[0].bn1
+    for dtype in (None, torch.float16):
+        save_model(model, tmp_path / "tied.safetensors", dtype=dtype)
+        back = load_model(tmp_path / "tied.safetensors")
+        assert back.layer1[1].conv2.weight is back.layer1[0].conv1.weight
+        assert back.layer1[1].bn1.weight is back.layer1[0].bn1.weight
+        assert back.layer1[0].conv1.weight is not back.layer1[0].conv2.weight
+        expected = model.state_dict() if dtype is None else model.half().float().state_dict()
+        assert same_state(back.state_dict(), expected)
+        assert same_state(
+            resnet18(weights=tmp_path / "tied.safetensors").state_dict(), back.state_dict()
+        )
+
+
+def test_buffers_that_share_memory_are_saved(tmp_path):
+    model = resnet18()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    shared = torch.rand(2 * len(norms[0].running_mean))
+    norms[0].running_mean, norms[0].running_var = shared.chunk(2)
+    save_model(model, tmp_path / "model.safetensors")
+    assert same_state(load_model(tmp_path / "model.safetensors").state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "tied",
+    [
+        "[]",
+        '{"fc1.weight": 3}',
+        '{"fc1.weight": "fc1.weight"}',
+        '{"fc1.weight": "fc2.weight"}',
+        '{"fc1.weight": "no"}',
+        '{"no\\u001b": "fc1.weight"}',
+        "{",
+        "[" * 10000,
+    ],
+)
+def test_ties_that_cannot_be_are_refused(tied, tmp_path):
+    write_safetensors(
+        tmp_path / "tied.safetensors", lenet5().state_dict(), {"network": "lenet5", "tied": tied}
+    )
+    with pytest.raises(WeightsError, match=r"tied\.safetensors' must") as error:
+        load_model(tmp_path / "tied.safetensors")
+    assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["options", "preprocessing"])
+@pytest.mark.parametrize("size", [4097, 10**6, 10**30])
+def test_a_size_that_the_tensors_do_not_bear_out_is_refused(key, size, tmp_path):
+    metadata = {"network": "resnet18", key: json.dumps({"image_size": size})}
+    write_safetensors(tmp_path / "large.safetensors", resnet18().state_dict(), metadata)
+    for read in (load_model, lambda path: resnet18(weights=path)):
+        with pytest.raises(WeightsError, match="4096"):
+            read(tmp_path / "large.safetensors")
+    model = resnet18()
+    model.preprocessing = Preprocessing(image_size=4097)
+    with pytest.raises(ValueError, match="at most 4096 pixels"):
+        save_model(model, tmp_path / "own.safetensors")
+
+
+def test_a_file_for_images_of_another_size_is_refused_by_factories(tmp_path):
+    metadata = {"network": "lenet5", "preprocessing": json.dumps({"image_size": 32})}
+    write_safetensors(tmp_path / "other.safetensors", lenet5().state_dict(), metadata)
+    with pytest.raises(ConversionError, match="makes images of 32×32"):
+        lenet5(weights=tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [np.int64, np.uint8, np.array, torch.tensor],
+)
+def test_options_of_numpy_and_torch_are_numbers(number, tmp_path):
+    model = resnet18(
+        num_classes=number(7),
+        in_channels=number(3),
+        dropout=np.float32(0.25),
+        residual=np.bool_(True),
+    )
+    assert {type(value) for value in model.options.values()} <= {int, float, bool, str}
+    save_model(model, tmp_path / "model.safetensors")
+    back = load_model(tmp_path / "model.safetensors")
+    assert (back.num_classes, back.in_channels, back.options) == (7, 3, model.options)
+    model.reset_classifier(np.int64(5))
+    save_model(model, tmp_path / "model.safetensors")
+    assert load_model(tmp_path / "model.safetensors").num_classes == 5
+
+
+def test_another_value_as_an_option_stays_an_error():
+    for wrong in (np.float64(7.5), torch.tensor([7]), "7", None, np.int64(-1)):
+        with pytest.raises(ValueError, match="num_classes"):
+            lenet5(num_classes=wrong)

@@ -343,7 +343,7 @@ def test_two_tensors_for_one_place_are_refused():
     state = lenet5().state_dict()
     state["module.fc1.bias"] = state["fc1.bias"]
     with pytest.raises(
-        ConversionError, match=r"two tensors for fc1\.bias, one of them module\.fc1"
+        ConversionError, match=r"two tensors for fc1\.bias, one of them 'module\.fc1"
     ):
         from_torchvision(lenet5(), state)
 

@@ -119,10 +119,28 @@ def test_a_safetensors_file_cut_while_it_is_read_is_refused(safe, monkeypatch):
         load_model(safe)
 
 
-def test_a_pickled_file_overwritten_after_its_checks_gives_the_tensors_that_were_checked(
+def test_a_pickled_file_overwritten_before_its_tensors_are_read_is_refused(pickled, monkeypatch):
+    overwrite_after(monkeypatch, "inner_state", pickled)
+    with pytest.raises(WeightsError, match=r"model\.pth' .*checksum of a tensor is another"):
+        lenet5(num_classes=7, weights=pickled)
+
+
+def test_a_pickled_file_cut_before_its_tensors_are_read_is_refused(pickled, monkeypatch):
+    inner = files.inner_state
+
+    def cut(*arguments):
+        os.truncate(pickled, 20_000)
+        return inner(*arguments)
+
+    monkeypatch.setattr(files, "inner_state", cut)
+    with pytest.raises(WeightsError, match=r"model\.pth' .*ends within its tensors"):
+        lenet5(num_classes=7, weights=pickled)
+
+
+def test_a_pickled_file_overwritten_after_its_tensors_are_read_changes_nothing(
     pickled, source, monkeypatch
 ):
-    overwrite_after(monkeypatch, "check_pickles", pickled)
+    overwrite_after(monkeypatch, "info_in", pickled)
     ours = lenet5(num_classes=7, weights=pickled)
     assert same_state(ours.state_dict(), source.state_dict())
 
