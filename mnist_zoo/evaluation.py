@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from .data.digits import Digits
+from .data.digits import Digits, check_digits
 from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
@@ -160,6 +160,7 @@ def evaluate(
 
     Raises:
         ValueError: If there are no images, or their shape does not suit the network.
+        TypeError: If `digits` is something else; the message says how to make `Digits` of it.
 
     Example:
         >>> from mnist_zoo import evaluate, lenet5, load_mnist
@@ -168,6 +169,7 @@ def evaluate(
         (1000, True)
     """
     check_positive(batch_size=batch_size)
+    check_digits(digits=digits)
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
     found = logits_of(model, digits.images, preprocessing, batch_size)
     return Metrics.from_logits(found, digits.labels)

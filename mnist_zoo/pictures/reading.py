@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PictureError"]
 
-# raster formats by PIL's names: others may start programs (EPS starts Ghostscript), or be no images
-FORMATS = tuple(
-    "PNG JPEG MPO GIF BMP PPM DIB TIFF WEBP AVIF HEIF JPEG2000 ICO PCX QOI TGA".split()
+# raster formats, by PIL's names: reading another may start a program, as EPS starts Ghostscript
+# fmt: off
+FORMATS = (
+    "PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "DIB", "TIFF", "WEBP", "AVIF", "HEIF", "JPEG2000",
+    "ICO", "PCX", "QOI", "TGA",
 )
+# fmt: on
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
 

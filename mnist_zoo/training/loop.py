@@ -12,7 +12,7 @@ from torch import nn
 
 from .._checks import check_positive
 from .._networks import device_of, unwrapped
-from ..data.digits import Digits
+from ..data.digits import Digits, check_digits
 from ..models.base import Classifier
 from ..models.registry import get_model
 from .checkpoints import Checkpoints, TrainingError
@@ -77,6 +77,7 @@ def fit(
 
     Raises:
         ValueError: If the arguments do not fit together.
+        TypeError: If the images are no `Digits`; the message says how to make `Digits` of them.
         TrainingError: If the loss is no longer finite, or a checkpoint cannot be written.
         CheckpointError: If the folder holds checkpoints, but none can be used.
         DataError: If the recipe's data cannot be loaded.
@@ -91,6 +92,8 @@ def fit(
         >>> history.step, history.epochs[-1].epoch
         (4, 1)
     """
+    given = {"train": train, "validation": validation}
+    check_digits(**{name: digits for name, digits in given.items() if digits is not None})
     model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)

@@ -99,7 +99,7 @@ def test_images_made_of_loaded_ones_are_read_whatever_they_were():
     assert as_mnist(foreign.copy()).equal(as_mnist(PAGE))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     form=st.sampled_from(sorted(WHOLE)),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
@@ -123,7 +123,7 @@ def test_damaged_files_are_read_or_refused(form, changes, keep, strict):
 
 @pytest.mark.parametrize("form", WHOLE)
 def test_changing_any_byte_of_a_header_is_read_or_refused(form):
-    for place in range(min(len(WHOLE[form]), 100)):
+    for place in range(min(len(WHOLE[form]), 50)):
         content = bytearray(WHOLE[form])
         content[place] ^= 255
         with warnings.catch_warnings():
@@ -167,7 +167,7 @@ def dots(height, width, step, size):
     return page
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),
