@@ -6,8 +6,20 @@ import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
+from typing import Any
 
 from torch import nn
+
+LARGEST = 2**63 - 1  # whole numbers above it are none to torch
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy or torch as Python's int, float or bool; any other value as it is."""
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        value = item()
+    if isinstance(value, (bool, int, float)) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
@@ -33,6 +45,8 @@ def check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1")
+        if value > LARGEST:
+            raise ValueError(f"`{name}` (={value!r}) must be at most {LARGEST}")
 
 
 def check_range(
@@ -70,12 +84,21 @@ def check_range(
             or (below is not None and value >= below)
         ):
             raise ValueError(f"`{name}` (={value!r}) must be {limits}")
+        if finite and _overflows(value, whole):
+            raise ValueError(f"`{name}` (={value!r}) must be {kind} that is not too large")
 
 
 def _is_number(value: object, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
     return bool(value == value)  # NaN is not
+
+
+def _overflows(value: Any, whole: bool) -> bool:
+    try:
+        return math.isinf(float(value)) or (whole and abs(value) > LARGEST)
+    except OverflowError:
+        return True
 
 
 def _limits(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._checks import check_range
+from .._checks import check_range, plain
 from ..pictures.preprocessing import to_float
 
 __all__ = ["Augmentation", "augment"]
+
+MOST_PIXELS = 1_000_000  # far larger bounds overflow float32
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,26 @@ class Augmentation:
     elastic_sigma: float = 4.0
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            object.__setattr__(self, entry.name, plain(getattr(self, entry.name)))
+        _check_bounds(**vars(self))
         check_range(at_least=0, below=360, rotation=self.rotation)
-        check_range(at_least=0, shift=self.shift, elastic=self.elastic)
+        check_range(at_least=0, at_most=MOST_PIXELS, shift=self.shift, elastic=self.elastic)
         check_range(at_least=0, below=1, scale=self.scale)
         check_range(at_least=0, below=90, shear=self.shear)
-        check_range(above=0, elastic_sigma=self.elastic_sigma)
+        check_range(above=0, at_most=MOST_PIXELS, elastic_sigma=self.elastic_sigma)
 
     def __bool__(self) -> bool:
         """Whether it changes anything."""
         return any((self.rotation, self.shift, self.scale, self.shear, self.elastic))
+
+
+def _check_bounds(**values: object) -> None:
+    """Raises ValueError for the first value that is several: a range, one per axis, an array."""
+    for name, value in values.items():
+        if hasattr(value, "__len__") and not isinstance(value, str):
+            rule = "must be one number: images draw between minus and plus this bound"
+            raise ValueError(f"`{name}` (={value!r}) {rule}")
 
 
 def augment(
@@ -98,7 +111,7 @@ def sampling_grid(
     height, width = images.shape[-2:]
 
     def draw(bound: float) -> Tensor:
-        noise = torch.rand(count, generator=generator, device=images.device)
+        noise = torch.rand(count, generator=generator, dtype=images.dtype, device=images.device)
         return noise.mul_(2 * bound).sub_(bound)
 
     angle, lean = draw(math.radians(augmentation.rotation)), draw(math.radians(augmentation.shear))
@@ -112,7 +125,9 @@ def sampling_grid(
     shape = [count, 1, height, width]
     grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)
     if augmentation.elastic:
-        noise = torch.rand(count, 2, height, width, generator=generator, device=images.device)
+        noise = torch.rand(
+            (count, 2, height, width), generator=generator, dtype=images.dtype, device=images.device
+        )
         pixels = _smoothed(noise.mul_(2).sub_(1), augmentation.elastic_sigma)
         pixels = pixels.mul_(augmentation.elastic).movedim(1, 3)
         grid = grid + pixels * grid.new_tensor((2 / width, 2 / height))

@@ -27,10 +27,10 @@ class Digits:
         labels: int64 (N,), the classes from 0. Lists, NumPy arrays and tensors of any integer type
             are converted.
         writers: int64 (N,), the writer of each digit, if the data set names them (QMNIST does).
-        classes: Names of the classes, if they are not the digits.
+        classes: Names of the classes, in their order; None for "0", "1" and so on.
 
     Raises:
-        ValueError: If a tensor has another dtype or shape, or a label is negative or has no name.
+        ValueError: If a tensor has another dtype or shape, or a class is negative or has no name.
 
     Example:
         >>> import torch
@@ -55,28 +55,39 @@ class Digits:
         object.__setattr__(self, "labels", _whole_numbers("labels", self.labels, images))
         if self.writers is not None:
             object.__setattr__(self, "writers", _whole_numbers("writers", self.writers, images))
-        if self.classes is not None:
-            object.__setattr__(self, "classes", tuple(map(str, self.classes)))
-        _check_labels(self.labels, self.classes)
+        if len(images) and (lowest := int(self.labels.min())) < 0:
+            raise ValueError(f"`labels` must be the classes from 0; the smallest is {lowest}")
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        names = self.classes
+        if names is None:
+            return
+        given = isinstance(names, Sequence) and not isinstance(names, str)
+        if not given or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"`classes` (={names!r:.80}) must be the names of the classes")
+        object.__setattr__(self, "classes", tuple(names))
+        if len(set(names)) < len(names):
+            raise ValueError(f"`classes` (={names!r:.80}) must differ from each other")
+        if len(self) and int(self.labels.max()) >= len(names):
+            raise ValueError(f"`classes` must name class {int(self.labels.max())}, too")
 
     @classmethod
-    def from_arrays(
-        cls, images: Any, labels: Any, *, classes: Sequence[str] | None = None
-    ) -> Digits:
+    def from_arrays(cls, images: Any, labels: Any, classes: Any = None) -> Digits:
         """Makes them of NumPy arrays, tensors, lists, or pandas' frames and series.
 
         Args:
             images: (N, H, W), (N, H, W, C), rows (N, H·W) of square images, or a tensor or array
                 (N, C, H, W). Values are in 0…1, or whole numbers in 0…255.
             labels: N whole numbers, the classes from 0.
-            classes: Names of the classes, if they are not the digits.
+            classes: Names of the classes, as in `Digits.classes`.
 
         Raises:
             ValueError: If the shapes or values are others.
         """
         from .building import images_of
 
-        return cls(images_of(images), labels, classes=None if classes is None else tuple(classes))
+        return cls(images_of(images), labels, None, classes)
 
     @classmethod
     def from_dataset(cls, dataset: Any) -> Digits:
@@ -97,7 +108,7 @@ class Digits:
         have one size, and stay as they are; grey ones among coloured ones become RGB.
 
         Raises:
-            ValueError: If there are none, or one cannot be read (PictureError) or differs in size.
+            ValueError: If there are none, or one cannot be read or has another size.
         """
         from .building import from_folder
 
@@ -111,7 +122,6 @@ class Digits:
 
         Raises:
             ValueError: If it is no such table of square images.
-            FileNotFoundError: If it does not exist.
         """
         from .building import from_csv
 
@@ -154,13 +164,12 @@ class Digits:
             The parts, each in the order of the whole.
 
         Raises:
-            ValueError: If a part would have less than 1 image, or there are too few images or
-                groups.
+            ValueError: If a part would be empty, or there are too few images or groups.
         """
         counts = _counts(sizes, len(self))
         if groups is not None and groups.shape != self.labels.shape:
             raise ValueError(f"`groups` must have the shape ({len(self)},), got {groups.shape}")
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         if groups is None:
             order = _stratified_order(self.labels.cpu(), generator)
             parts = order[: sum(counts)].split(counts)
@@ -172,17 +181,15 @@ class Digits:
 def check_digits(**arguments: object) -> None:
     """Raises TypeError for the first argument that is no `Digits`."""
     for name, value in arguments.items():
-        if isinstance(value, Digits):
-            continue
-        if hasattr(value, "dataset"):
-            hint = "make them of your loader's data set: Digits.from_dataset(loader.dataset)"
-        elif isinstance(value, (str, os.PathLike)):
-            hint = "read them: Digits.from_folder(path), or Digits.from_csv(path)"
-        elif isinstance(value, Dataset):
-            hint = "read all of it: Digits.from_dataset(dataset)"
-        else:
-            hint = "make them of arrays: Digits.from_arrays(images, labels)"
-        raise TypeError(f"`{name}` must be Digits; it is a {type(value).__name__}: {hint}")
+        hint = (
+            f"from_{'dataset(dataset)' if isinstance(value, Dataset) else 'arrays(images, labels)'}"
+        )
+        hint = "from_dataset(loader.dataset)" if hasattr(value, "dataset") else hint
+        if isinstance(value, (str, os.PathLike)):
+            hint = "from_folder(path) or Digits.from_csv(path)"
+        if not isinstance(value, Digits):
+            kind = type(value).__name__
+            raise TypeError(f"`{name}` must be Digits; it is a {kind}: make them by Digits.{hint}")
 
 
 def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
@@ -197,14 +204,6 @@ def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
         got = f"{kind} {tuple(shape)}"
         raise ValueError(f"`{name}` must be whole numbers ({len(images)},), got {got}")
     return values.long()
-
-
-def _check_labels(labels: Tensor, classes: Sequence[str] | None) -> None:
-    low, high = map(int, labels.aminmax()) if len(labels) else (0, -1)
-    if low < 0:
-        raise ValueError(f"`labels` must be the classes from 0; the smallest is {low}")
-    if classes is not None and high >= len(classes):
-        raise ValueError(f"`classes` has {len(classes)} names; the largest of `labels` is {high}")
 
 
 def _counts(sizes: tuple[float, ...], total: int) -> list[int]:
@@ -229,18 +228,19 @@ def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
 
     Images are sorted by their relative position within their class: the third of ten has 0.25.
     """
-    shuffled = torch.randperm(len(labels), generator=generator)
-    place = torch.empty(len(labels), dtype=torch.float64)
+    shuffled = torch.randperm(len(labels), generator=generator, device="cpu")
+    place = torch.empty(len(labels), dtype=torch.float64, device="cpu")
     for label in labels.unique():
         members = shuffled[labels[shuffled] == label]
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+        ranks = torch.arange(len(members), dtype=torch.float64, device="cpu")
+        place[members] = (ranks + 0.5) / len(members)
     return shuffled[place[shuffled].argsort(stable=True)]
 
 
 def _whole_groups(groups: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
     """Positions of the images in each part: whole groups, at least as many images as its size."""
     numbers, group_of = groups.unique(return_inverse=True)
-    drawn = torch.randperm(len(numbers), generator=generator)
+    drawn = torch.randperm(len(numbers), generator=generator, device="cpu")
     counts = torch.bincount(group_of)[drawn].cumsum(0)
     parts, first, before = [], 0, 0
     for size in sizes:

@@ -117,9 +117,10 @@ def load_mnist(
 def _folders(root: str | Path | None) -> list[Path]:
     """Folders to search for data sets; downloads go to the last one."""
     named = os.environ.get("MNIST_ZOO_DATA") if root is None else None
-    folders = [Path(os.path.expanduser(path)) for path in (root, named) if path]
+    given = root if root is not None else named or None
+    folders = [] if given is None else [Path(os.path.expanduser(given))]
     for folder in folders:
-        if folder.is_file():
+        if os.path.isfile(folder):
             name = "root" if named is None else "MNIST_ZOO_DATA"
             raise DataError(f"`{name}` (='{folder}') must be a folder; it is a file")
     if root is None:

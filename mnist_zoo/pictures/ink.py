@@ -124,7 +124,7 @@ def _ink_on_uneven_paper(grey: Tensor) -> Tensor:
     reach = max(1, max(small.shape[2:]) // 4)
     around = F.unfold(F.pad(small, [reach] * 4, mode="replicate"), 2 * reach + 1).median(1).values
     is_light = (small.flatten(1) - around).pow(3).mean(1) > 0
-    sign = torch.where(is_light, -1.0, 1.0).view(-1, 1, 1, 1)
+    sign = (1 - 2 * is_light.to(page.dtype)).view(-1, 1, 1, 1)
     paper = _without_narrow(sign * _reduced(page, PAPER_SIDE))
     paper = F.interpolate(paper, page.shape[2:], mode="bilinear")
     return (sign * (1 - (page - sign * paper).exp())).clamp(min=0)[:, 0]
@@ -179,11 +179,11 @@ def _level_and_noise(values: Tensor, is_paper: Tensor) -> tuple[Tensor, Tensor]:
 def _otsu(values: Tensor) -> Tensor:
     """The threshold in 0…1 that best separates each row's values into two groups (Otsu 1979)."""
     bins = 64
-    counts = torch.zeros(len(values), bins)
+    counts = values.new_zeros(len(values), bins)
     places = (values * (bins - 1)).round().long()
     counts.scatter_add_(1, places, torch.ones_like(values))
     below = counts.cumsum(1)
-    sums = (counts * torch.arange(bins)).cumsum(1)
+    sums = (counts * torch.arange(bins, device=counts.device)).cumsum(1)
     above = below[:, -1:] - below
     distance = sums / below.clamp(min=1) - (sums[:, -1:] - sums) / above.clamp(min=1)
     between = below * above * distance.square()

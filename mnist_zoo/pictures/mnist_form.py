@@ -57,7 +57,7 @@ def as_mnist(pictures: Pictures) -> Tensor:
     """
     batches, name_of = read_pictures(pictures)
     count = sum(len(batch) for _, batch in batches)
-    digits = torch.empty(count, 1, SIDE, SIDE, dtype=torch.uint8)
+    digits = torch.empty(count, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
     problems: dict[int, str] = {}
     for places, batch in batches:
         for part, rows in _chunks(places, batch):
@@ -125,7 +125,7 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
     negative = 255 - grey
     grey = torch.where(_in_mnist_form(negative)[:, None, None], negative, grey)
     ready = _in_mnist_form(grey)
-    digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8)
+    digits = grey.new_empty((len(grey), SIDE, SIDE), dtype=torch.uint8)
     if ready.any():
         digits[ready] = grey[ready].round().to(torch.uint8)
     rest = (~ready).nonzero().squeeze(1)
@@ -161,18 +161,18 @@ def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 4:
         alpha = images[:, 3:] / 255
         seen = (images[:, :3] * alpha).sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3))).clamp(min=1)
-        paper = torch.where(seen < 127.5, 255.0, 0.0).view(-1, 1, 1, 1)
+        paper = 255 * (seen < 127.5).to(images.dtype).view(-1, 1, 1, 1)
         images = images[:, :3] * alpha + paper * (1 - alpha)
     if images.shape[1] == 1:
         return images[:, 0]
     colour = images.flatten(2).std(2, correction=0).argmax(1)
-    return images[torch.arange(len(images)), colour]
+    return images[torch.arange(len(images), device=images.device), colour]
 
 
 def _in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
-        return torch.zeros(len(grey), dtype=torch.bool)
+        return grey.new_zeros(len(grey), dtype=torch.bool)
     ink = grey > 0
     longer = torch.maximum(_extent(ink.any(2)), _extent(ink.any(1)))
     off = torch.stack(_centre_of_mass(grey)).sub(CENTRE).abs().amax(0)
@@ -189,9 +189,13 @@ def _extent(marked: Tensor) -> Tensor:
 def _centre_of_mass(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column of the centre of mass of each image (n, H, W)."""
     total = weight.sum((1, 2)).clamp(min=1e-12)
-    rows = torch.arange(weight.shape[1], dtype=weight.dtype)
-    columns = torch.arange(weight.shape[2], dtype=weight.dtype)
+    rows, columns = (_places(weight, size) for size in weight.shape[1:])
     return weight.sum(2) @ rows / total, weight.sum(1) @ columns / total
+
+
+def _places(like: Tensor, size: int) -> Tensor:
+    """The numbers from 0 to size - 1, of the dtype and on the device of a tensor."""
+    return torch.arange(size, dtype=like.dtype, device=like.device)
 
 
 def _redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
@@ -233,9 +237,9 @@ def _filters(centre: Tensor, step: Tensor, size: int) -> Tensor:
     New pixels are `step` old ones apart. To shrink, the weights are triangles; to enlarge, they
     are Keys's cubic (1981), which keeps strokes sharp.
     """
-    seen = centre[:, None] + (torch.arange(SIDE) - CENTRE) * step[:, None]
+    seen = centre[:, None] + (_places(step, SIDE) - CENTRE) * step[:, None]
     width = step.clamp(min=1)[:, None, None]
-    x = (torch.arange(size) - seen[:, :, None]).abs() / width
+    x = (_places(step, size) - seen[:, :, None]).abs() / width
     weights = (1 - x).clamp(min=0) / width
     is_enlarged = step < 1
     x = x[is_enlarged]

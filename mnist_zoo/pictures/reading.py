@@ -72,7 +72,9 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
         name = _name(pictures, None)
         batch = _tensor(pictures, name)
         alone = is_one_picture(pictures)
-        return [(torch.arange(len(batch)), batch)], lambda at: name if alone else _name(None, at)
+        return [
+            (torch.arange(len(batch), device="cpu"), batch)
+        ], lambda at: name if alone else _name(None, at)
     shapes: dict[tuple[int, ...], list[int]] = {}
     given = cast("Sequence[Picture]", pictures)
     names = [_name(picture, place) for place, picture in enumerate(given)]
@@ -84,8 +86,8 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
         read.append(one)
         shapes.setdefault(tuple(one.shape), []).append(place)
     return [
-        (torch.tensor(places), torch.cat([read[place] for place in places]))
-        for places in shapes.values()
+        (torch.tensor(same, device="cpu"), torch.cat([read[place] for place in same]))
+        for same in shapes.values()
     ], names.__getitem__
 
 

@@ -183,7 +183,7 @@ def test_classes_name_every_label():
     named = Digits(digits.images, digits.labels, classes=["a", "b", "c"])
     assert named.classes == named[:1].classes == named.to("cpu").split(1)[0].classes
     assert named.classes == ("a", "b", "c")
-    with pytest.raises(ValueError, match="`classes` has 2 names; the largest of `labels` is 2"):
+    with pytest.raises(ValueError, match="`classes` must name class 2, too"):
         Digits(digits.images, digits.labels, classes=("a", "b"))
 
 
@@ -424,3 +424,21 @@ def test_parts_are_given_as_shares(count, shares, whole):
     assert not whole or sum(map(len, parts)) == 2 * count
     again = digits.split(*(np.float64(share) for share in shares))
     assert [part.images.tolist() for part in parts] == [part.images.tolist() for part in again]
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_dtype_and_device_change_nothing(device):
+    digits = make_digits([0, 1, 2] * 10)
+    writers = torch.tensor([0, 1, 2, 3, 4] * 6)
+    expected = [part.images for part in digits.split(10, 10) + digits.split(6, 6, groups=writers)]
+    torch.set_default_device(device)
+    torch.set_default_dtype(torch.float64)
+    try:
+        parts = digits.split(10, 10) + digits.split(6, 6, groups=writers)
+        made = Digits.from_arrays(PIXELS, LABELS)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert all(part.images.equal(one) for part, one in zip(parts, expected, strict=True))
+    assert made.images.equal(torch.from_numpy(PIXELS))
+    assert made.labels.tolist() == LABELS

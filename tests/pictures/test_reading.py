@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
@@ -189,3 +190,21 @@ def test_dotted_and_noisy_images_are_read_or_refused(height, width, step, size, 
 def test_many_small_parts_are_no_digit():
     with pytest.raises(PictureError, match="must show one digit; it shows small specks only"):
         as_mnist(dots(100, 100, 8, 2))
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_dtype_and_device_change_nothing(device):
+    uneven = np.linspace(150, 250, 100)[None] * np.ones((100, 1))
+    uneven[20:80, 45:52] = 20
+    clear = np.zeros((30, 30, 4), np.uint8)
+    clear[5:25, 12:17, 3] = 255
+    pictures = [PAGE, uneven, clear]
+    expected = [as_mnist(pictures), as_mnist(uneven)]
+    torch.set_default_device(device)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [as_mnist(pictures), as_mnist(uneven)]
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))
