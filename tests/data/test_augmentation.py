@@ -1,5 +1,6 @@
 """Augmentation: affine maps as torchvision's, elastic distortion as SciPy's."""
 
+import json
 import math
 
 import numpy as np
@@ -95,8 +96,50 @@ def test_augmentation_depends_on_its_generator_only(sample):
         ({"shift": math.nan}, "`shift`"),
         ({"elastic": math.inf}, "`elastic`"),
         ({"elastic_sigma": 0}, "`elastic_sigma`"),
+        ({"rotation": "5"}, "`rotation` .* must be a finite number"),
+        ({"scale": None}, "`scale` .* must be a finite number"),
+        ({"shear": True}, "`shear` .* must be a finite number"),
+        ({"shift": 10**400}, "`shift` .* must be between 0 and"),
+        ({"elastic": 1e39}, "`elastic` .* must be between 0 and"),
+        ({"rotation": np.float32("nan")}, "`rotation` .* must be a finite number"),
+        ({"rotation": torch.tensor(-1.0)}, "`rotation` .* at least 0"),
+        ({"rotation": np.bool_(True)}, "`rotation` .* must be a finite number"),
+        ({"rotation": (-5, 5)}, "one number: images draw between minus and plus this bound"),
+        ({"shift": [2, 3]}, "one number: images draw between minus and plus this bound"),
+        ({"scale": np.array([0.9, 1.1])}, "one number: images draw between"),
     ],
 )
 def test_impossible_values_are_refused(arguments, rule):
     with pytest.raises(ValueError, match=rule):
         Augmentation(**arguments)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64, torch.tensor])
+def test_scalars_of_numpy_and_torch_become_numbers(number):
+    augmentation = Augmentation(rotation=number(5), shift=number(2))
+    assert augmentation == Augmentation(rotation=5, shift=2)
+    assert {type(value) for value in vars(augmentation).values()} <= {int, float}
+    json.dumps(vars(augmentation))
+
+
+@pytest.mark.parametrize("size", [1e6, 1e3, 1e-3, 1e-30])
+def test_the_largest_bounds_give_images_that_are_finite(size):
+    images = torch.rand(3, 1, 28, 28)
+    for name in ("shift", "elastic"):
+        assert augment(images, Augmentation(**{name: size})).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_default_dtype_changes_nothing(dtype):
+    images = torch.rand(3, 1, 28, 28)
+
+    def run():
+        generator = torch.Generator().manual_seed(0)
+        return augment(images, Augmentation(rotation=9, elastic=9), generator)
+
+    expected = run()
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(run(), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

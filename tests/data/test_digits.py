@@ -1,12 +1,19 @@
 """Digits: indexing, checks, and splits that are stratified or keep groups together."""
 
+import csv
+import gzip
+import io
+
+import numpy as np
 import pytest
 import torch
 from data_cases import needs_mnist
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import DataLoader, TensorDataset
 
-from mnist_zoo import Digits, load_mnist
+from mnist_zoo import Digits, Recipe, evaluate, fit, lenet5, load_mnist
 
 
 def make_digits(labels):
@@ -34,9 +41,11 @@ def test_digits_can_be_indexed_by_slice_list_tensor_and_mask():
         (
             torch.zeros(3, 1, 28, 28).byte(),
             torch.zeros(2).long(),
-            r"`labels` must be torch.int64 \(3,\)",
+            r"`labels` must be whole numbers \(3,\)",
         ),
-        (torch.zeros(3, 1, 28, 28).byte(), torch.zeros(3), "`labels` must be torch.int64"),
+        (torch.zeros(3, 1, 28, 28).byte(), torch.zeros(3), "`labels` must be whole numbers"),
+        (torch.zeros(3, 1, 28, 28).byte(), [0, -1, 2], "from 0; the smallest is -1"),
+        (np.zeros((3, 1, 28, 28), np.uint8), [0, 1, 2], "Digits.from_arrays converts other forms"),
     ],
 )
 def test_tensors_of_another_dtype_or_shape_are_refused(images, labels, rule):
@@ -95,6 +104,14 @@ def test_no_group_is_in_two_parts(groups, sizes, seed):
         ((0, 3), "must be at least 1 each"),
         ((3, -1), "must be at least 1 each"),
         ((6, 5), "must add up to at most 10"),
+        ((0.8, 0.3), "must be shares that add up to at most 1"),
+        ((float("nan"),), "must be shares that add up to at most 1"),
+        ((5, 0.5), "must be shares that add up to at most 1"),
+        ((0.01, 0.5), "must be at least 1 each"),
+        (([8, 2],), r"must be numbers, as in split\(800, 200\)"),
+        ((None,), "must be numbers"),
+        (("8",), "must be numbers"),
+        ((True,), "must be numbers"),
     ],
 )
 def test_impossible_sizes_are_refused(sizes, rule):
@@ -116,3 +133,312 @@ def test_the_split_2000_200_200_of_mnist_is_stratified():
     share = load_mnist().labels.bincount() / 60_000
     for part, size in ((train, 2000), (dev, 200), (test, 200)):
         assert (part.labels.bincount(minlength=10) - share * size).abs().max() <= 2
+
+
+# --- Made of what users have -----------------------------------------------------------------
+
+KINDS = ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_are_of_any_integer_type(kind):
+    images = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
+    numbers = np.array([0, 5, 2], kind)
+    forms = [numbers, torch.tensor([0, 5, 2], dtype=getattr(torch, kind)), list(numbers)]
+    for labels in (
+        *forms,
+        [0, 5, 2],
+        tuple(numbers.tolist()),
+        [torch.tensor(i) for i in (0, 5, 2)],
+    ):
+        digits = Digits(images, labels, writers=labels)
+        assert digits.labels.dtype == digits.writers.dtype == torch.int64
+        assert digits.labels.tolist() == digits.writers.tolist() == [0, 5, 2]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0.0, 1.0],
+        ["0", "1"],
+        [True, False],
+        torch.tensor([True, False]),
+        [[0], [1]],
+        [None, 1],
+        None,
+        3,
+        "01",
+        [0],
+        [1, 2**63],
+        np.eye(2),
+    ],
+)
+def test_labels_that_are_no_whole_numbers_are_refused(labels):
+    with pytest.raises(ValueError, match=r"`labels` must be"):
+        Digits(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), labels)
+
+
+def test_classes_name_every_label():
+    digits = make_digits([0, 2, 1])
+    named = Digits(digits.images, digits.labels, classes=["a", "b", "c"])
+    assert named.classes == named[:1].classes == named.to("cpu").split(1)[0].classes
+    assert named.classes == ("a", "b", "c")
+    with pytest.raises(ValueError, match="`classes` must name class 2, too"):
+        Digits(digits.images, digits.labels, classes=("a", "b"))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 3, 6, 6), dtype=np.uint8)
+LABELS = [0, 1, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x,
+        lambda x: x.tolist(),
+        lambda x: torch.from_numpy(x),
+        lambda x: x.astype(np.int64),
+        lambda x: x.astype(np.uint16),
+        lambda x: x.astype(">i4"),
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(np.float32) / 255,
+        lambda x: (x / 255).astype(np.float16),
+        lambda x: torch.from_numpy(x).double() / 255,
+        lambda x: x[::-1][::-1],
+    ],
+)
+def test_arrays_of_any_type_and_shape_become_the_same_bytes(form):
+    grey = torch.from_numpy(PIXELS[:, :1])
+    for array in (
+        PIXELS[:, 0],
+        PIXELS[:, 0].reshape(5, 36),
+        PIXELS[:, :1],
+        PIXELS[:, :1, ..., None][:, 0],
+    ):
+        assert Digits.from_arrays(form(array), LABELS).images.equal(grey)
+    for array in (PIXELS, PIXELS.transpose(0, 2, 3, 1)):
+        digits = Digits.from_arrays(form(array), LABELS, classes=["a", "b", "c"])
+        assert digits.images.equal(torch.from_numpy(PIXELS))
+        assert digits.labels.tolist() == LABELS
+        assert digits.classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32, bool])
+def test_images_of_zeros_and_ones_become_black_and_white(kind):
+    ones = np.eye(6)[None].astype(kind)
+    assert Digits.from_arrays(ones, [0]).images.unique().tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("images", "rule"),
+    [
+        (
+            PIXELS / 255 - 0.5,
+            r"must hold values in 0…1, or whole numbers in 0…255; they reach from -",
+        ),
+        (PIXELS / 100, "must hold values in 0…1, or whole"),
+        (PIXELS.astype(int) + 100, r"they reach from 1\d\d to 3\d\d"),
+        (np.full((5, 6, 6), np.nan), "they reach from nan"),
+        (np.full((5, 6, 6), np.inf), "they reach from inf"),
+        (torch.zeros(5, 6, 6, dtype=torch.complex64), "must be real numbers"),
+        (PIXELS.reshape(5, -1), r"rows of the pixels of squares; they have shape \(5, 108\)"),
+        (PIXELS[0, 0, 0], r"they have shape \(6,\)"),
+        (np.zeros((5, 2, 6, 6)), r"they have shape \(5, 2, 6, 6\)"),
+        (["a", "b"], "must be numbers"),
+        (None, "must be numbers"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(images, rule):
+    with pytest.raises(ValueError, match=rule):
+        Digits.from_arrays(images, LABELS)
+
+
+def test_data_frames_are_taken():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(PIXELS[:, 0].reshape(5, 36)).assign(label=LABELS)
+    digits = Digits.from_arrays(frame.drop(columns="label"), frame["label"])
+    assert digits.images.equal(torch.from_numpy(PIXELS[:, :1]))
+    assert digits.labels.tolist() == LABELS
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: Image.fromarray(x.transpose(1, 2, 0)),
+        lambda x: torch.from_numpy(x),
+        lambda x: torch.from_numpy(x).float() / 255,
+        lambda x: x.transpose(1, 2, 0),
+    ],
+)
+def test_data_sets_of_pairs_are_read(convert):
+    for to_label in (int, np.int64, torch.tensor):
+        pairs = [(convert(x), to_label(y)) for x, y in zip(PIXELS, LABELS, strict=True)]
+        digits = Digits.from_dataset(pairs)
+        assert digits.images.equal(torch.from_numpy(PIXELS))
+        assert digits.labels.tolist() == LABELS
+
+
+def test_data_sets_that_are_no_pairs_are_refused():
+    pairs = TensorDataset(torch.from_numpy(PIXELS), torch.tensor(LABELS))
+    assert len(Digits.from_dataset(pairs)) == 5
+    for dataset, rule in (
+        (DataLoader(pairs), "use loader.dataset"),
+        (TensorDataset(torch.from_numpy(PIXELS)), "item 0 of `dataset` must be an image and its"),
+        (iter([]), "must have a length and items"),
+        ([], "there must be at least one image"),
+        ([(PIXELS[0] / 255 - 1, 0)], "must hold values in 0…1"),
+        ([(PIXELS[0], 0), (PIXELS[0, :, :3, :3], 1)], "must have one size"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            Digits.from_dataset(dataset)
+
+
+def write_folder(folder, pixels, names="cba"):
+    for place, (image, label) in enumerate(zip(pixels, LABELS, strict=True)):
+        (folder / names[label]).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / names[label] / f"{place}.png")
+
+
+def test_folders_of_images_are_read_by_class(tmp_path):
+    write_folder(tmp_path, PIXELS[:, 0])
+    (tmp_path / "a" / ".DS_Store").touch()
+    (tmp_path / "readme.txt").touch()
+    digits = Digits.from_folder(tmp_path)
+    assert digits.classes == ("a", "b", "c")
+    assert digits.labels.tolist() == [0, 1, 1, 2, 2]
+    assert digits.images.equal(torch.from_numpy(PIXELS[[2, 1, 3, 0, 4], :1]))
+
+
+def test_grey_images_among_coloured_ones_become_coloured(tmp_path):
+    write_folder(tmp_path, PIXELS[:, 0])
+    Image.fromarray(PIXELS[2].transpose(1, 2, 0)).save(tmp_path / "a" / "2.png")
+    images = Digits.from_folder(str(tmp_path)).images
+    assert images.shape == (5, 3, 6, 6)
+    assert images[0].equal(torch.from_numpy(PIXELS[2]))
+    assert images[1].equal(torch.from_numpy(PIXELS[1, :1]).expand(3, 6, 6))
+
+
+def test_folders_without_images_of_one_size_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="must be a folder"):
+        Digits.from_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match="must hold folders of images, one for each class"):
+        Digits.from_folder(tmp_path)
+    write_folder(tmp_path, PIXELS[:, 0])
+    Image.new("L", (7, 6)).save(tmp_path / "b" / "9.png")
+    with pytest.raises(ValueError, match=r"must have one size: image 3 '.*9.png' is .*; image 0"):
+        Digits.from_folder(tmp_path)
+    (tmp_path / "b" / "9.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"image 3 '.*9.png': must be an image file"):
+        Digits.from_folder(tmp_path)
+
+
+def table(first, rows):
+    text = io.StringIO()
+    csv.writer(text).writerows([*first, *rows])
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize("form", ["kaggle", "plain", "last", "packed", "quoted"])
+def test_tables_of_pixels_are_read(form, tmp_path):
+    pixels = [f"pixel{i}" for i in range(36)]
+    rows = PIXELS[:, 0].reshape(5, 36).tolist()
+    head = [["label", *pixels]]
+    lines = [[label, *row] for label, row in zip(LABELS, rows, strict=True)]
+    if form == "last":
+        head = [[*pixels, "label"]]
+        lines = [[*row, label] for label, row in zip(LABELS, rows, strict=True)]
+    content = table([] if form == "plain" else head, lines)
+    if form == "quoted":
+        content = content.replace(b"label", b'"label"')
+    path = tmp_path / ("digits.csv.gz" if form == "packed" else "digits.csv")
+    path.write_bytes(gzip.compress(content) if form == "packed" else content)
+    digits = Digits.from_csv(path)
+    assert digits.images.equal(torch.from_numpy(PIXELS[:, :1]))
+    assert digits.labels.tolist() == LABELS
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (b"", "must have"),
+        (b"pixel0,pixel1,pixel2,pixel3\n1,2,3,4\n", "must have a column named label"),
+        (b"1,2,3,4\n", "pixels of a square image in each line; it has 4 columns"),
+        (b"label,a,b,c,d\n1,2,3,4,x\n", "digits.csv: cannot be read"),
+        (b"label,a,b,c,d\n1,2,3,4\n", "has 4 columns after the first line, which has 5"),
+        (b"label,a,b,c,d\n1.5,2,3,4,5\n", "must have whole numbers as labels"),
+        (b"label,a,b,c,d\nnan,2,3,4,5\n", "must have whole numbers as labels"),
+        (b"label,a,b,c,d\n1,2,3,4,500\n", "they reach from 2 to 500"),
+        (b"\xff\xfe\0", "cannot be read"),
+    ],
+)
+def test_tables_of_something_else_are_refused(content, rule, tmp_path):
+    path = tmp_path / "digits.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rule):
+        Digits.from_csv(path)
+
+
+def test_fit_and_evaluate_say_how_to_make_digits_of_other_types(tmp_path):
+    pairs = TensorDataset(torch.from_numpy(PIXELS), torch.tensor(LABELS))
+    recipe = Recipe(lr=0.1, epochs=1)
+    for thing, hint in (
+        (DataLoader(pairs), r"it is a DataLoader: .*Digits\.from_dataset\(loader\.dataset\)"),
+        (pairs, r"it is a TensorDataset: .*Digits\.from_dataset\(dataset\)"),
+        ((PIXELS, LABELS), r"it is a tuple: .*Digits\.from_arrays\(images, labels\)"),
+        (PIXELS, r"it is a ndarray: .*Digits\.from_arrays"),
+        (torch.from_numpy(PIXELS), r"it is a Tensor: .*Digits\.from_arrays"),
+        (str(tmp_path), r"it is a str: .*Digits\.from_folder\(path\)"),
+    ):
+        with pytest.raises(TypeError, match=f"`digits` must be Digits; {hint}"):
+            evaluate(lenet5(), thing)
+        with pytest.raises(TypeError, match=f"`train` must be Digits; {hint}"):
+            fit(lenet5(), thing, recipe=recipe)
+        with pytest.raises(TypeError, match=f"`validation` must be Digits; {hint}"):
+            fit(lenet5(), make_digits([0, 1]), thing, recipe=recipe)
+    with pytest.raises(TypeError, match=r"`digits` must be Digits; it is a NoneType"):
+        evaluate(lenet5(), None)
+
+
+def test_one_image_is_no_part():
+    for index in (0, np.int64(0)):
+        with pytest.raises(TypeError, match=r"`index` \(=0\) must be a slice, a list or a tensor"):
+            make_digits([0, 1])[index]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(10, 300),
+    shares=st.lists(st.floats(0.1, 1), min_size=1, max_size=4),
+    whole=st.booleans(),
+)
+def test_parts_are_given_as_shares(count, shares, whole):
+    total = sum(shares) if whole or sum(shares) > 1 else 1
+    shares = [share / total for share in shares]
+    digits = make_digits([0, 1] * count)
+    if min(shares) * 2 * count < 1.01:
+        return
+    parts = digits.split(*shares)
+    assert all(
+        abs(len(part) - share * 2 * count) < 1 for part, share in zip(parts, shares, strict=True)
+    )
+    assert not whole or sum(map(len, parts)) == 2 * count
+    again = digits.split(*(np.float64(share) for share in shares))
+    assert [part.images.tolist() for part in parts] == [part.images.tolist() for part in again]
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_dtype_and_device_change_nothing(device):
+    digits = make_digits([0, 1, 2] * 10)
+    writers = torch.tensor([0, 1, 2, 3, 4] * 6)
+    expected = [part.images for part in digits.split(10, 10) + digits.split(6, 6, groups=writers)]
+    torch.set_default_device(device)
+    torch.set_default_dtype(torch.float64)
+    try:
+        parts = digits.split(10, 10) + digits.split(6, 6, groups=writers)
+        made = Digits.from_arrays(PIXELS, LABELS)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert all(part.images.equal(one) for part, one in zip(parts, expected, strict=True))
+    assert made.images.equal(torch.from_numpy(PIXELS))
+    assert made.labels.tolist() == LABELS

@@ -3,14 +3,26 @@
 import functools
 import gzip
 import hashlib
+import os
+import socket
+import string
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
+import time
+import tracemalloc
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from data_cases import FULL, needs_mnist
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision import datasets
 
 from mnist_zoo import DataError, load_mnist
@@ -41,8 +53,8 @@ def small_mnist(tmp_path, monkeypatch):
     files = {"train-images-idx3-ubyte": idx(images), "train-labels-idx1-ubyte": idx(labels)}
     for name, content in files.items():
         (raw / name).write_bytes(content)
-    sums = tuple((name, hashlib.md5(content).hexdigest()) for name, content in files.items())
-    monkeypatch.setitem(sources.MNIST_FILES, "train", sums)
+        checksum = hashlib.md5(content).hexdigest()
+        monkeypatch.setitem(sources.MNIST_FILES, name, checksum)
     monkeypatch.setattr(datasets.MNIST, "mirrors", [(tmp_path / "nowhere").as_uri() + "/"])
     return tmp_path
 
@@ -177,6 +189,8 @@ def similar_sets(tmp_path):
     rows = np.zeros((24, 8), np.int32)
     rows[:, 0], rows[:, 2] = labels, 100 + np.arange(24) // 3
     for folder, prefix, pictures, classes, ending in (
+        ("EMNIST", "emnist-balanced-", turned, labels, "labels-idx1-ubyte"),
+        ("EMNIST", "emnist-byclass-", turned, labels, "labels-idx1-ubyte"),
         ("FashionMNIST", "", images, labels, "labels-idx1-ubyte"),
         ("KMNIST", "", images, labels, "labels-idx1-ubyte"),
         ("EMNIST", "emnist-digits-", turned, labels, "labels-idx1-ubyte"),
@@ -213,5 +227,202 @@ def test_qmnist_has_the_writers(similar_sets):
 def test_truncated_files_of_similar_data_sets_are_refused(similar_sets):
     path = similar_sets / "KMNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"KMNIST is missing and could not be downloaded, or it"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte: .* bytes; its header says"):
         load_mnist(root=similar_sets, source="kmnist")
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("mnist", None),
+        ("emnist_digits", None),
+        ("emnist_letters", [*string.ascii_lowercase]),
+        ("emnist_balanced", [*string.digits, *string.ascii_uppercase, *"abdefghnqrt"]),
+        ("emnist_byclass", [*string.digits, *string.ascii_uppercase, *string.ascii_lowercase]),
+        ("fashion_mnist", datasets.FashionMNIST.classes),
+        ("kmnist", datasets.KMNIST.classes),
+    ],
+)
+def test_classes_have_torchvisions_names(source, names):
+    assert sources.PUBLISHED[source].classes == (None if names is None else tuple(names))
+    theirs = datasets.EMNIST.classes_split_dict.get(source.removeprefix("emnist_"))
+    if theirs and names:
+        assert [name for name in theirs if name != "N/A"] == names
+
+
+def test_loaded_parts_keep_the_names_of_their_classes(similar_sets):
+    for split in ("train", "all"):
+        digits = load_mnist(split, similar_sets, source="emnist_letters")
+        assert digits[:5].split(2)[0].classes == tuple(string.ascii_lowercase)
+
+
+# --- Folders ---------------------------------------------------------------------------------
+
+
+def test_a_tilde_means_home(small_mnist, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "data").symlink_to(small_mnist)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    expected = load_mnist(root=small_mnist).images
+    assert load_mnist(root="~/data").images.equal(expected)
+    (tmp_path / "~no-such-user").symlink_to(small_mnist)
+    assert load_mnist(root="~no-such-user").images.equal(expected)
+    monkeypatch.setenv("MNIST_ZOO_DATA", "~/data")
+    assert load_mnist().images.equal(expected)
+    monkeypatch.delenv("MNIST_ZOO_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/cache")
+    (home / "cache").mkdir()
+    (home / "cache" / "mnist_zoo").symlink_to(small_mnist)
+    assert load_mnist().images.equal(expected)
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.fixture
+def no_home(monkeypatch):
+    """No home directory, as of an unknown user in a container."""
+    for name in ("HOME", "XDG_CACHE_HOME", "MNIST_ZOO_DATA", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+
+
+@pytest.mark.usefixtures("no_home")
+def test_no_home_directory_is_needed_where_none_is_used(small_mnist, monkeypatch):
+    assert len(load_mnist(root=small_mnist)) == 24
+    with pytest.raises(DataError, match="no home directory: `root` or MNIST_ZOO_DATA must name"):
+        load_mnist()
+    monkeypatch.setenv("MNIST_ZOO_DATA", str(small_mnist))
+    assert len(load_mnist()) == 24
+
+
+def test_a_file_instead_of_a_folder_is_told(small_mnist, monkeypatch):
+    file = small_mnist / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    with pytest.raises(DataError, match=r"`root` \(='.*ubyte'\) must be a folder; it is a file"):
+        load_mnist(root=file)
+    monkeypatch.setenv("MNIST_ZOO_DATA", str(file))
+    for source in ("mnist", "kmnist"):
+        with pytest.raises(DataError, match=r"`MNIST_ZOO_DATA` \(='.*'\) must be a folder; it is"):
+            load_mnist(source=source)
+
+
+@pytest.mark.parametrize("source", ["mnist", "kmnist"])
+def test_a_locked_folder_is_told(source, tmp_path, monkeypatch):
+    def locked(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", lambda path: path != tmp_path and locked(path))
+    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied"):
+        load_mnist(root=tmp_path, source=source)
+
+
+# --- Large files -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["mnist", "kmnist", "qmnist", "emnist_letters"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_are_read_to_the_published_size_only(source, packed, tmp_path):
+    published = sources.PUBLISHED[source]
+    raw = tmp_path / published.name / "raw"
+    raw.mkdir(parents=True)
+    images, labels = (name.format(published.test) for name in published.files)
+    (raw / labels).touch()
+    if packed:
+        with gzip.open(raw / f"{images}.gz", "wb", 1) as file:
+            for _ in range(60):
+                file.write(b"\0\0\x08\3" + bytes((1 << 22) - 4))
+    else:
+        with (raw / images).open("wb") as file:
+            file.write(b"\0\0\x08\3" + b"\xff" * 12)
+            file.truncate(1 << 34)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"images-idx3-ubyte.*: has more than [\d,]+ bytes;"):
+            load_mnist("test", tmp_path, source=source)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * (784 * published.counts[1]) + (1 << 20)
+
+
+@settings(deadline=None, max_examples=60)
+@given(content=st.binary(max_size=60), packed=st.booleans(), front=st.booleans())
+def test_any_bytes_are_an_idx_file_or_a_data_error(content, packed, front):
+    content = b"\0\0\x08\3" + content if front else content
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "images.gz" if packed else "images")
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="images"):
+            sources._read_idx(path, 3, 1000, "no checksum")
+
+
+# --- Downloads -------------------------------------------------------------------------------
+
+
+@contextmanager
+def server_that_stalls():
+    """The address of a server that sends the beginning of a file, and then nothing."""
+    done = threading.Event()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"x" * 1000)
+            self.wfile.flush()
+            done.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        done.set()
+        server.shutdown()
+
+
+def test_a_download_that_stalls_ends_with_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "STALLED", 0.3)
+    with server_that_stalls() as address:
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+        with pytest.raises(DataError, match=r"MNIST is missing and could not .*timed"):
+            load_mnist(root=tmp_path / "new")
+    assert socket.getdefaulttimeout() is None
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+KILLED = """
+import sys
+from torchvision import datasets
+from mnist_zoo import load_mnist
+datasets.MNIST.mirrors = [sys.argv[1]]
+load_mnist(root=sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="this system has no locks of folders")
+def test_a_killed_download_is_cleaned_at_the_next_start(tmp_path, monkeypatch):
+    def left():
+        return [path.name for path in tmp_path.iterdir()]
+
+    def wait_for_download():
+        for _ in range(600):
+            if any(path.is_file() for path in tmp_path.rglob("*")):
+                return
+            time.sleep(0.1)
+        pytest.fail("no download began")
+
+    with server_that_stalls() as address:
+        command = [sys.executable, "-c", KILLED, address, str(tmp_path)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            wait_for_download()
+            with sources._temporary_folder(tmp_path) as ours:
+                assert len(left()) == 2, "a download that goes on is left alone"
+            assert not ours.exists()
+            process.kill()
+        assert len(left()) == 1
+        with sources._temporary_folder(tmp_path):
+            assert len(left()) == 1
+        assert left() == []

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
@@ -99,7 +100,7 @@ def test_images_made_of_loaded_ones_are_read_whatever_they_were():
     assert as_mnist(foreign.copy()).equal(as_mnist(PAGE))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     form=st.sampled_from(sorted(WHOLE)),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
@@ -123,7 +124,7 @@ def test_damaged_files_are_read_or_refused(form, changes, keep, strict):
 
 @pytest.mark.parametrize("form", WHOLE)
 def test_changing_any_byte_of_a_header_is_read_or_refused(form):
-    for place in range(min(len(WHOLE[form]), 100)):
+    for place in range(min(len(WHOLE[form]), 50)):
         content = bytearray(WHOLE[form])
         content[place] ^= 255
         with warnings.catch_warnings():
@@ -167,7 +168,7 @@ def dots(height, width, step, size):
     return page
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),
@@ -189,3 +190,21 @@ def test_dotted_and_noisy_images_are_read_or_refused(height, width, step, size, 
 def test_many_small_parts_are_no_digit():
     with pytest.raises(PictureError, match="must show one digit; it shows small specks only"):
         as_mnist(dots(100, 100, 8, 2))
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_dtype_and_device_change_nothing(device):
+    uneven = np.linspace(150, 250, 100)[None] * np.ones((100, 1))
+    uneven[20:80, 45:52] = 20
+    clear = np.zeros((30, 30, 4), np.uint8)
+    clear[5:25, 12:17, 3] = 255
+    pictures = [PAGE, uneven, clear]
+    expected = [as_mnist(pictures), as_mnist(uneven)]
+    torch.set_default_device(device)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [as_mnist(pictures), as_mnist(uneven)]
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))
