@@ -1,14 +1,10 @@
-"""Checks of arguments, and suggestions for misspelt names."""
+"""Checks of numbers that users give as arguments."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
-
-from torch import nn
 
 LARGEST = 2**63 - 1  # whole numbers above it are none to torch
 
@@ -20,29 +16,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (bool, int, float)) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
-
-
-def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
-    """Suggests known names that are similar to a wrong one or contain it; "" if there are none."""
-    known, given = list(known), str(name)
-    near = get_close_matches(given, known, count, cutoff=0.8)
-    near = near or [entry for entry in known if len(given) > 2 and given in entry][:3]
-    near = near or get_close_matches(given, known, count)
-    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
-def printable(text: str) -> str:
-    """A text from a file or of another program, for a message: its control characters escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def check_known(prefix: str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Raises TypeError for the first name that is not known; the message starts with `prefix`."""
-    known = tuple(known)
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known, 1) or f"it has {', '.join(known)}"
-            raise TypeError(f"{prefix} {name!r}; {hint}")
 
 
 def check_positive(**arguments: int) -> None:
@@ -114,25 +87,3 @@ def _limits(
         return f"between {at_least} and {at_most}"
     words = {"at least": at_least, "more than": above, "at most": at_most, "below": below}
     return " and ".join(f"{word} {limit}" for word, limit in words.items() if limit is not None)
-
-
-def check_choice(**arguments: tuple[object, Iterable[str]]) -> None:
-    """Raises ValueError for the first argument that is not one of its choices.
-
-    Each argument is a pair: its value and the choices.
-    """
-    for name, (value, known) in arguments.items():
-        choices = tuple(known)
-        if value not in choices:
-            rule = f"must be one of {', '.join(map(repr, choices))}"
-            hint = did_you_mean(value, choices, 1)
-            raise ValueError(f"`{name}` (={value!r}) {rule}{hint and f'; {hint}'}")
-
-
-def check_makers(**arguments: object) -> None:
-    """Raises ValueError for the first argument that cannot make modules."""
-    for name, maker in arguments.items():
-        if not callable(maker) or isinstance(maker, nn.Module):
-            raise ValueError(
-                f"`{name}` (={maker!r}) must be a class or function that makes a module"
-            )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +13,6 @@ from ._checks import check_positive
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 THOP_BUFFERS = ("total_ops", "total_params")
-_LOCK = threading.RLock()  # a network's own eval() may ask again
-_SWITCHED: dict[nn.Module, tuple[bool, int]] = {}  # own mode and users of modules in `eval_mode`
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -79,51 +75,6 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
         raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W)")
     check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
     return (given[0], given[1], given[2])
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network into eval mode, and restores the mode of each of its modules afterwards.
-
-    Threads may share the network or a part of it: the first one in switches a module, and the last
-    one out restores it. Training the network meanwhile would be training in eval mode.
-    """
-    with _LOCK:
-        modules = list(model.modules())
-        if not any(module.training or module in _SWITCHED for module in modules):
-            modules = []  # nothing to switch, and no other thread will switch it back
-        for module in modules:
-            own, users = _SWITCHED.get(module, (module.training, 0))
-            _SWITCHED[module] = (own, users + 1)
-    try:
-        with _LOCK:
-            if any(module.training for module in modules):
-                model.eval()
-        yield
-    finally:
-        with _LOCK:
-            for module in modules:
-                own, users = _SWITCHED.pop(module)
-                if users > 1:
-                    _SWITCHED[module] = (own, users - 1)
-                else:
-                    module.training = own
-
-
-def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
-    """The training mode of each module, as it is outside of `eval_mode`."""
-    with _LOCK:
-        return {m: _SWITCHED.get(m, (m.training, 0))[0] for m in model.modules()}
-
-
-def set_modes(modes: Mapping[nn.Module, bool]) -> None:
-    """Sets the modes that `modes_of` gave; a module in `eval_mode` gets its own when that ends."""
-    with _LOCK:
-        for module, own in modes.items():
-            if module in _SWITCHED:
-                _SWITCHED[module] = (own, _SWITCHED[module][1])
-            else:
-                module.training = own
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ._checks import check_positive
 from ._networks import class_names, numbers, stated_classes
 from .data.digits import Digits, check_digits
-from .pictures.preprocessing import Preprocessing, logits, preprocessing_of
+from .pictures.logits import logits
+from .pictures.preprocessing import Preprocessing, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
 

@@ -22,7 +22,7 @@ from mnist_zoo import (
     resnet18,
     summary,
 )
-from mnist_zoo._networks import eval_mode, modes_of
+from mnist_zoo._modes import eval_mode, modes_of
 from mnist_zoo.export import export
 from mnist_zoo.inspection.graph import graph_of
 

@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_positive
+from .._checks import check_positive
+from .._names import check_choice
 from .layers import ActLayer, NormLayer, ReLU, conv
 from .residual import BasicBlock, Bottleneck
 

@@ -181,10 +181,8 @@ class Digits:
 def check_digits(**arguments: object) -> None:
     """Raises TypeError for the first argument that is no `Digits`."""
     for name, value in arguments.items():
-        hint = (
-            f"from_{'dataset(dataset)' if isinstance(value, Dataset) else 'arrays(images, labels)'}"
-        )
-        hint = "from_dataset(loader.dataset)" if hasattr(value, "dataset") else hint
+        made = "dataset(dataset)" if isinstance(value, Dataset) else "arrays(images, labels)"
+        hint = "from_dataset(loader.dataset)" if hasattr(value, "dataset") else f"from_{made}"
         if isinstance(value, (str, os.PathLike)):
             hint = "from_folder(path) or Digits.from_csv(path)"
         if not isinstance(value, Digits):
@@ -201,8 +199,8 @@ def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
     kind, shape = getattr(values, "dtype", type(values).__name__), np.shape(values)
     whole = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32)
     if kind not in (*whole, torch.int64, torch.uint64) or shape != (len(images),):
-        got = f"{kind} {tuple(shape)}"
-        raise ValueError(f"`{name}` must be whole numbers ({len(images)},), got {got}")
+        rule = f"must be whole numbers ({len(images)},), got {kind} {tuple(shape)}"
+        raise ValueError(f"`{name}` {rule}")
     return values.long()
 
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from .._checks import check_positive, printable
+from .._checks import check_positive
+from .._names import printable
 from .._networks import shape_of
-from ..models.base import check_input
-from ..pictures.preprocessing import Preprocessing
-from ..weights.files import MAX_SIDE, parse_preprocessing
+from ..models.inputs import check_input
+from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
 
 if TYPE_CHECKING:
     import onnxruntime

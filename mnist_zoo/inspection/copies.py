@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._networks import modes_of, unwrapped
+from .._modes import modes_of
+from .._networks import unwrapped
 
 Size: TypeAlias = tuple[int, ...]
 Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from .._networks import modes_of, set_modes
+from .._modes import modes_of, set_modes
 from .copies import random_state_kept
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._checks import check_positive, check_range
 from ..pictures.preprocessing import Preprocessing
+from .inputs import check_input
 
 __all__ = ["Classifier"]
 
@@ -22,27 +23,7 @@ STEMS: dict[Stem, tuple[int, int, bool]] = {
     "3x3-pool": (3, 1, True),
 }
 
-
-@torch.fx.wrap  # one node in a symbolic trace, so that the check still runs there
-@torch.jit.script_if_tracing  # a jit trace keeps the check, too
-def check_input(x: Tensor, channels: int, size: int) -> Tensor:
-    """Returns x if it is a batch (N, channels, size, size) of floats; size 0 allows any size.
-
-    Raises:
-        ValueError: If x has another rank, number of channels, size or type.
-    """
-    wrong_size = size > 0 and x.dim() == 4 and (x.size(2) != size or x.size(3) != size)
-    if x.dim() != 4 or x.size(1) != channels or wrong_size:
-        expected = f"{channels}, {size}, {size}" if size > 0 else f"{channels}, H, W"
-        got = str(x.size()).replace("torch.Size(", "").replace(")", "")  # TorchScript has a list
-        got = got.replace("[", "(").replace("]", ")")
-        raise ValueError(f"expected an input of shape (N, {expected}), got {got}")
-    if not x.is_floating_point():
-        raise ValueError(
-            f"expected an input of floating-point numbers, got {x.dtype}; predict() and "
-            "Preprocessing convert images to them"
-        )
-    return x
+torch.fx.wrap("check_input")  # one node in a symbolic trace, so that the check still runs there
 
 
 def size_after_two_convs(image_size: int) -> int:

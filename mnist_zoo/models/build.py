@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from torch import nn
 
-from .._checks import check_known, plain, printable
+from .._checks import plain
+from .._names import check_known, printable
 from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing

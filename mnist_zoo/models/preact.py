@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from .._checks import check_choice, check_makers, check_positive
+from .._checks import check_positive
+from .._names import check_choice, check_makers
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from ..blocks.units import Order, ResidualUnit, Shortcut, layers_in_order, leading_kinds
 from .base import STEMS, Classifier, Stem

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from .._checks import check_range, did_you_mean
+from .._checks import check_range
+from .._names import did_you_mean
 from ..blocks.layers import no_random_init
 from ..weights.manifest import manifest
 from . import densenet, lenet, mini, preact, resnet

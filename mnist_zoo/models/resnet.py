@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
-from .._checks import check_choice, check_makers, check_positive, check_range
+from .._checks import check_positive, check_range
+from .._names import check_choice, check_makers
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from ..blocks.residual import BasicBlock, Bottleneck, SeparableBottleneck
 from .base import STEMS, Classifier, Stem

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._checks import printable
+from .._names import printable
 from .._networks import class_names, state_of, stated_classes, unwrapped
+from ..pictures.preprocessing import MAX_SIDE
 from ..weights.files import (
-    MAX_SIDE,
     FileInfo,
     WeightsError,
     WeightsFile,

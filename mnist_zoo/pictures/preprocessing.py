@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_range
-from .._networks import channels_of, eval_mode, unwrapped
+from .._checks import check_range
+from .._names import check_choice
+from .._networks import unwrapped
 
 __all__ = ["Preprocessing"]
+
+MAX_SIDE = 4096  # pixels of an image, as far as a file is believed
 
 
 LARGEST = 10**6  # of a mean or standard deviation; beyond it float32 loses the image
@@ -136,16 +139,14 @@ def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
     return Preprocessing(image_size=own_size if isinstance(own_size, int) else size)
 
 
-@torch.inference_mode()
-def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
-    none = images.new_empty(0, dtype=torch.float32)
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), none)
-    inputs = preprocessing(images.to(tensor.device))
-    channels = channels_of(model)
-    if channels and channels != inputs.shape[1] == 1:
-        inputs = inputs.expand(-1, channels, -1, -1)
-    if tensor.is_floating_point():
-        inputs = inputs.to(tensor.dtype)
-    with eval_mode(model):
-        return model(inputs).float()
+def parse_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that a file states.
+
+    Raises:
+        ValueError: If a value is out of range, or images are larger than a file is believed.
+        TypeError: If it is something else.
+    """
+    preprocessing = Preprocessing(**values)
+    if preprocessing.image_size > MAX_SIDE:
+        raise ValueError(f"its images must have at most {MAX_SIDE} pixels a side")
+    return preprocessing

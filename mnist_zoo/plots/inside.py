@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_positive, did_you_mean
-from .._networks import eval_mode, unwrapped
+from .._checks import check_positive
+from .._modes import eval_mode
+from .._names import did_you_mean
+from .._networks import unwrapped
 from ._style import draw_tiles, new_figure
 
 if TYPE_CHECKING:

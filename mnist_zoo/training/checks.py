@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from .._networks import device_of, eval_mode, unwrapped
+from .._modes import eval_mode
+from .._networks import device_of, unwrapped
 from ..data.digits import Digits
 from ..pictures.preprocessing import Preprocessing, to_float
 from .recipe import Recipe

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from .._checks import check_choice, check_known, check_positive, check_range, plain
+from .._checks import check_positive, check_range, plain
+from .._names import check_choice, check_known
 from ..data.augmentation import Augmentation
 from ..data.sources import LOADERS, Dataset
 from ..models.registry import MODELS, outline

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .._checks import did_you_mean
+from .._names import did_you_mean
 from ..data.augmentation import Augmentation
 from ..data.digits import Digits
 from ..data.sources import load_mnist

@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_positive, printable
+from .._checks import check_positive
+from .._names import printable
 from .._networks import from_thop, state_of, unwrapped
 from .files import (
     MAX_TENSORS,

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from .._checks import printable
 from .._files import written_whole
-from ..pictures.preprocessing import Preprocessing
+from .._names import printable
+from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
 from .archives import Archive
 from .pickles import Foreign, PickleRefused, StoredTensor
 from .tensors import Layout, LayoutError, read_layout, read_tensors
@@ -29,7 +29,6 @@ __all__ = ["WeightsError"]
 MAX_FILE = 2 << 30  # bytes; the largest network here needs a quarter of a gigabyte
 MAX_HEADER = 1 << 20  # bytes; the largest network here needs a tenth of a megabyte
 MAX_TENSORS = 512 << 20  # bytes, where no network says how large they may be
-MAX_SIDE = 4096  # pixels of an image, as far as a file is believed
 SIGNED = {"network", "options", "preprocessing", "classes", "tied"}  # need a checksum
 UNSIGNED = b"0" * 64  # stands in the header while the checksum is computed
 ONE_THREAD = 1 << 15  # numbers; for more, torch starts threads, which wait where cores are busy
@@ -339,19 +338,6 @@ def parse_classes(names: Any) -> tuple[str, ...] | None:
     if names is not None and not all(isinstance(name, str) for name in names):
         raise ValueError(f"the names of its classes must be strings; it has {names!r:.80}")
     return tuple(names) if names else None
-
-
-def parse_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
-    """The preprocessing that a file states.
-
-    Raises:
-        ValueError: If a value is out of range, or images are larger than a file is believed.
-        TypeError: If it is something else.
-    """
-    preprocessing = Preprocessing(**values)
-    if preprocessing.image_size > MAX_SIDE:
-        raise ValueError(f"its images must have at most {MAX_SIDE} pixels a side")
-    return preprocessing
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import did_you_mean
+from .._names import did_you_mean
 from ..pictures.preprocessing import Preprocessing
 from ..pictures.transform import PictureTransform
 from .files import read_safetensors

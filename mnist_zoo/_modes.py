@@ -1,0 +1,57 @@
+"""Training and eval mode of networks that threads may share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import nn
+
+_LOCK = threading.RLock()  # a network's own eval() may ask again
+_SWITCHED: dict[nn.Module, tuple[bool, int]] = {}  # own mode and users of modules in `eval_mode`
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Puts a network into eval mode, and restores the mode of each of its modules afterwards.
+
+    Threads may share the network or a part of it: the first one in switches a module, and the last
+    one out restores it. Training the network meanwhile would be training in eval mode.
+    """
+    with _LOCK:
+        modules = list(model.modules())
+        if not any(module.training or module in _SWITCHED for module in modules):
+            modules = []  # nothing to switch, and no other thread will switch it back
+        for module in modules:
+            own, users = _SWITCHED.get(module, (module.training, 0))
+            _SWITCHED[module] = (own, users + 1)
+    try:
+        with _LOCK:
+            if any(module.training for module in modules):
+                model.eval()
+        yield
+    finally:
+        with _LOCK:
+            for module in modules:
+                own, users = _SWITCHED.pop(module)
+                if users > 1:
+                    _SWITCHED[module] = (own, users - 1)
+                else:
+                    module.training = own
+
+
+def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
+    """The training mode of each module, as it is outside of `eval_mode`."""
+    with _LOCK:
+        return {m: _SWITCHED.get(m, (m.training, 0))[0] for m in model.modules()}
+
+
+def set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    """Sets the modes that `modes_of` gave; a module in `eval_mode` gets its own when that ends."""
+    with _LOCK:
+        for module, own in modes.items():
+            if module in _SWITCHED:
+                _SWITCHED[module] = (own, _SWITCHED[module][1])
+            else:
+                module.training = own
