@@ -93,8 +93,7 @@ class Digits:
     def from_dataset(cls, dataset: Any) -> Digits:
         """Makes them of all of a torch ``Dataset`` of pairs: a PIL image, tensor or array; a class.
 
-        Raises:
-            ValueError: If it holds no such pairs, or images normalised or of several sizes.
+        Images that are normalised or of several sizes are a ValueError.
         """
         from .building import from_pairs
 
@@ -188,8 +187,8 @@ def check_digits(**arguments: object) -> None:
             hint = "from_dataset(loader.dataset)"
         elif isinstance(value, (str, os.PathLike)):
             hint = "from_folder(path) or Digits.from_csv(path)"
-        kind = type(value).__name__
-        raise TypeError(f"`{name}` must be Digits; it is a {kind}: make them by Digits.{hint}")
+        hint = f"it is a {type(value).__name__}: make them by Digits.{hint}"
+        raise TypeError(f"`{name}` must be Digits; {hint}")
 
 
 def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
