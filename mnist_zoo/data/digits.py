@@ -93,8 +93,7 @@ class Digits:
     def from_dataset(cls, dataset: Any) -> Digits:
         """Makes them of all of a torch ``Dataset`` of pairs: a PIL image, tensor or array; a class.
 
-        Raises:
-            ValueError: If it holds no such pairs, or images normalised or of several sizes.
+        Images that are normalised or of several sizes are a ValueError.
         """
         from .building import from_pairs
 
@@ -118,10 +117,8 @@ class Digits:
     def from_csv(cls, path: str | os.PathLike[str]) -> Digits:
         """Reads a table of pixels, one image per line, such as Kaggle's ``label,pixel0,pixel1,…``.
 
-        The label is in the column named ``label``; without a line of names, in the first one.
-
-        Raises:
-            ValueError: If it is no such table of square images.
+        The label is in the column named ``label``; without a line of names, in the first one. A
+        file that is no such table of square images is a ValueError.
         """
         from .building import from_csv
 
@@ -181,13 +178,17 @@ class Digits:
 def check_digits(**arguments: object) -> None:
     """Raises TypeError for the first argument that is no `Digits`."""
     for name, value in arguments.items():
-        made = "dataset(dataset)" if isinstance(value, Dataset) else "arrays(images, labels)"
-        hint = "from_dataset(loader.dataset)" if hasattr(value, "dataset") else f"from_{made}"
-        if isinstance(value, (str, os.PathLike)):
+        if isinstance(value, Digits):
+            continue
+        hint = "from_arrays(images, labels)"
+        if isinstance(value, Dataset):
+            hint = "from_dataset(dataset)"
+        elif hasattr(value, "dataset"):
+            hint = "from_dataset(loader.dataset)"
+        elif isinstance(value, (str, os.PathLike)):
             hint = "from_folder(path) or Digits.from_csv(path)"
-        if not isinstance(value, Digits):
-            kind = type(value).__name__
-            raise TypeError(f"`{name}` must be Digits; it is a {kind}: make them by Digits.{hint}")
+        hint = f"it is a {type(value).__name__}: make them by Digits.{hint}"
+        raise TypeError(f"`{name}` must be Digits; {hint}")
 
 
 def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def as_trained(
     if preprocessing.redraw:
         digits = as_mnist(pictures)
         digits = 255 - digits if preprocessing.dark_on_light else digits
-        return [(torch.arange(len(digits)), digits)]
+        return [(torch.arange(len(digits), device="cpu"), digits)]
     shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else ()
     if len(shape) == 3 and shape[0] in (3, 4) and channels == 1:
         raise PictureError(

@@ -31,6 +31,7 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
         torch.cuda.set_device(device)
     if joins:
         _join("nccl" if device.type == "cuda" else "gloo")
+        dist.barrier()  # one that is refused leaves at once, and others would still be connecting
     try:
         if dist.is_initialized():
             yield ProcessGroup(device, dist.get_rank(), dist.get_world_size())

@@ -335,7 +335,8 @@ def parse_classes(names: Any) -> tuple[str, ...] | None:
     Raises:
         ValueError: If they are something else.
     """
-    if names is not None and not all(isinstance(name, str) for name in names):
+    listed = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    if names is not None and not listed:
         raise ValueError(f"the names of its classes must be strings; it has {names!r:.80}")
     return tuple(names) if names else None
 

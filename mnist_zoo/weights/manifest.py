@@ -15,7 +15,7 @@ from torch import Tensor
 from .._names import did_you_mean
 from ..pictures.preprocessing import Preprocessing
 from ..pictures.transform import PictureTransform
-from .files import read_safetensors
+from .files import WeightsError, read_safetensors
 
 __all__ = ["Weights", "get_weights"]
 
@@ -111,7 +111,11 @@ class Weights:
 @cache
 def manifest() -> dict[str, Weights]:
     """The records of all pretrained weights, by name."""
-    records = json.loads((CHECKPOINTS / "manifest.json").read_text("utf-8"))
+    try:
+        records = json.loads((CHECKPOINTS / "manifest.json").read_text("utf-8"))
+    except NotADirectoryError as error:
+        reason = "the package is inside a zip archive, which must be unpacked to read its weights"
+        raise WeightsError(f"{CHECKPOINTS}: {reason}") from error
     return {record["name"]: _from_record(record) for record in records}
 
 
@@ -133,6 +137,7 @@ def get_weights(name: str) -> Weights:
 
     Raises:
         ValueError: If no weights have that name; the message lists all names.
+        WeightsError: If the package is inside a zip archive.
 
     Example:
         >>> from mnist_zoo import get_weights

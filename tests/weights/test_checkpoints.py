@@ -59,15 +59,14 @@ def test_a_checkpoint_of_a_run_gives_what_fit_returns(select, ema_decay, digits,
     for weights in (file, in_memory):
         loaded = mini_resnet(weights=weights)
         assert same_state(loaded.state_dict(), returned.state_dict())
-        assert loaded.preprocessing == recipe.preprocessing
+        assert loaded.preprocessing == returned.preprocessing
 
 
 def test_a_checkpoint_of_a_run_whose_preprocessing_is_impossible_is_refused(digits, tmp_path):
     fit(Recipe(network="lenet5", lr=0.01, epochs=1), digits, folder=tmp_path, progress=False)
     state = torch.load(max(tmp_path.glob("*.pt")), weights_only=True)
     for wrong in ({"std": 0}, {"image_size": 10**6}, {"image_size": 32}, {"x\x1b": 1}, None):
-        recipe = {**state["recipe"], "preprocessing": wrong}
-        torch.save({**state, "recipe": recipe}, tmp_path / "wrong")
+        torch.save({**state, "preprocessing": wrong}, tmp_path / "wrong")
         with pytest.raises(WeightsError, match="wrong'") as error:
             lenet5(weights=tmp_path / "wrong")
         assert "\x1b" not in str(error.value)

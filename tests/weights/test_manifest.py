@@ -2,6 +2,10 @@
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +207,25 @@ def test_records_cannot_be_changed():
     assert isinstance(record, Weights)
     with pytest.raises(AttributeError):
         record.seed = 3
+
+
+ZIPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from mnist_zoo import WeightsError, lenet5
+assert ".zip" in sys.modules["mnist_zoo"].__file__
+lenet5()
+try:
+    lenet5(weights="mnist")
+except WeightsError as error:
+    print(error)
+"""
+
+
+def test_a_package_in_a_zip_archive_is_told(tmp_path):
+    folder = Path(mnist_zoo.__file__).parent
+    archive = shutil.make_archive(tmp_path / "packed", "zip", folder.parent, folder.name)
+    command = [sys.executable, "-c", ZIPPED, archive]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert "inside a zip archive, which must be unpacked" in done.stdout, done.stderr
