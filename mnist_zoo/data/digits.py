@@ -177,9 +177,8 @@ class Digits:
 
 def check_digits(**arguments: object) -> None:
     """Raises TypeError for the first argument that is no `Digits`."""
-    for name, value in arguments.items():
-        if isinstance(value, Digits):
-            continue
+    others = {name: value for name, value in arguments.items() if not isinstance(value, Digits)}
+    for name, value in others.items():
         hint = "from_arrays(images, labels)"
         if isinstance(value, Dataset):
             hint = "from_dataset(dataset)"
