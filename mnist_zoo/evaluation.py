@@ -85,17 +85,23 @@ class Metrics:
 
         Args:
             logits: What the network gave.
-            labels: The true classes.
+            labels: The true classes, of any integer type.
             classes: Names of the classes; none for "0", "1" and so on.
 
         Raises:
             ValueError: If there are none, the shapes do not match, a label is no class, or a logit
                 is infinite or not a number.
         """
+        logits, labels = (
+            x if isinstance(x, Tensor) else torch.as_tensor(x, device="cpu")
+            for x in (logits, labels)
+        )
         if logits.dim() != 2 or labels.shape != logits.shape[:1] or not len(labels):
             shapes = f"{tuple(logits.shape)} and {tuple(labels.shape)}"
             raise ValueError(f"`logits` and `labels` must be (N, classes) and (N,), got {shapes}")
-        logits, labels = logits.detach().cpu().double(), labels.cpu()
+        if labels.is_floating_point():
+            raise ValueError(f"`labels` must be whole numbers, got {labels.dtype}")
+        logits, labels = logits.detach().cpu().double(), labels.cpu().long()
         count = logits.shape[1]
         if not 0 <= int(labels.min()) <= int(labels.max()) < count:
             raise ValueError(f"`labels` must be at least 0 and below {count}")

@@ -15,6 +15,16 @@ def digits():
     return load_mnist("all", source="sample").split(300, 100, seed=0)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int32", "int64"])
+@pytest.mark.parametrize("form", [torch.Tensor.numpy, torch.Tensor.tolist, torch.clone])
+def test_labels_of_any_integer_type_and_arrays_give_the_same_metrics(kind, form):
+    logits, labels = torch.randn(300, 100), torch.arange(300) % 100
+    given = form(logits), form(labels.to(getattr(torch, kind)))
+    assert Metrics.from_logits(*given).confusion == Metrics.from_logits(logits, labels).confusion
+    with pytest.raises(ValueError, match=r"`labels` must be whole numbers, got torch.float32"):
+        Metrics.from_logits(logits, labels.float())
+
+
 def test_metrics_equal_scikit_learns():
     sk = pytest.importorskip("sklearn.metrics", reason="mlxtend brings scikit-learn")
     logits, labels = torch.randn(500, 10) * 2, torch.randint(10, (500,))
