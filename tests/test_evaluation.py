@@ -15,6 +15,15 @@ def digits():
     return load_mnist("all", source="sample").split(300, 100, seed=0)
 
 
+def test_the_highest_bins_of_the_calibration_are_apart():
+    confidence = torch.tensor([0.9, 0.99], dtype=torch.float64)
+    logits = torch.stack((confidence, 1 - confidence), 1).log()
+    metrics = Metrics.from_logits(
+        logits, torch.tensor([1, 0])
+    )  # one in either bin, wrong and right
+    assert metrics.calibration_error == pytest.approx((0.9 + 0.01) / 2)
+
+
 @pytest.mark.parametrize("kind", ["uint8", "int8", "int32", "int64"])
 @pytest.mark.parametrize("form", [torch.Tensor.numpy, torch.Tensor.tolist, torch.clone])
 def test_labels_of_any_integer_type_and_arrays_give_the_same_metrics(kind, form):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms import v2
 
 from mnist_zoo import PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
@@ -433,3 +433,18 @@ def test_several_images_without_channels_are_refused(count):
     with pytest.raises(PictureError, match=r"pass images\[:, None\]"):
         as_mnist(digits)
     assert torch.equal(as_mnist(digits.numpy()), digits[:, None])
+
+
+@pytest.mark.parametrize("edge", ["left", "right", "upper", "lower"])
+def test_what_reaches_in_from_any_edge_is_left_out(edge):
+    page = Image.new("L", (160, 160), 230)
+    ImageDraw.Draw(page).text((58, 30), "5", fill=20, font=ImageFont.load_default(80))
+    expected = as_mnist(page)
+    bar = {
+        "left": (0, 50, 4, 90),
+        "right": (155, 50, 159, 90),
+        "upper": (50, 0, 90, 4),
+        "lower": (50, 155, 90, 159),
+    }
+    ImageDraw.Draw(page).rectangle(bar[edge], fill=20)
+    assert (as_mnist(page).int() - expected.int()).abs().max() <= 1
