@@ -1,4 +1,4 @@
-"""Making `Digits` of what users have: arrays, data sets, folders of images, tables."""
+"""Arrays of images from what users have: data sets, folders of images, tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from .._files import expanded
 from ..pictures.reading import read_pictures
-from .digits import Digits
+
+Arrays = tuple[Any, Any, Any]
+"""Images, labels, and names of the classes or None, as `Digits.from_arrays` takes them."""
 
 
 def images_of(values: Any) -> Tensor:
@@ -64,8 +66,8 @@ def _as_bytes(images: Tensor) -> Tensor:
     return images.to(torch.uint8)
 
 
-def from_pairs(dataset: Any) -> Digits:
-    """`Digits.from_dataset`."""
+def from_pairs(dataset: Any) -> Arrays:
+    """What `Digits.from_dataset` makes digits of."""
     if hasattr(dataset, "dataset") and hasattr(dataset, "batch_size"):
         raise ValueError("`dataset` must be a data set, not its loader: use loader.dataset")
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
@@ -87,11 +89,11 @@ def from_pairs(dataset: Any) -> Digits:
         labels.append(pair[1])
     names = getattr(dataset, "classes", None)
     known = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
-    return Digits.from_arrays(_stacked(pictures), labels, classes=names if known else None)
+    return _stacked(pictures), labels, names if known else None
 
 
-def from_folder(path: str | os.PathLike[str]) -> Digits:
-    """`Digits.from_folder`."""
+def from_folder(path: str | os.PathLike[str]) -> Arrays:
+    """What `Digits.from_folder` makes digits of."""
     folder = expanded(path)
     if not folder.is_dir():
         raise ValueError(f"`path` (='{folder}') must be a folder")
@@ -105,7 +107,7 @@ def from_folder(path: str | os.PathLike[str]) -> Digits:
     if not files:
         raise ValueError(f"`path` (='{folder}') must hold folders of images, one for each class")
     images = _stacked([file for file, _ in files])
-    return Digits.from_arrays(images, [label for _, label in files], classes=classes)
+    return images, [label for _, label in files], classes
 
 
 def _is_shown(path: Path) -> bool:
@@ -130,8 +132,8 @@ def _stacked(pictures: list[Any]) -> Tensor:
     return torch.cat([batch for _, batch in batches])[order]
 
 
-def from_csv(path: str | os.PathLike[str]) -> Digits:
-    """`Digits.from_csv`."""
+def from_csv(path: str | os.PathLike[str]) -> Arrays:
+    """What `Digits.from_csv` makes digits of."""
     file = expanded(path)
     with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
         try:
@@ -155,7 +157,7 @@ def from_csv(path: str | os.PathLike[str]) -> Digits:
     labels = rows[:, column]
     if (labels != labels.round()).any():
         raise ValueError(f"{file}: must have whole numbers as labels")
-    return Digits.from_arrays(np.delete(rows, column, 1), labels.astype(np.int64))
+    return np.delete(rows, column, 1), labels.astype(np.int64), None
 
 
 def _is_number(text: str) -> bool:

@@ -97,7 +97,7 @@ class Digits:
         """
         from .building import from_pairs
 
-        return from_pairs(dataset)
+        return cls.from_arrays(*from_pairs(dataset))
 
     @classmethod
     def from_folder(cls, path: str | os.PathLike[str]) -> Digits:
@@ -111,7 +111,7 @@ class Digits:
         """
         from .building import from_folder
 
-        return from_folder(path)
+        return cls.from_arrays(*from_folder(path))
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> Digits:
@@ -122,7 +122,7 @@ class Digits:
         """
         from .building import from_csv
 
-        return from_csv(path)
+        return cls.from_arrays(*from_csv(path))
 
     def __len__(self) -> int:
         return self.images.shape[0]
