@@ -140,7 +140,7 @@ def test_an_empty_pad_is_reported(visit):
     expect_answer(visit(viewport=DESKTOP), EMPTY)
 
 
-@pytest.mark.parametrize("button", ["Clear", "Clear canvas"])
+@pytest.mark.parametrize("button", ["Clear", slow_if(True, "Clear canvas")])
 def test_a_pad_is_cleared_and_drawn_on_again(visit, button):
     page = visit(viewport=DESKTOP)
     draw(page, 7)
@@ -175,6 +175,7 @@ def test_the_page_sends_no_request_to_another_host(browser, address):
     assert asked
 
 
+@pytest.mark.slow
 def test_the_page_fits_desktop_and_phone(visit, request, tmp_path):
     """Also takes the pictures to be looked at, with --screenshots."""
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
