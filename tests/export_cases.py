@@ -27,6 +27,7 @@ def _is_slow(name, format, options):
 CASES = [
     slow_if(_is_slow(*case), *case, name="-".join([*case[:2], "other" if case[2] else "own"]))
     for case in itertools.product(list_models(), SUFFIX, [{}, OTHER_SHAPE])
+    if not (case[2] and case[0] in DEEPER_VARIANTS)  # they repeat the layers of others
 ]
 """Networks, formats and options whose files are compared; large networks are slow."""
 
