@@ -28,6 +28,10 @@ RESULTS: list[dict[str, object]] = []
 FILE = Path(__file__).parents[2] / "docs" / "benchmarks.json"
 
 
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "default")  # the peers may warn
+
+
 def pytest_addoption(parser):
     parser.addoption("--write", action="store_true", help="write docs/benchmarks.json")
 
