@@ -158,7 +158,7 @@ ONE_CYCLE = {"schedule": "onecycle", "lr": 0.03, "batch_size": 128, "channels_la
 BARE = Preprocessing(mean=0.0, std=1.0)
 SMALL = get_recipe(
     "resnet_cnn_report",
-    sizes=(2000, 500, 2000),
+    sizes=(5000, 500, 10000),
     epochs=4,
     precision="bfloat16",
     channels_last=True,
@@ -244,8 +244,8 @@ EXPERIMENTS = {
     ),
     "resnet_cnn_findings": Experiment(
         "Further findings of that report, on a small budget",
-        "2,000 training digits and 4 epochs, otherwise the report's recipe, in bfloat16; tested on "
-        "2,000 test digits.",
+        "5,000 training digits, redrawn for each seed, and 4 epochs; otherwise the report's recipe, "
+        "in bfloat16.",
         (
             Row("as reported", SMALL),
             Row("7×7 stem of stride 2", SMALL.replace(options={"stem": "7x7"}), "about 85 %"),
@@ -253,7 +253,7 @@ EXPERIMENTS = {
             Row("BatchNorm after each block", SMALL.replace(network="resnet_cnn_norm"), "steadier"),
             Row("learning rate 0.02", SMALL.replace(lr=0.02), "unsteady"),
         ),
-        (1,),
+        (1, 2, 3),
         remark_findings,
     ),
     "weights": Experiment(

@@ -47,6 +47,7 @@ class _Options(TypedDict, total=False):
     zero_init_residual: bool
     norm_layer: NormLayer
     act_layer: ActLayer
+    stem_act_layer: ActLayer | None
 
 
 class ResNetOptions(FactoryOptions, _Options, total=False):
@@ -64,7 +65,7 @@ class ResNetOptions(FactoryOptions, _Options, total=False):
 _RESNET_CNN: _Options = {
     "stem": "3x3-pool",
     "dropout": 0.3,
-    "act_layer": partial(nn.LeakyReLU, 0.01, inplace=True),
+    "stem_act_layer": partial(nn.LeakyReLU, 0.01, inplace=True),
 }
 _PLAIN: _Options = {"residual": False, "image_size": 32}
 
@@ -93,7 +94,8 @@ class ResNet(Classifier):
             block starts as its shortcut; deep networks then learn faster at first
             (Goyal et al. 2017, section 5.1).
         norm_layer: Makes a norm, given the number of channels.
-        act_layer: Makes an activation, for the stem and for the blocks.
+        act_layer: Makes an activation.
+        stem_act_layer: Makes the activation of the stem; None for `act_layer`.
 
     Shape:
         (N, in_channels, H, W) → (N, num_classes); `forward_features` gives
@@ -131,15 +133,17 @@ class ResNet(Classifier):
         zero_init_residual: bool = False,
         norm_layer: NormLayer = nn.BatchNorm2d,
         act_layer: ActLayer = ReLU,
+        stem_act_layer: ActLayer | None = None,
     ) -> None:
         super().__init__(in_channels, num_classes, image_size)
         _check(block, layers, stem)
         check_range(at_least=0, below=1, dropout=dropout)
-        check_makers(norm_layer=norm_layer, act_layer=act_layer)
+        stem_act_layer = act_layer if stem_act_layer is None else stem_act_layer
+        check_makers(norm_layer=norm_layer, act_layer=act_layer, stem_act_layer=stem_act_layer)
         kernel_size, stride, pool = STEMS[stem]
         self.conv1 = conv(in_channels, 64, kernel_size, stride, bias=conv_bias)
         self.bn1 = norm_layer(64)
-        self.relu = act_layer()
+        self.relu = stem_act_layer()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if pool else nn.Identity()
 
         make_block = partial(
@@ -241,7 +245,8 @@ def resnet18(
         in_channels: Channels of the input: 1 for grey images.
         num_classes: Number of logits.
         **options: Options of `ResNet`: `image_size`, `block`, `stem`, `residual`, `conv_bias`,
-            `block_norm`, `dropout`, `zero_init_residual`, `norm_layer`, `act_layer`.
+            `block_norm`, `dropout`, `zero_init_residual`, `norm_layer`, `act_layer`,
+            `stem_act_layer`.
 
     Raises:
         TypeError: If an option is unknown.
@@ -322,7 +327,9 @@ def resnet50_separable(**options: Unpack[ResNetOptions]) -> ResNet:
 
 
 def resnet_cnn(**options: Unpack[ResNetOptions]) -> ResNet:
-    """The 34-layer ResNet with a 3×3 stem, LeakyReLU and dropout 0.3: 21,280,970 parameters.
+    """The 34-layer ResNet with a 3×3 stem and dropout 0.3: 21,280,970 parameters.
+
+    The activation of the stem is LeakyReLU(0.01), those of the blocks are ReLU.
 
     Options: see `resnet18`; there are no ImageNet weights.
 
