@@ -244,7 +244,7 @@ EXPERIMENTS = {
     ),
     "resnet_cnn_findings": Experiment(
         "Further findings of that report, on a small budget",
-        "5,000 training digits, redrawn for each seed, and 4 epochs; otherwise the report's recipe, "
+        "5,000 training digits, redrawn for each seed, 4 epochs; otherwise the report's recipe, "
         "in bfloat16.",
         (
             Row("as reported", SMALL),
