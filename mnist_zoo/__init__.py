@@ -11,9 +11,13 @@ from .blocks.residual import SeparableBottleneck as SeparableBottleneck
 from .blocks.units import ResidualUnit as ResidualUnit
 from .data.augmentation import Augmentation as Augmentation
 from .data.augmentation import augment as augment
+from .data.corruption import Corruption as Corruption
+from .data.corruption import corrupt as corrupt
 from .data.digits import Digits as Digits
 from .data.sources import DataError as DataError
 from .data.sources import load_mnist as load_mnist
+from .data.style import Style as Style
+from .data.style import restyle as restyle
 from .evaluation import Metrics as Metrics
 from .evaluation import evaluate as evaluate
 from .inspection.comparison import compare as compare
@@ -29,6 +33,7 @@ from .models.densenet import densenet169 as densenet169
 from .models.densenet import densenet201 as densenet201
 from .models.densenet import densenet_bc100_12 as densenet_bc100_12
 from .models.densenet import mini_densenet as mini_densenet
+from .models.digitnet import DigitNet as DigitNet
 from .models.lenet import LeNet5 as LeNet5
 from .models.lenet import lenet5 as lenet5
 from .models.lenet import lenet5_conv_residual as lenet5_conv_residual
