@@ -34,6 +34,13 @@ from .models.densenet import densenet201 as densenet201
 from .models.densenet import densenet_bc100_12 as densenet_bc100_12
 from .models.densenet import mini_densenet as mini_densenet
 from .models.digitnet import DigitNet as DigitNet
+from .models.digitnet import digitnet_1k as digitnet_1k
+from .models.digitnet import digitnet_2k as digitnet_2k
+from .models.digitnet import digitnet_6k as digitnet_6k
+from .models.digitnet import digitnet_20k as digitnet_20k
+from .models.digitnet import digitnet_50k as digitnet_50k
+from .models.digitnet import digitnet_150k as digitnet_150k
+from .models.digitnet import digitnet_400k as digitnet_400k
 from .models.lenet import LeNet5 as LeNet5
 from .models.lenet import lenet5 as lenet5
 from .models.lenet import lenet5_conv_residual as lenet5_conv_residual

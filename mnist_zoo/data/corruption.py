@@ -166,14 +166,16 @@ def coarser(images: Tensor, strength: Tensor, generator: torch.Generator | None)
     small = _both_axes(images, down)
     highest = small.amax((1, 2, 3), keepdim=True)
     binary = (small > highest / 2).to(small.dtype)
-    return _both_axes(torch.where(_draw(images, generator) < 0.5, binary, small), up)
+    black = (_draw(images, generator) < 0.5) & (_column(strength) > 1)
+    return _both_axes(torch.where(black, binary, small), up)
 
 
 def banded(images: Tensor, strength: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draws two straight bands of at most that width, one of ink and one of paper or ink."""
+    width = _column(strength)
     for _ in range(2):
         distance = _distance_from_line(images, generator)
-        band = (_column(strength) / 2 + 0.5 - distance).clamp(0, 1)
+        band = (width / 2 + 0.5 - distance).clamp(min=0).minimum(width.clamp(max=1))
         dots = torch.rand(images.shape, generator=generator, device=images.device)
         band = band * (dots < 0.4 + 0.8 * _draw(images, generator))
         ink = (_draw(images, generator) < 0.7).to(images.dtype)

@@ -102,7 +102,8 @@ def restyle(
 def flagged(images: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draws a stroke from the top of the stem down to the left."""
     ends, between = _ends(images), _uniform(images, generator)
-    angle, length = between(math.radians(25), math.radians(75)), between(0.15, 0.6) * ends.height
+    angle = between(math.radians(20), math.radians(65))
+    length = ends.half + between(0.2, 0.6) * ends.height
     top = ends.top + ends.half
     return _with_stroke(
         images,
@@ -163,8 +164,8 @@ def opened(images: Tensor, generator: torch.Generator | None) -> Tensor:
     rows, columns = (torch.arange(size, device=images.device) for size in images.shape[-2:])
     depth = rows - ends.top[:, None]
     slope = (ends.bottom_column - ends.top_column) / ends.height.clamp(min=1)
-    edge = (ends.top_column - 2 * ends.half)[:, None] + slope[:, None] * depth
-    high = depth < (between(0.15, 0.35) * ends.height)[:, None]
+    edge = (ends.top_column - 1.5 * ends.half)[:, None] + slope[:, None] * depth
+    high = depth < (between(0.25, 0.45) * ends.height)[:, None]
     return images * ~(high[..., None] & (columns < edge[..., None]))[:, None]
 
 

@@ -157,46 +157,46 @@ def _digitnet(
 
 
 def digitnet_1k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 1,000 parameters: 934 parameters, 274,380 MACs.
+    """The DigitNet for a budget of 1,000: 1,000 parameters, 256,478 MACs.
 
     Options: see `mini_googlenet`; here `image_size` only sets `input_size`.
 
     Example:
         >>> from mnist_zoo import digitnet_1k
         >>> digitnet_1k().get_classifier().in_features
-        16
+        10
     """
-    return _digitnet("digitnet_1k", options, (8, 8), (12,), (16,), separable=True)
+    return _digitnet("digitnet_1k", options, (8,), (10, 10, 10, 10), separable=True)
 
 
 def digitnet_2k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 2,000 parameters: 1,562 parameters, 336,752 MACs.
+    """The DigitNet for a budget of 2,000: 1,786 parameters, 409,424 MACs.
 
     Options: see `digitnet_1k`.
 
     Example:
         >>> from mnist_zoo import digitnet_2k
         >>> digitnet_2k().get_classifier().in_features
-        20
+        16
     """
-    return _digitnet("digitnet_2k", options, (6, 8), (16, 16), (20,), separable=True)
+    return _digitnet("digitnet_2k", options, (8,), (16, 16, 16, 16), separable=True)
 
 
 def digitnet_6k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 6,000 parameters: 5,546 parameters, 1,428,192 MACs.
+    """The DigitNet for a budget of 6,000: 5,354 parameters, 1,170,080 MACs.
 
     Options: see `digitnet_1k`.
 
     Example:
         >>> from mnist_zoo import digitnet_6k
         >>> digitnet_6k().get_classifier().in_features
-        48
+        32
     """
-    return _digitnet("digitnet_6k", options, (16, 16, 16), (32, 32), (48,), separable=True)
+    return _digitnet("digitnet_6k", options, (16,), (32, 32, 32, 32), separable=True)
 
 
 def digitnet_20k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 20,000 parameters: 18,554 parameters, 4,097,536 MACs.
+    """The DigitNet for a budget of 20,000: 18,554 parameters, 4,097,536 MACs.
 
     Options: see `digitnet_1k`.
 
@@ -209,7 +209,7 @@ def digitnet_20k(**options: Unpack[SmallOptions]) -> DigitNet:
 
 
 def digitnet_50k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 50,000 parameters: 48,154 parameters, 6,323,008 MACs.
+    """The DigitNet for a budget of 50,000: 48,154 parameters, 6,323,008 MACs.
 
     Options: see `digitnet_1k`.
 
@@ -222,7 +222,7 @@ def digitnet_50k(**options: Unpack[SmallOptions]) -> DigitNet:
 
 
 def digitnet_150k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 150,000 parameters: 132,762 parameters, 12,522,752 MACs.
+    """The DigitNet for a budget of 150,000: 132,762 parameters, 12,522,752 MACs.
 
     Options: see `digitnet_1k`.
 
@@ -235,7 +235,7 @@ def digitnet_150k(**options: Unpack[SmallOptions]) -> DigitNet:
 
 
 def digitnet_400k(**options: Unpack[SmallOptions]) -> DigitNet:
-    """The DigitNet of at most 400,000 parameters: 387,290 parameters, 12,570,112 MACs.
+    """The DigitNet for a budget of 400,000: 387,290 parameters, 12,570,112 MACs.
 
     Options: see `digitnet_1k`.
 
