@@ -31,10 +31,11 @@ def test_budgets_rise_in_the_documented_order():
 
 
 @pytest.mark.parametrize("separable", [False, True])
-def test_forward_equals_plain_torch(separable):
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_forward_equals_plain_torch(separable, repeats):
     torch.manual_seed(0)
     stages = ((4, 4), (6, 6, 8))
-    model = randomize_norms(DigitNet(stages, separable=separable)).eval()
+    model = randomize_norms(DigitNet(stages, separable=separable, repeats=repeats)).eval()
     x = inputs = torch.rand(3, 1, 28, 28)
     weights = iter(model.state_dict().items())
 
@@ -48,19 +49,18 @@ def test_forward_equals_plain_torch(separable):
         if not first:
             x = F.max_pool2d(x, 2)
         for place, width in enumerate(widths):
-            out = x
-            if separable and not first:
-                out = F.conv2d(out, following("depthwise.weight"), padding=1, groups=channels)
-                out = F.conv2d(out, following("conv.weight"))
-            else:
-                out = F.conv2d(out, following("conv.weight"), padding=1)
-            scale, shift, mean, variance = (
-                following(end) for end in ("weight", "bias", "running_mean", "running_var")
-            )
-            following("num_batches_tracked")
-            out = F.batch_norm(out, mean, variance, scale, shift)
             shortcut = width == channels and place > 0
-            x = (out + x if shortcut else out).relu()
+            kernels = [following("weight") for _ in range(1 + (separable and not first))]
+            for _ in range(repeats if shortcut else 1):
+                out = F.conv2d(x, kernels[0], padding=1, groups=x.shape[1] // kernels[0].shape[1])
+                for pointwise in kernels[1:]:
+                    out = F.conv2d(out, pointwise)
+                scale, shift, mean, variance = (
+                    following(end) for end in ("weight", "bias", "running_mean", "running_var")
+                )
+                following("num_batches_tracked")
+                out = F.batch_norm(out, mean, variance, scale, shift)
+                x = (out + x if shortcut else out).relu()
             channels, first = width, False
     logits = F.linear(x.mean((2, 3)), following("fc.weight"), following("fc.bias"))
     assert torch.allclose(model(inputs), logits, atol=1e-5)
@@ -83,6 +83,7 @@ def test_images_of_other_sizes_are_taken():
         ([(8, 0)], {}, r"`stages` \(=0\) must be a whole number of at least 1"),
         ([(8,)] * 3, {"image_size": 3}, r"`image_size` \(=3\) must be at least 4"),
         ([(8,)], {"in_channels": 0}, "`in_channels`"),
+        ([(8,)], {"repeats": 0}, r"`repeats` \(=0\) must be a whole number of at least 1"),
     ],
 )
 def test_impossible_networks_are_refused(stages, options, rule):
