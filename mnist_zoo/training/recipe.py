@@ -21,6 +21,7 @@ Optimizer: TypeAlias = Literal["sgd", "adam", "adamw"]
 Schedule: TypeAlias = Literal["constant", "onecycle"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Selection: TypeAlias = Literal["last", "best"]
+Sampling: TypeAlias = Literal["random", "first"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +33,12 @@ class Recipe:
             who passes a network to `fit` along with the recipe.
         options: Options of the network's factory.
         source: Data set, one of those of `load_mnist`.
-        sizes: Numbers of training, validation and test images, drawn at random with `seed`: the
-            first two from the training set, the third from the test set. None trains on the whole
-            training set and keeps no validation images.
+        sizes: Numbers of training, validation and test images: the first two from the training
+            set, the third from the test set. None trains on the whole training set and keeps no
+            validation images.
+        sampling: How the images of `sizes` are chosen: ``"random"`` draws them with `seed`;
+            ``"first"`` takes the first of each part, where the last images of the training set, as
+            many as the test set has, are the part for validation (MNIST's usual 50,000 and 10,000).
         preprocessing: Size and normalisation of the images.
         augmentation: Random shifts, rotations and distortions of the training images.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
@@ -83,6 +87,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Dataset = "mnist"
     sizes: tuple[int, int, int] | None = None
+    sampling: Sampling = "random"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: Optimizer = "sgd"
@@ -115,6 +120,7 @@ class Recipe:
             schedule=(self.schedule, get_args(Schedule)),
             precision=(self.precision, get_args(Precision)),
             select=(self.select, get_args(Selection)),
+            sampling=(self.sampling, get_args(Sampling)),
         )
         for name in ("nesterov", "channels_last"):
             if not isinstance(getattr(self, name), bool):
