@@ -137,12 +137,13 @@ def fill(
         report, fitted = _fit(name, value, tensor, adaptable=name == f"{stem}.weight")
         if name in folded:
             report = TensorReport(name, "adapted", f"{folded[name]} subtracted")
-            reports.append(TensorReport(folded[name], "skipped", f"folded into {name}"))
         reports.append(report)
         if fitted is not None:
             values[name] = fitted
             if from_file and not is_finite(fitted.to(tensor.dtype)):
                 raise ConversionError(f"{label} must hold finite numbers; {name} does not")
+    for mean, bias in folded.items():
+        reports.append(TensorReport(bias, "skipped", f"folded into {mean}"))
     for name in given:
         reports.append(TensorReport(name, "skipped", "no such tensor in the network", fatal=True))
 
