@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import each_network
 
 from mnist_zoo import (
@@ -49,6 +50,7 @@ train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
 robustness = load("robustness")
+lenet_settings = load("lenet_settings")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
@@ -209,6 +211,46 @@ def test_page_of_residual_variants_is_up_to_date():
         assert reproduce.belongs_to(run, row, run["seed"])
         seeds[row.label].add(run["seed"])
     assert all(found == set(variants.EXPERIMENT.seeds) for found in seeds.values())
+
+
+# --- lenet_settings.py -----------------------------------------------------------------------
+
+
+def test_page_of_lenet_settings_is_up_to_date():
+    assert lenet_settings.PAGE.read_text(encoding="utf-8") == lenet_settings.page()
+    runs = lenet_settings.results()
+    for run in runs:
+        key = lenet_settings.key(run["label"], run["network"], run["seed"])
+        assert key.items() <= run.items()
+        setting = lenet_settings.SETTINGS[run["label"]]
+        assert len(run["curve"]) == setting.epochs
+    done = {(run["label"], run["network"]): set() for run in runs}
+    for run in runs:
+        done[run["label"], run["network"]].add(run["seed"])
+    for label, setting in lenet_settings.SETTINGS.items():
+        for network in lenet_settings.NETWORKS:
+            assert done[label, network] == set(setting.seeds)
+
+
+@pytest.mark.parametrize("network", lenet_settings.NETWORKS)
+def test_the_written_out_loop_trains_like_fit(network):
+    digits, test = load_mnist(source="sample")[:640], load_mnist("test", source="sample")[:200]
+    recipe = get_recipe(f"{network}_report", epochs=1)
+    setting = lenet_settings.Setting(0.1307, 0.3081, epochs=1)
+    (epoch,) = lenet_settings.train(network, setting, 0, digits, test)
+    history = fit(recipe, digits, test, progress=False)
+    assert epoch["train_loss"] == pytest.approx(history.epochs[0].train_loss, abs=0.02)
+    assert epoch["test_loss"] == pytest.approx(history.epochs[0].loss, abs=0.02)
+    assert epoch["batch_test_loss"] != epoch["test_loss"]
+
+
+def test_the_order_of_max_pooling_and_relu_changes_nothing():
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    first, second = F.max_pool2d(F.relu(x), 2), F.relu(F.max_pool2d(x, 2))
+    weights = torch.randn_like(first)
+    assert torch.equal(first, second)
+    gradients = [torch.autograd.grad((out * weights).sum(), x)[0] for out in (first, second)]
+    assert torch.equal(*gradients)
 
 
 # --- benchmarks.py ---------------------------------------------------------------------------

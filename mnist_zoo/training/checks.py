@@ -18,6 +18,7 @@ from .recipe import Recipe
 from .small_maps import SmallMapsAsProducts
 
 TRAINED = (torch.float32, torch.float64)
+HEADS = ("fc", "classifier", "head", "heads")  # torchvision's names of the last layer
 
 
 class Probe(NamedTuple):
@@ -91,6 +92,44 @@ def check_trainable(model: nn.Module, recipe: Recipe) -> None:
                 f"`precision` (={recipe.precision!r}) of the recipe needs a network of "
                 f"torch.float32; {name} of {kind} is {dtype}"
             )
+    if recipe.head_lr is not None and not head_parameters(unwrapped(model)):
+        raise ValueError(
+            f"`head_lr` (={recipe.head_lr!r}) of the recipe needs a last layer that trains; that "
+            f"of {kind} is frozen"
+        )
+
+
+def head_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the last layer that train.
+
+    Raises:
+        ValueError: If the network does not tell which layer is the last.
+    """
+    names = (getattr(network, "classifier_name", ""), *HEADS)
+    named = [child for name, child in network.named_children() if name in names]
+    get = getattr(network, "get_classifier", None)
+    head = named[0] if len(named) == 1 else get() if callable(get) else None
+    if not isinstance(head, nn.Module):
+        raise ValueError(
+            f"`head_lr` of the recipe needs to know the last layer of {type(network).__name__}: "
+            "name it 'fc', 'classifier' or 'head', or give the network a method get_classifier() "
+            "that returns it"
+        )
+    return [parameter for parameter in head.parameters() if parameter.requires_grad]
+
+
+def check_class_weights(recipe: Recipe, classes: int) -> None:
+    """Checks that there is one weight for each class of the network.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    weights = recipe.class_weights
+    if isinstance(weights, tuple) and len(weights) != classes:
+        raise ValueError(
+            f"`class_weights` (={weights!r}) of the recipe must be {classes} numbers, one for each "
+            f"class of the network; they are {len(weights)}"
+        )
 
 
 def check_labels(classes: int, **data: Digits | None) -> None:

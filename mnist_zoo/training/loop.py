@@ -16,7 +16,14 @@ from .._networks import device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
 from .checkpoints import Checkpoints, TrainingError
-from .checks import check_batches, check_labels, check_sizes, check_trainable, probed
+from .checks import (
+    check_batches,
+    check_class_weights,
+    check_labels,
+    check_sizes,
+    check_trainable,
+    probed,
+)
 from .distillation import Teacher, check_distillation
 from .history import History
 from .processes import process_group
@@ -123,6 +130,7 @@ def fit(
         with seeded(random_seed(recipe.seed, "probe"), group.device):
             classes, norms = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
+        check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
         guide = None
         if teacher is not None:
@@ -212,7 +220,7 @@ def _train(
                 )
                 if run.teacher is not None:
                     losses = run.teacher.mixed(losses, logits, images)
-                loss = losses @ weights
+                loss = losses @ run.loss_weights(step, labels, weights)
             loss.backward()  # draws again where activations are computed again
         run.optimizer.step()
         run.schedule.step()

@@ -29,6 +29,7 @@ PARTS = {
     "augmentation": Augmentation,
     "corruption": Corruption,
 }
+Sampling: TypeAlias = Literal["random", "first"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +41,12 @@ class Recipe:
             who passes a network to `fit` along with the recipe.
         options: Options of the network's factory.
         source: Data set, one of those of `load_mnist`.
-        sizes: Numbers of training, validation and test images, drawn at random with `seed`: the
-            first two from the training set, the third from the test set. None trains on the whole
-            training set and keeps no validation images.
+        sizes: Numbers of training, validation and test images: the first two from the training
+            set, the third from the test set. None trains on the whole training set and keeps no
+            validation images.
+        sampling: How the images of `sizes` are chosen: ``"random"`` draws them with `seed`;
+            ``"first"`` takes the first of each part, where the last images of the training set, as
+            many as the test set has, are the part for validation (MNIST's usual 50,000 and 10,000).
         preprocessing: Size and normalisation of the images.
         style: Styles of writing in which some of the training digits are redrawn, first of all.
         augmentation: Random shifts, rotations and distortions of the training images.
@@ -53,6 +57,10 @@ class Recipe:
         nesterov: Whether SGD uses Nesterov momentum.
         betas: Decay rates of Adam and AdamW: for the mean of the gradients, and for the mean of
             their squares.
+        head_lr: Learning rate of the network's last layer, to fine-tune a new head faster than the
+            rest; it follows the same schedule. None gives all the same. In networks of your own,
+            the last layer is named ``fc``, ``classifier``, ``head`` or ``heads``, as in
+            torchvision, or is what a method ``get_classifier`` returns.
         weight_decay: L2 penalty for SGD and Adam, decoupled weight decay for AdamW.
         schedule: ``"constant"`` keeps the learning rate. ``"onecycle"`` raises it over the first
             steps and then lowers it, both along a cosine (Smith and Topin 2018); the momentum
@@ -61,6 +69,11 @@ class Recipe:
             from `lr` / 25.
         batch_size: Images per step, over all processes. A last batch of one image is left out.
         epochs: Passes over the training images.
+        class_weights: Weight of each class in the training loss, in the order of the classes, for
+            data in which some are rare. The loss of a batch is the weighted mean over its images,
+            as in ``nn.CrossEntropyLoss(weight=…)``. ``"balanced"`` divides by the number of
+            training images of the class. None weighs all images alike. Accuracies and the
+            validation loss are never weighted.
         label_smoothing: Fraction of each target that is spread evenly over the classes.
         distillation: Fraction of the loss that compares with the teacher, which `fit` then needs
             (Hinton et al. 2015); 0 trains without one.
@@ -96,6 +109,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Dataset = "mnist"
     sizes: tuple[int, int, int] | None = None
+    sampling: Sampling = "random"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     style: Style = field(default_factory=Style)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -105,11 +119,13 @@ class Recipe:
     momentum: float = 0.0
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
+    head_lr: float | None = None
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
     warmup: float = 0.3
     batch_size: int = 64
     epochs: int
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     label_smoothing: float = 0.0
     distillation: float = 0.0
     temperature: float = 4.0
@@ -124,7 +140,8 @@ class Recipe:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
-            value = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
+            listed = isinstance(value, (list, tuple))
+            value = tuple(map(plain, value)) if listed else plain(value)
             object.__setattr__(self, entry.name, value)
         check_choice(
             source=(self.source, LOADERS),
@@ -132,6 +149,7 @@ class Recipe:
             schedule=(self.schedule, get_args(Schedule)),
             precision=(self.precision, get_args(Precision)),
             select=(self.select, get_args(Selection)),
+            sampling=(self.sampling, get_args(Sampling)),
         )
         for name in ("nesterov", "channels_last"):
             if not isinstance(getattr(self, name), bool):
@@ -151,6 +169,9 @@ class Recipe:
         for size in self.sizes or ():
             check_positive(sizes=size)
         check_range(above=0, lr=self.lr)
+        if self.head_lr is not None:
+            check_range(above=0, head_lr=self.head_lr)
+        _check_class_weights(self.class_weights)
         check_range(at_least=0, weight_decay=self.weight_decay)
         check_range(
             at_least=0, below=1, momentum=self.momentum, label_smoothing=self.label_smoothing
@@ -201,9 +222,6 @@ class Recipe:
             if isinstance(parts.get(name), Mapping):
                 _check_fields(kind, parts[name])
                 parts[name] = kind(**parts[name])
-        for name in ("sizes", "betas"):
-            if isinstance(parts.get(name), list):
-                parts[name] = tuple(parts[name])
         return cls(**parts)
 
     def to_json(self) -> str:
@@ -219,6 +237,17 @@ class Recipe:
             TypeError: If a field is unknown, or `lr` or `epochs` is missing.
         """
         return cls.from_dict(json.loads(text))
+
+
+def _check_class_weights(weights: object) -> None:
+    if weights is None or weights == "balanced":
+        return
+    if not isinstance(weights, tuple) or len(weights) < 2:
+        raise ValueError(
+            f"`class_weights` (={weights!r}) must be 'balanced', None, or one number per class"
+        )
+    for weight in weights:
+        check_range(at_least=1e-6, at_most=1e6, class_weights=weight)
 
 
 def _check_network(network: str | None, options: Mapping[str, Any]) -> None:
