@@ -15,7 +15,9 @@ from .._files import check_place, written_whole
 from ..data.digits import Digits
 from ..evaluation import Metrics, evaluate
 from ..inspection.latency import latency
-from .session import INPUT, ExportError, Session, load_session, need
+from .onnx_file import opened
+from .program import INPUT, ExportError, need
+from .session import Session, load_session
 
 if TYPE_CHECKING:
     import onnx
@@ -105,7 +107,7 @@ def quantize(
         True
     """
     source, path = Path(source).expanduser(), Path(path).expanduser()
-    need("onnx", "onnxruntime")
+    need("onnx", "onnx", "onnxruntime")
     before = load_session(source)
     check_place(path)
     if path.resolve() == source.resolve():
@@ -117,7 +119,7 @@ def quantize(
             f"{len(calibration)} with {channels}"
         )
     content = _quantized(before, calibration).SerializeToString()
-    after = Session(path, content)
+    after = Session(path, opened(content, None))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, *before.input_size, generator=generator, device="cpu", dtype=torch.float32)
     seconds, float_seconds = latency([after, before], x)

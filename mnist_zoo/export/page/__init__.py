@@ -1,0 +1,1 @@
+"""Networks as one HTML file with a pad, which reads the digits that are drawn there."""
