@@ -1,7 +1,7 @@
 // From strokes to images of 28×28 pixels, as mnist_zoo's as_mnist makes them of a drawing.
 // A stroke is a list of points [x, y] on the pad.
 
-const PEN = 22; // width of the line, where the pad is 600 wide and 400 high
+const PEN = 18; // width of the line, where the pad is 600 wide and 400 high
 const DRAWN = 200, MARGIN = 24; // pixels of the image on which one digit is drawn
 
 function extent(strokes) {
@@ -12,7 +12,10 @@ function extent(strokes) {
   return {left, right, top, bottom, width: right - left, height: bottom - top};
 }
 
-/** The strokes of each digit, from left to right: strokes above each other belong together. */
+/**
+ * The strokes of each digit, from left to right. Strokes above each other belong together; what is
+ * far smaller than the largest digit is a slip of the pen.
+ */
 function digitsOf(strokes) {
   const groups = [];
   for (const stroke of strokes) {
@@ -21,13 +24,15 @@ function digitsOf(strokes) {
       if (together(groups[at], group)) group = [...groups.splice(at, 1)[0], ...group];
     groups.push(group);
   }
-  return groups.sort((a, b) => extent(a).left + extent(a).right - extent(b).left - extent(b).right);
+  const longer = group => Math.max(extent(group).width, extent(group).height);
+  const largest = Math.max(...groups.map(longer)), middle = group => extent(group).left + extent(group).right;
+  return groups.filter(group => longer(group) > 0.2 * largest).sort((a, b) => middle(a) - middle(b));
 }
 
 function together(a, b) {
   const [one, other] = [extent(a), extent(b)];
   const shared = Math.min(one.right, other.right) - Math.max(one.left, other.left);
-  return shared > 0.3 * Math.min(one.width, other.width);
+  return shared > 0.5 * Math.min(one.width, other.width);
 }
 
 function drawLines(context, strokes) {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Step = dict[str, Any]
+
+
+def network_of(page: bytes) -> dict[str, Any]:
+    """The network in a page: its steps, shapes and weights."""
+    found = re.search(r'<script id="network" type="application/json">(.*?)</script>', page.decode())
+    return json.loads(found[1]) if found else {}
 
 
 def run(network: dict[str, Any], images: Tensor) -> Tensor:

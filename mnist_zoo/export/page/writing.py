@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..onnx_file import to_onnx
 from ..program import LOGITS, Content, ExportError, Program, Run
-from .running import run
+from .running import network_of, run
 from .steps import Graph, graph_of
 
 EXTRA, PACKAGES = "onnx", ("onnx", "onnxscript")
@@ -36,9 +35,7 @@ def contents(program: Program) -> Iterator[Content]:
 
 def reader(content: Content) -> Run:
     """The network of a page, computed by torch as the page's script does."""
-    page = content.data.decode()
-    found = re.search(r'<script id="network" type="application/json">(.*?)</script>', page)
-    network = json.loads(found[1]) if found else {}
+    network = network_of(content.data)
     return lambda x: run(network, x)
 
 
