@@ -263,14 +263,12 @@ def some_strokes(random, digit):
     """A digit as strokes on the pad, of any size, bent and shaken."""
     bend = np.eye(2) + random.normal(0, 0.12, (2, 2))
     size, at = random.uniform(20, 380), random.uniform(0, 100, 2)
-    return [
-        [
-            [*((bend @ (np.array(p) - 0.5) + 0.5 + random.normal(0, 0.01, 2)) * size + at)]
-            for p in line
-        ]
-        for line in STROKES[digit]
-    ]
-    return [line.tolist() for line in lines]
+
+    def changed(line):
+        points = (np.array(line) - 0.5) @ bend + 0.5 + random.normal(0, 0.01, (len(line), 2))
+        return (points * size + at).tolist()
+
+    return [changed(line) for line in STROKES[digit]]
 
 
 @pytest.mark.parametrize("count", [slow_if(False, 50), slow_if(True, 2000)])
