@@ -2,6 +2,9 @@
 
 import json
 import re
+import runpy
+import webbrowser
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from mnist_zoo import Preprocessing, get_model, lenet5, list_models, mini_resnet
 from mnist_zoo.export import ExportError, export
 from mnist_zoo.export.page import network_of, run
 
+ROOT = Path(__file__).parents[2]
 SHAPE = (1, 28, 28)
 
 
@@ -158,3 +162,13 @@ def test_the_network_in_a_page_is_json_that_any_program_can_read(model, tmp_path
     assert network["name"] == "mini_resnet"
     assert network["half"]
     assert [step["op"] for step in network["steps"]].count("Conv") == 6
+
+
+def test_the_example_writes_the_page_and_opens_it(tmp_path, monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "draw_digit.py"), run_name="__main__")
+    assert opened == [(tmp_path / "digits.html").as_uri()]
+    assert stated(tmp_path / "digits.html")["name"] == "mini_resnet"
+    assert "digits.html (page, 0.13 MB)" in capsys.readouterr().out
