@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import torch
@@ -14,14 +14,16 @@ from .._networks import shape_of
 
 __all__ = ["ExportError"]
 
-Format: TypeAlias = Literal["onnx", "torch_export", "torchscript", "page"]
+Format: TypeAlias = Literal["onnx", "torch_export", "torchscript", "c", "page"]
 Pixels: TypeAlias = Literal["float32", "uint8"]
 MODULES: dict[Format, str] = {
     "onnx": "onnx_file",
     "torch_export": "torch_export",
     "torchscript": "torchscript",
+    "c": "c",
     "page": "page.writing",
 }
+SMALL = 1_000_000  # weights; with more, a page or C is slow to open or to compile
 INPUT = "digits"
 LOGITS, PROBABILITIES = "logits", "probabilities"
 METADATA = "mnist_zoo"
@@ -47,6 +49,7 @@ class Program:
     """A network to write.
 
     Attributes:
+        name: Name of the file without its suffix.
         network: The network, in eval mode and float32 on the CPU.
         example: A batch of its input.
         batch: Number of images in every batch; None for any number.
@@ -54,6 +57,7 @@ class Program:
         metadata: What the file states: network, classes, preprocessing, pixels and output.
     """
 
+    name: str
     network: nn.Module
     example: Tensor
     batch: int | None
@@ -63,10 +67,14 @@ class Program:
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a file, and the version of ONNX's operators where it has one."""
+    """The content of a file, and the version of ONNX's operators where it has one.
+
+    `beside` holds the content of files that belong to it, by their suffixes.
+    """
 
     data: bytes
     opset: int | None = None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 Run: TypeAlias = Callable[[Tensor], Tensor]

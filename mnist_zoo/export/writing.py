@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -104,7 +106,8 @@ def export(
         path: The file to write.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
-            ``torch.jit.load`` and C++; ``"page"``, an HTML file with a pad on which to draw
+            ``torch.jit.load`` and C++; ``"c"``, C99 for any machine, with a header beside it;
+            ``"page"``, an HTML file with a pad on which to draw
             digits, which needs nothing but a browser.
         input_size: Shape (C, H, W) of one input, with H equal to W; None for the network's own.
         softmax: Whether the file returns ``probabilities`` instead of logits.
@@ -115,7 +118,7 @@ def export(
         pixels: ``"uint8"`` for a file that takes images as they come, uint8 (N, C, H, W), and
             normalises them itself; ``"float32"`` for one that takes them normalised.
         batch: Number of images that the file takes at a time, for runtimes that must know it;
-            None for any. A page always takes one.
+            None for any. A page and C always take one.
         opset: Version of ONNX's operators, between 18 and 23; None for that of the exporter.
 
     Returns:
@@ -143,6 +146,8 @@ def export(
     if batch is not None:
         check_positive(batch=batch)
     _check_opset(opset, format)
+    if format == "c" and not re.fullmatch(r"[\w.-]+\.c", path.name, re.ASCII):
+        raise ValueError(f"`path` (='{path}') must be letters, digits, _, - and ., and end in .c")
     check_place(path)
     form = form_of(format)
     if form.BATCH and batch not in (None, form.BATCH):
@@ -174,7 +179,7 @@ def export(
             "output": PROBABILITIES if softmax else LOGITS,
         }
         largest = max(float(values.abs().max()) for values in outputs)
-        program = Program(network, inputs[1], batch, opset, metadata)
+        program = Program(path.stem, network, inputs[1], batch, opset, metadata)
         with (
             TRACING,
             torch.device("cpu"),
@@ -191,8 +196,9 @@ def export(
                 f"from the original, more than `tolerance` (={tolerance:g})"
             )
         seconds, eager = latency([run, network], inputs[0])
-    with written_whole(path) as file:
-        file.write(content.data)
+    with ExitStack() as files:
+        for suffix, data in {path.suffix: content.data, **content.beside}.items():
+            files.enter_context(written_whole(path.with_suffix(suffix))).write(data)
     return ExportReport(
         path, format, len(content.data), content.opset, difference, 1000 * seconds, 1000 * eager
     )

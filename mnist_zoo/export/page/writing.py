@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..onnx_file import to_onnx
-from ..program import LOGITS, Content, ExportError, Program, Run
+from ..onnx_file import to_onnx, weights_of
+from ..program import LOGITS, SMALL, Content, ExportError, Program, Run
 from .running import network_of, run
 from .steps import Graph, graph_of
 
@@ -19,16 +19,15 @@ EXTRA, PACKAGES = "onnx", ("onnx", "onnxscript")
 BATCH, PIXELS = 1, "uint8"
 FILES = Path(__file__).parent
 SCRIPTS = ("network.js", "preparation.js", "pad.js")
-MOST = 1_000_000  # weights; more make a page slow to open and to answer
 
 
 def contents(program: Program) -> Iterator[Content]:
     """The page with weights of half precision, then the one with single precision."""
     _check(program)
-    graph = graph_of(to_onnx(program))
-    count = sum(weight.size for weight in graph.weights)
-    if count > MOST:
-        raise ExportError(f"a page takes networks of at most {MOST:,} weights; it has {count:,}")
+    proto = to_onnx(program)
+    if (count := weights_of(proto)) > SMALL:
+        raise ExportError(f"a page takes networks of at most {SMALL:,} weights; it has {count:,}")
+    graph = graph_of(proto)
     for half in (True, False):
         yield Content(_page(graph, program, half))
 
