@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .onnx_file import to_onnx, weights_of
-from .program import SMALL, Content, ExportError, Program, Run
+from .onnx_file import to_onnx
+from .program import Content, ExportError, Program, Run, check_small
 
 EXTRA, PACKAGES = "c", ("emx_onnx_cgen", "onnx", "onnxscript")
 BATCH, PIXELS = 1, None
@@ -31,10 +31,9 @@ def contents(program: Program) -> Iterator[Content]:
     from emx_onnx_cgen import CodegenError, ShapeInferenceError, UnsupportedOpError
     from emx_onnx_cgen.compiler import Compiler, CompilerOptions
 
+    check_small(program)
     compiler()  # without one nothing could be checked
     proto = to_onnx(program)
-    if (count := weights_of(proto)) > SMALL:
-        raise ExportError(f"C takes networks of at most {SMALL:,} weights; it has {count:,}")
     options = CompilerOptions(
         model_name="graph",
         large_temp_threshold_bytes=0,  # no malloc, and so none that fails
@@ -100,6 +99,7 @@ def compile_c(source: Path, output: Path, *flags: str) -> None:
 
 def _own(code: str) -> str:
     """Generated code whose names are the file's own, and whose memory is static."""
+    code = re.sub(r"^_Bool graph_load.*?^}\n", "", code, flags=re.M | re.S)  # weights are inside
     code = re.sub(r"^extern const |^const (?=EMX_UNUSED )", "static const ", code, flags=re.M)
     code = re.sub(r"^void graph\(", "static void graph(", code, flags=re.M)
     return re.sub(r"^    (\w+ tmp\d+\w*(\[\d+\])+;)$", r"    static \1", code, flags=re.M)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -97,8 +96,3 @@ def to_onnx(program: Program) -> onnx.ModelProto:
     ):
         del part.metadata_props[:]  # the exporter stores source lines and folders there
     return proto
-
-
-def weights_of(proto: onnx.ModelProto) -> int:
-    """The number of numbers that a graph holds."""
-    return sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)

@@ -141,3 +141,12 @@ def square_shape(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[
     if shape[1] != shape[2]:
         raise ValueError(f"`input_size` (={shape}) must be square, with H equal to W")
     return shape
+
+
+def check_small(program: Program) -> None:
+    """Raises ExportError for a network that is too large to stand in a text."""
+    count = sum(values.numel() for values in program.network.parameters())
+    if count > SMALL:
+        raise ExportError(
+            f"this format takes networks of at most {SMALL:,} parameters; it has {count:,}"
+        )

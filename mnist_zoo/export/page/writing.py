@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..onnx_file import to_onnx, weights_of
-from ..program import LOGITS, SMALL, Content, ExportError, Program, Run
+from ..onnx_file import to_onnx
+from ..program import LOGITS, Content, ExportError, Program, Run, check_small
 from .running import network_of, run
 from .steps import Graph, graph_of
 
@@ -23,11 +23,9 @@ SCRIPTS = ("network.js", "preparation.js", "pad.js")
 
 def contents(program: Program) -> Iterator[Content]:
     """The page with weights of half precision, then the one with single precision."""
+    check_small(program)
     _check(program)
-    proto = to_onnx(program)
-    if (count := weights_of(proto)) > SMALL:
-        raise ExportError(f"a page takes networks of at most {SMALL:,} weights; it has {count:,}")
-    graph = graph_of(proto)
+    graph = graph_of(to_onnx(program))
     for half in (True, False):
         yield Content(_page(graph, program, half))
 
