@@ -14,12 +14,13 @@ from .._networks import shape_of
 
 __all__ = ["ExportError"]
 
-Format: TypeAlias = Literal["onnx", "torch_export", "torchscript", "c", "page"]
+Format: TypeAlias = Literal["onnx", "torch_export", "torchscript", "executorch", "c", "page"]
 Pixels: TypeAlias = Literal["float32", "uint8"]
 MODULES: dict[Format, str] = {
     "onnx": "onnx_file",
     "torch_export": "torch_export",
     "torchscript": "torchscript",
+    "executorch": "executorch",
     "c": "c",
     "page": "page.writing",
 }
@@ -131,7 +132,7 @@ def need(extra: str, *packages: str) -> None:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
-            message = f'the package {package} is missing: pip install "mnist-zoo[{extra}]"'
+            message = f'{extra} needs the package {package}: pip install "mnist-zoo[{extra}]"'
             raise ImportError(message, name=package) from error
 
 

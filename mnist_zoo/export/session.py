@@ -1,4 +1,4 @@
-"""`Session`: an exported ONNX file as a network, run by ONNX Runtime."""
+"""`Session`: an exported file as a network, run by ONNX Runtime or ExecuTorch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from .program import INPUT, PROBABILITIES, ExportError, Opened, need, square_sha
 
 __all__ = ["Session", "load_session"]
 
+EXECUTORCH = b"ET12"  # in its files, from the fifth byte on
 MAX_CHANNELS = 64  # of an input, as far as a file is believed
 
 
 class Session(nn.Module):
-    """A network in an ONNX file, run by ONNX Runtime; `load_session` creates it.
+    """A network in a file of ONNX or ExecuTorch, run by its runtime; `load_session` creates it.
 
     `predict`, `evaluate` and `ensemble` accept it like any other network. It has no parameters.
 
@@ -32,14 +33,15 @@ class Session(nn.Module):
         input_size: Shape (C, H, W) of one input.
         num_classes: Number of classes.
         classes: Names of the classes.
-        preprocessing: Size and normalisation of its images.
+        preprocessing: Size and normalisation of its images; for a file that normalises uint8
+            images itself, no normalisation.
 
     Shape:
         (N, C, H, W) → logits (N, num_classes). If the file returns probabilities, the logits
         are their logarithms.
 
     Raises:
-        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+        ExportError: If the runtime cannot read the file, or `export` did not write it.
 
     Example:
         >>> import torch
@@ -127,24 +129,25 @@ def _check_input(opened: Opened, size: tuple[int, int, int], preprocessing: Prep
 
 
 def load_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
-    """Loads an ONNX file that `export` or `quantize` wrote, to run it with ONNX Runtime.
+    """Loads a file of ONNX or ExecuTorch that `export` or `quantize` wrote, to run it.
 
-    An ONNX file is a program. Load only files that you trust: one of a stranger may use any amount
+    Such a file is a program. Load only files that you trust: one of a stranger may use any amount
     of time and memory, even while it is loaded, and read files beside it. What is checked here is
     only that its input, its classes and its images are such as `export` states them.
 
     Args:
         path: The file.
-        threads: Number of threads per forward pass; None for one per core.
+        threads: Number of threads per forward pass of ONNX Runtime; None for one per core.
+            ExecuTorch uses one per core.
 
     Returns:
         The network, which `predict`, `evaluate` and `ensemble` accept.
 
     Raises:
-        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+        ExportError: If the runtime cannot read the file, or `export` did not write it.
         FileNotFoundError: If the file does not exist.
         ValueError: If `threads` is less than 1.
-        ImportError: If ONNX Runtime is missing; ``pip install "mnist-zoo[onnx]"``.
+        ImportError: If the runtime is missing; the message names the extra that installs it.
 
     Example:
         >>> import torch
@@ -164,7 +167,13 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
         raise FileNotFoundError(f"`path` (='{path}'): no such file")
     if not path.is_file():
         raise ExportError(f"'{path}' must be a file")
+    content = path.read_bytes()
+    if path.suffix == ".pte" or content[4:8] == EXECUTORCH:
+        from . import executorch
+
+        need("executorch", "executorch.runtime")
+        return Session(path, executorch.opened(content, f"'{path}'"))
     from . import onnx_file
 
     need("onnx", "onnxruntime")
-    return Session(path, onnx_file.opened(path.read_bytes(), threads, f"'{path}'"))
+    return Session(path, onnx_file.opened(content, threads, f"'{path}'"))

@@ -106,9 +106,9 @@ def export(
         path: The file to write.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
-            ``torch.jit.load`` and C++; ``"c"``, C99 for any machine, with a header beside it;
-            ``"page"``, an HTML file with a pad on which to draw
-            digits, which needs nothing but a browser.
+            ``torch.jit.load`` and C++; ``"executorch"``, for `load_session` and ExecuTorch on
+            phones; ``"c"``, C99 for any machine, with a header beside it; ``"page"``, an HTML file
+            with a pad on which to draw digits, which needs nothing but a browser.
         input_size: Shape (C, H, W) of one input, with H equal to W; None for the network's own.
         softmax: Whether the file returns ``probabilities`` instead of logits.
         classes: Names of the classes; None for the network's own, or else "0", "1" and so on.
@@ -118,7 +118,7 @@ def export(
         pixels: ``"uint8"`` for a file that takes images as they come, uint8 (N, C, H, W), and
             normalises them itself; ``"float32"`` for one that takes them normalised.
         batch: Number of images that the file takes at a time, for runtimes that must know it;
-            None for any. A page and C always take one.
+            None for any. A page, C and ExecuTorch always take one.
         opset: Version of ONNX's operators, between 18 and 23; None for that of the exporter.
 
     Returns:
@@ -129,7 +129,7 @@ def export(
             `tolerance`. Nothing is written, and an earlier file stays.
         ValueError: If an argument is impossible.
         FileNotFoundError: If the folder of `path` does not exist.
-        ImportError: If a package is missing; ``pip install "mnist-zoo[onnx]"``.
+        ImportError: If a package is missing; the message names the extra that installs it.
 
     Example:
         >>> from mnist_zoo import mini_resnet
