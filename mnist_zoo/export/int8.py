@@ -176,6 +176,10 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
         )
         proto = onnx.load(quantized)
     _shorten(proto)
+    used = {node.domain for node in proto.graph.node}
+    stated = [opset for opset in proto.opset_import if opset.domain in used]
+    del proto.opset_import[:]  # the quantiser states all that ONNX Runtime knows
+    proto.opset_import.extend(stated)
     del proto.metadata_props[:]
     proto.metadata_props.extend(original.metadata_props)
     onnx.checker.check_model(proto, full_check=True)

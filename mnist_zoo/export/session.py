@@ -99,7 +99,8 @@ class Session(nn.Module):
     def _values(self, images: Tensor) -> Tensor:
         if self._opened.shape[0] != 1:
             return self._opened.run(images)
-        return torch.cat([self._opened.run(image) for image in images.split(1)])
+        found = [self._opened.run(image) for image in images.split(1)]
+        return torch.cat([torch.empty(0, self.num_classes), *found])
 
     @override
     def extra_repr(self) -> str:
