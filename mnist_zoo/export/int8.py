@@ -145,9 +145,12 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    batches = (
-        {INPUT: session.preprocessing(images.cpu()).expand(-1, session.in_channels, -1, -1).numpy()}
+    prepared_batches = (
+        session.preprocessing(images.cpu()).expand(-1, session.in_channels, -1, -1)
         for images in calibration.images.split(CALIBRATION_BATCH)
+    )
+    batches = (
+        {INPUT: batch.numpy()} for images in prepared_batches for batch in session.batches(images)
     )
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]

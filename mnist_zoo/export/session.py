@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +89,20 @@ class Session(nn.Module):
             ExportError: If the runtime fails.
         """
         check_input(x, self.in_channels, self.input_size[1])
-        images = x.detach().to("cpu", torch.float32)
-        if self._opened.dtype == torch.uint8:
-            images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
-        values = self._values(images.contiguous()).to(x.device)
+        found = [self._opened.run(batch) for batch in self.batches(x)]
+        none = torch.empty(0, self.num_classes, device="cpu", dtype=torch.float32)
+        values = torch.cat([none, *found]).to(x.device)
         if self._gives_probabilities:
             return values.clamp(min=torch.finfo(values.dtype).tiny).log()
         return values
 
-    def _values(self, images: Tensor) -> Tensor:
-        if self._opened.shape[0] != 1:
-            return self._opened.run(images)
-        found = [self._opened.run(image) for image in images.split(1)]
-        return torch.cat([torch.empty(0, self.num_classes), *found])
+    def batches(self, x: Tensor) -> Sequence[Tensor]:
+        """Images (N, C, H, W) in the numbers and batches that the file takes."""
+        images = x.detach().to("cpu", torch.float32)
+        if self._opened.dtype == torch.uint8:
+            images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
+        images = images.contiguous()
+        return images.split(1) if self._opened.shape[0] == 1 else [images]
 
     @override
     def extra_repr(self) -> str:

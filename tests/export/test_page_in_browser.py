@@ -11,6 +11,7 @@ from browsing import reading as reading_of
 from conftest import slow_if
 from drawing import STROKES
 from export_cases import SMALL, STRANGERS
+from kit import images_and_logits
 
 from mnist_zoo import PictureError, as_mnist, get_model, list_models, load_mnist, predict
 from mnist_zoo.export import export
@@ -299,13 +300,18 @@ def test_drawings_become_the_images_that_as_mnist_makes(visit, count):
     assert refused <= 0.01 * count
 
 
-@pytest.mark.parametrize("name", [slow_if(name != "lenet5_fc_residual", name) for name in SMALL])
+@pytest.mark.parametrize("name", [slow_if(True, name) for name in SMALL])
 def test_the_network_in_the_page_computes_what_pytorch_does(visit, name, tmp_path, digits):
     pretrained = name in list_models(pretrained=True)
     model = get_model(name, weights="mnist" if pretrained else None).eval()
     export(model, tmp_path / "a.html", "page")
     images = digits.images[:30]
     compare(visit(tmp_path / "a.html"), model, images)
+
+
+def test_the_page_passes_the_conformance_kit(visit, tmp_path):
+    images, wanted = images_and_logits(tmp_path, "mini_resnet")
+    assert np.abs(logits(visit(), torch.from_numpy(images)) - wanted).max() <= 1e-4
 
 
 @pytest.mark.parametrize("name", [slow_if(name != "branched", name) for name in STRANGERS])
