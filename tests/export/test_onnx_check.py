@@ -13,7 +13,13 @@ from mnist_zoo import mini_resnet
 from mnist_zoo.export import ExportError, export, load_session
 from mnist_zoo.export.onnx_check import check_program
 
-METADATA = json.dumps({"classes": list("0123456789"), "preprocessing": {"image_size": 28}})
+METADATA = json.dumps(
+    {
+        "classes": list("0123456789"),
+        "preprocessing": {"image_size": 28},
+        "output": "logits",
+    }
+)
 
 
 def tensor(name, *places):
