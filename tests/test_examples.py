@@ -49,8 +49,8 @@ def load(name):
 train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "catalogue"))
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
-robustness = load("robustness")
 lenet_settings = load("lenet_settings")
+robustness = load("robustness")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")

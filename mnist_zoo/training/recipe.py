@@ -23,13 +23,13 @@ Optimizer: TypeAlias = Literal["sgd", "adam", "adamw"]
 Schedule: TypeAlias = Literal["constant", "onecycle"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Selection: TypeAlias = Literal["last", "best"]
+Sampling: TypeAlias = Literal["random", "first"]
 PARTS = {
     "preprocessing": Preprocessing,
     "style": Style,
     "augmentation": Augmentation,
     "corruption": Corruption,
 }
-Sampling: TypeAlias = Literal["random", "first"]
 
 
 @dataclass(frozen=True, kw_only=True)
