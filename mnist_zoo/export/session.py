@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportError", "Session", "load_session"]
 
 INPUT = "digits"
-LOGITS, PROBABILITIES = "logits", "probabilities"
+LOGITS, PROBABILITIES, FAMILIARITY = "logits", "probabilities", "familiarity"
 METADATA = "mnist_zoo"
 MAX_CHANNELS = 64  # of an input, as far as a file is believed
 
@@ -99,7 +99,7 @@ class Session(nn.Module):
         super().__init__()
         self._session = onnx_session(content, threads, f"'{path}'")
         try:
-            (given,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+            (given,), (output, *others) = self._session.get_inputs(), self._session.get_outputs()
             stated = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
             self.preprocessing = parse_preprocessing(stated["preprocessing"])
             self.classes = tuple(map(str, stated["classes"]))
@@ -107,6 +107,8 @@ class Session(nn.Module):
             self.input_size = square_shape(self, tuple(shape))
             if given.name != INPUT or output.shape[1] != len(self.classes):
                 raise ValueError(f"it maps {given.name} to {output.shape}")
+            if [other.name for other in others] not in ([], [FAMILIARITY]):
+                raise ValueError(f"it has other outputs: {[other.name for other in others]}")
             _check_input(given.type, batch, self.input_size, self.preprocessing)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = printable(f"{error!s:.300}")
@@ -117,6 +119,7 @@ class Session(nn.Module):
         self.in_channels = self.input_size[0]
         self.num_classes = len(self.classes)
         self._gives_probabilities = output.name == PROBABILITIES
+        self._gives_familiarity = bool(others)
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -127,11 +130,19 @@ class Session(nn.Module):
                 floating-point numbers.
             ExportError: If ONNX Runtime fails.
         """
+        return self.with_familiarity(x)[0]
+
+    def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Also gives the familiarity (N,) of images (N, C, H, W), where the file tells it."""
         check_input(x, self.in_channels, self.input_size[1])
-        values = run_onnx(self._session, x).to(x.device)
+        values, *others = (output.to(x.device) for output in run_onnx(self._session, x))
         if self._gives_probabilities:
-            return values.clamp(min=torch.finfo(values.dtype).tiny).log()
-        return values
+            values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
+        return values, others[0] if others else None
+
+    def gives_familiarity(self) -> bool:
+        """Whether the file tells the familiarity of images."""
+        return self._gives_familiarity
 
     @override
     def extra_repr(self) -> str:
@@ -218,12 +229,12 @@ def onnx_session(
         raise ExportError(f"{name} cannot be read by ONNX Runtime: {reason}") from error
 
 
-def run_onnx(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
-    """The first output for a batch; tensors are on the CPU."""
+def run_onnx(session: onnxruntime.InferenceSession, x: Tensor) -> list[Tensor]:
+    """The outputs for a batch, on the CPU."""
     values = x.detach().to("cpu", torch.float32).contiguous().numpy()
     try:
         outputs = session.run(None, {INPUT: values})
     except Exception as error:  # of many types, which ONNX Runtime does not document
         reason = printable(f"{error!s:.300}")
         raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error
-    return torch.from_numpy(outputs[0])
+    return [torch.from_numpy(output) for output in outputs]

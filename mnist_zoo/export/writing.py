@@ -20,8 +20,11 @@ from .._files import check_place, written_whole
 from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
+from ..pictures.familiarity import gives_familiarity
+from ..pictures.logits import with_familiarity
 from ..pictures.preprocessing import preprocessing_of
 from .session import (
+    FAMILIARITY,
     INPUT,
     LOGITS,
     METADATA,
@@ -97,8 +100,9 @@ def export(
     The file maps float32 images ``digits`` (N, C, H, W), for any N and normalised as by
     `Preprocessing`, to ``logits`` (N, classes). It stores the preprocessing and the class names
     as JSON: in the metadata of ONNX, or in the extra file ``mnist_zoo`` of the other formats.
-    Before it replaces an earlier file, its own runtime reads it and it is compared with the
-    network. Threads that export wait for each other.
+    With a record of familiarity (`fit_familiarity`; the pretrained weights have one), an ONNX file
+    also gives ``familiarity`` (N,). Before it replaces an earlier file, its own runtime reads it
+    and it is compared with the network. Threads that export wait for each other.
 
     Args:
         model: The network; it stays unchanged. The file holds it in eval mode and float32.
@@ -156,11 +160,11 @@ def export(
         for batch in BATCHES
     ]
     with torch.no_grad():
-        outputs = [_output(network, x) for x in inputs]
-        classes = _class_names(model, outputs[0].shape[1], classes)
-        if softmax:
-            network = nn.Sequential(network, nn.Softmax(1))
-            outputs = [values.softmax(1) for values in outputs]
+        count = _output(network, inputs[0]).shape[1]
+        classes = _class_names(model, count, classes)
+        if softmax or (format == "onnx" and gives_familiarity(network)):
+            network = _Outputs(network, softmax, format == "onnx" and gives_familiarity(network))
+        outputs = [_listed(network(x)) for x in inputs]
         preprocessing = replace(preprocessing_of(model), image_size=shape[2])
         metadata = {
             "network": getattr(model, "factory", None) or type(model).__name__,
@@ -178,7 +182,7 @@ def export(
             content, opset = _content(network, inputs[1], format, metadata)
             run = _read_back(content, format)
             difference = _largest_difference(run, inputs, outputs)
-        largest = max(float(values.abs().max()) for values in outputs)
+        largest = max(float(values.abs().max()) for values, *_ in outputs)
         if not difference <= tolerance * max(1.0, largest):
             raise ExportError(
                 f"`model` ({metadata['network']}) exported as {format} differs by {difference:.1e} "
@@ -209,12 +213,35 @@ def _class_names(model: nn.Module, count: int, classes: Sequence[str] | None) ->
     return [str(name) for name in classes]
 
 
+class _Outputs(nn.Module):
+    """A network with the outputs of its file."""
+
+    def __init__(self, network: nn.Module, softmax: bool, familiarity: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+        self.familiarity = familiarity
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        values, familiarity = with_familiarity(self.network, x)
+        values = values.softmax(1) if self.softmax else values
+        return values if familiarity is None or not self.familiarity else (values, familiarity)
+
+
+def _listed(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
 def _largest_difference(
-    run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    run: Callable[[Tensor], Any], inputs: Sequence[Tensor], outputs: Sequence[list[Tensor]]
 ) -> float:
     """The largest difference over all inputs; NaN if an output is NaN, or infinite on one side."""
-    gaps = [run(x) - y for x, y in zip(inputs, outputs, strict=True)]
-    return float(torch.cat([gap.abs().flatten() for gap in gaps]).max())
+    pairs = [
+        pair
+        for x, y in zip(inputs, outputs, strict=True)
+        for pair in zip(_listed(run(x)), y, strict=True)
+    ]
+    return float(torch.cat([(found - expected).abs().flatten() for found, expected in pairs]).max())
 
 
 def _content(
@@ -257,7 +284,7 @@ def _to_onnx(
     converted = torch.onnx.export(
         program,
         input_names=[INPUT],
-        output_names=[output],
+        output_names=[output, FAMILIARITY][: len(program.graph_signature.user_outputs)],
         dynamic_shapes=batch,
         dynamo=True,
         verbose=False,
@@ -289,11 +316,11 @@ def _failures_named(model: nn.Module, format: Format) -> Iterator[None]:
         ) from error
 
 
-def _read_back(content: bytes, format: Format) -> Callable[[Tensor], Tensor]:
+def _read_back(content: bytes, format: Format) -> Callable[[Tensor], Any]:
     """The file as a function that its own runtime computes."""
     if format == "onnx":
         session = onnx_session(content, None)
         return lambda x: run_onnx(session, x)
     if format == "torch_export":
         return torch.export.load(io.BytesIO(content)).module()
-    return cast("Callable[[Tensor], Tensor]", torch.jit.load(io.BytesIO(content)))
+    return cast("Callable[[Tensor], Any]", torch.jit.load(io.BytesIO(content)))
