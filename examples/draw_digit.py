@@ -30,9 +30,11 @@ def make_app(session: Session) -> gr.Blocks:
 
     def recognise(drawing: dict[str, Image.Image]) -> dict[str, float] | str:
         try:
-            result = predict(session, drawing["composite"] or PAGE, top=3)
+            result = predict(session, drawing["composite"] or PAGE, top=3, reject_unknown=True)
         except PictureError as error:
             return str(error).replace("the image:", "The pad")
+        if result.digit is None:
+            return "The pad shows no digit that the network knows"
         return {str(digit): probability for digit, probability in result.top}
 
     with gr.Blocks(title="Which digit?", analytics_enabled=False) as app:

@@ -23,14 +23,14 @@ __all__ = ["fit_familiarity"]
 PER_CLASS = 8  # prototypes
 DIGITS_PER_CLASS = 2000  # of which the prototypes are the means
 ROUNDS = 10  # of k-means
-SHARES = (0.2, 0.2, 0.2, 0.4)  # of the refused digits, by sign
+SHARES = (0.25, 0.25, 0.25, 0.25)  # of the refused digits, by sign
 USUAL = (0.5, 0.5, 0.5, 0.05)  # the quantile of each sign that counts as 1
 LEAST = 100  # digits
 MOST = 1 << 18  # numbers in the record, which is stored in half precision
 
 
 def fit_familiarity(
-    model: nn.Module, digits: Digits, *, refused: float = 0.004, batch_size: int = 1000
+    model: nn.Module, digits: Digits, *, refused: float = 0.003, batch_size: int = 1000
 ) -> Familiarity:
     """Fits the record by which `predict` tells images of a network's kind from all others.
 
@@ -43,7 +43,7 @@ def fit_familiarity(
         model: A network of the zoo, or one of your own that is derived from `Classifier`; its
             `familiarity` is set.
         digits: Images that it was trained on, at least 100.
-        refused: The largest share of the held-out images that the limits refuse.
+        refused: The largest share of the held-out images that the limits refuse, at most 0.1.
         batch_size: Images per forward pass.
 
     Returns:
@@ -65,7 +65,7 @@ def fit_familiarity(
         raise TypeError(f"`model` ({type(network).__name__}) must be a Classifier")
     check_digits(digits=digits)
     check_positive(batch_size=batch_size)
-    check_range(above=0, below=1, refused=refused)
+    check_range(above=0, at_most=0.1, refused=refused)
     if len(digits) < LEAST:
         raise ValueError(f"`digits` must be at least {LEAST}; they are {len(digits)}")
     held_out, known = _parts(digits)

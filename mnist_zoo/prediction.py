@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ._checks import check_positive, check_range
 from ._networks import channels_of, class_names, stated_classes, unwrapped
 from .pictures.as_trained import as_trained
-from .pictures.familiarity import gives_familiarity
-from .pictures.logits import logits, logits_and_familiarity, with_familiarity
+from .pictures.logits import logits
+from .pictures.outputs import gives_familiarity, logits_and_familiarity, with_familiarity
 from .pictures.preprocessing import Preprocessing, preprocessing_of
 from .pictures.reading import is_one_picture
 

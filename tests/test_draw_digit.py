@@ -158,6 +158,12 @@ def test_a_pad_is_cleared_and_drawn_on_again(visit, button):
     playwright.expect(answer).to_have_text("2", timeout=1000 * SECONDS)
 
 
+def test_a_scribble_is_reported(visit):
+    page = visit(viewport=DESKTOP)
+    stroke(page, [(x / 10, 0.1 + 0.8 * (x % 2)) for x in range(11)])
+    expect_answer(page, "The pad shows no digit that the network knows")
+
+
 def test_two_digits_are_reported(visit):
     page = visit(viewport=DESKTOP)
     for x in (0.1, 0.9):

@@ -20,8 +20,7 @@ from .._files import check_place, written_whole
 from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
-from ..pictures.familiarity import gives_familiarity
-from ..pictures.logits import with_familiarity
+from ..pictures.outputs import gives_familiarity, with_familiarity
 from ..pictures.preprocessing import preprocessing_of
 from .session import (
     FAMILIARITY,

@@ -152,12 +152,6 @@ def pool(features: Tensor) -> Tensor:
     return F.normalize(features.flatten(1).float())
 
 
-def gives_familiarity(model: nn.Module) -> bool:
-    """Whether a network tells the familiarity of images."""
-    ask = getattr(unwrapped(model), "gives_familiarity", None)
-    return ask is not None and bool(ask())
-
-
 def forget_familiarity(model: nn.Module) -> None:
     """Clears the record of a network whose weights are about to change."""
     inside: Any = unwrapped(model)
