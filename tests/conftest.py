@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 
 def pytest_addoption(parser):
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")
-    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the sketch pad")
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the page")
 
 
 # every module and folder that has public names
