@@ -248,17 +248,23 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N, C, H, W) to the logarithm of the mean probability of each class."""
-        log_probabilities = torch.stack([model(x).float().log_softmax(1) for model in self.models])
-        return log_probabilities.logsumexp(0) - math.log(len(self.models))
+        return _mean([model(x) for model in self.models])
 
     def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Also gives the mean familiarity (N,) of images (N, C, H, W)."""
-        told = [with_familiarity(model, x)[1] for model in self.models]
-        return self(x), torch.stack([each for each in told if each is not None]).mean(0)
+        pairs = [with_familiarity(model, x) for model in self.models]
+        told = [familiarity for _, familiarity in pairs if familiarity is not None]
+        return _mean([values for values, _ in pairs]), torch.stack(told).mean(0)
 
     def gives_familiarity(self) -> bool:
         """Whether all of the networks tell the familiarity of images."""
         return all(map(gives_familiarity, self.models))
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean probabilities (N, classes) of several logits."""
+    log_probabilities = torch.stack([logits.float().log_softmax(1) for logits in values])
+    return log_probabilities.logsumexp(0) - math.log(len(values))
 
 
 def ensemble(models: Iterable[nn.Module]) -> Ensemble:

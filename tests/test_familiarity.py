@@ -236,8 +236,8 @@ def test_an_ensemble_gives_the_mean(model, others):
     expected = [prediction.probabilities for prediction in predict(both, images)]
     assert predict(both, images, reject_unknown=True)[-1].digit is None
     with torch.no_grad():
-        found = both.eval()(model.preprocessing(images)).exp()
-    np.testing.assert_allclose(expected, found, atol=1e-5)
+        found = both.eval()(model.preprocessing(SAMPLE.images[:5])).exp()
+    np.testing.assert_allclose(expected[:5], found, atol=1e-5)
 
 
 def test_hooks_and_wrappers_keep_their_say(model):
