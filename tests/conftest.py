@@ -27,7 +27,7 @@ FACES = ["mnist_zoo"] + [
     f"mnist_zoo.{part}"
     for part in (
         *("blocks", "weights", "models", "inspection", "pictures", "data", "prediction"),
-        *("evaluation", "training", "optimization", "export", "plots", "hub"),
+        *("evaluation", "familiarity", "training", "optimization", "export", "plots", "hub"),
     )
 ]
 
