@@ -12,6 +12,7 @@ from .page import LINKED, Array
 
 Box = tuple[int, int, int, int]  # left, top, right and bottom; the last two are beyond the ink
 
+STRONG = 0.6  # of a stroke's ink; a part without any such ink is a shadow or a stain
 OUTLINE = 0.8  # a frame's ink covers at least this share of each side of its box
 NOISE = 0.1  # of the digits' height; smaller parts are noise
 DOT = 0.25  # of the digits' height; smaller parts are dots, or crumbs of digits
@@ -45,10 +46,12 @@ def find_parts(ink: Array) -> tuple[Array, list[Part]]:
     """Labels (H, W) of connected ink, and its parts by label."""
     labels, count = ndimage.label(ink > LINKED, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
+    strong = np.bincount(labels.ravel(), (ink > STRONG).ravel(), count + 1)
     boxes = ndimage.find_objects(labels)
     return labels, [
         Part(number, (x.start, y.start, x.stop, y.stop), int(areas[number]))
         for number, (y, x) in enumerate(boxes, 1)
+        if strong[number]
     ]
 
 
