@@ -44,7 +44,9 @@ def writers(split, part=None):
     images, labels = digits.images[:, 0].numpy(), digits.labels.numpy()
     everyone = [np.flatnonzero(known == writer) for writer in np.unique(known)]
     everyone = [rows for rows in everyone if len(rows) >= 10]
-    return [Writer(images[rows], labels[rows]) for rows in everyone[part :: None if part is None else 2]]
+    return [
+        Writer(images[rows], labels[rows]) for rows in everyone[part :: None if part is None else 2]
+    ]
 
 
 @cache
@@ -179,7 +181,9 @@ def _on_paper(kind, ink, scale, random):
         _rule(page, paper, scale, random)
     page = page * (1 - ink) + np.minimum(page, pen) * ink
     if kind == "lit":
-        page = page * _light(page.shape, random) + random.normal(0, random.uniform(0.5, 4), page.shape)
+        page = page * _light(page.shape, random) + random.normal(
+            0, random.uniform(0.5, 4), page.shape
+        )
     return page.round().clip(0, 255).astype(np.uint8)
 
 

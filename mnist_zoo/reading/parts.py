@@ -7,17 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .lines import without_lines
-from .page import LINKED, Array
-
-Box = tuple[int, int, int, int]  # left, top, right and bottom; the last two are beyond the ink
+from .lines import Array, without_lines
+from .page import LINKED
+from .result import Box
 
 STRONG = 0.6  # of a stroke's ink; a part without any such ink is a shadow or a stain
 OUTLINE = 0.8  # a frame's ink covers at least this share of each side of its box
-NOISE = 0.1  # of the digits' height; smaller parts are noise
-DOT = 0.25  # of the digits' height; smaller parts are dots, or crumbs of digits
-FLAT = 0.4  # of the digits' height; a wide part lower than this is a dash
-LONG = 3.5  # a part wider than this many heights, and thin, is a line
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,26 @@ class Part:
         return self.box[3] - self.box[1]
 
     @property
+    def size(self) -> int:
+        """The longer side of the box."""
+        return max(self.width, self.height)
+
+    @property
     def centre(self) -> tuple[float, float]:
         """Column and row of the middle of the box."""
         return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+
+    def middle(self) -> float:
+        """Column of the middle of the box."""
+        return self.centre[0]
+
+    def level(self, slope: float) -> float:
+        """Row of the middle of the box, where rows of this slope meet column 0."""
+        return self.centre[1] - slope * self.centre[0]
+
+    def overlap(self, other: Part) -> int:
+        """The number of columns that both boxes have."""
+        return min(self.box[2], other.box[2]) - max(self.box[0], other.box[0])
 
 
 def find_parts(ink: Array) -> tuple[Array, list[Part]]:
