@@ -6,6 +6,7 @@ import numpy as np
 
 from .lines import Array
 
+WORKING_HEIGHT = 24  # pixels; seams are looked for on digits reduced to about this height
 RISE = 0.05  # of the digits' height; beside a seam, others cross so much more ink
 THROUGH = 0.45  # of the digits' height; a seam through more ink than this is no candidate
 ALIKE = 0.08  # of the digits' height; seams that are nearer than this on average are one
@@ -20,6 +21,9 @@ def seams(ink: Array, height: float) -> Array:
     They pass the gaps between strokes, or where a part is low, as where two rounds touch. `height`
     is that of the digits, in pixels. Seams do not cross each other.
     """
+    fine = max(1, round(height / WORKING_HEIGHT))
+    if fine > 1:
+        return _enlarged(seams(_reduced(ink, fine), height / fine), fine, ink.shape)
     solid = ink > 0.5
     filled = np.logical_or.accumulate(solid) & np.logical_or.accumulate(solid[::-1])[::-1]
     ways = _Ways(ink)
@@ -42,6 +46,20 @@ def seams(ink: Array, height: float) -> Array:
         if not kept or (path - kept[-1]).mean() >= ALIKE * height:
             kept.append(path)
     return np.array(kept, np.intp).reshape(len(kept), len(ink))
+
+
+def _reduced(ink: Array, factor: int) -> Array:
+    """Ink (H, W), averaged over squares of this side; what lies beyond it is paper."""
+    rows, columns = (-(-side // factor) for side in ink.shape)
+    whole = np.zeros((rows * factor, columns * factor), ink.dtype)
+    whole[: ink.shape[0], : ink.shape[1]] = ink
+    return whole.reshape(rows, factor, columns, factor).mean((1, 3))
+
+
+def _enlarged(paths: Array, factor: int, shape: tuple[int, ...]) -> Array:
+    """Seams of a reduced part, through the middles of its pixels."""
+    paths = paths.repeat(factor, 1)[:, : shape[0]] * factor + factor // 2
+    return paths.clip(max=shape[1] - 1)
 
 
 class _Ways:
@@ -84,15 +102,16 @@ def _followed(steps: Array, row: int, column: int) -> list[int]:
 
 def _cheapest(ink: Array) -> tuple[Array, Array]:
     """Cost of the cheapest way from the first row to each pixel, and the step back along it."""
-    total, steps = ink.copy(), np.zeros(ink.shape, np.int8)
+    width = ink.shape[1]
+    total, steps = np.full((len(ink), width + 2), np.inf, ink.dtype), np.zeros(ink.shape, np.int8)
+    total[0, 1:-1] = ink[0]
     aside = STEP + ACROSS * ink
     for row in range(1, len(ink)):
-        before = np.pad(total[row - 1], 1, constant_values=np.inf)
-        straight, left, right = before[1:-1], before[:-2], before[2:]
+        straight, left, right = (total[row - 1, x : x + width] for x in (1, 0, 2))
         best = np.minimum(left, right) + aside[row]
         steps[row] = np.where(left < right, -1, 1) * (best < straight)
-        total[row] += np.minimum(straight, best)
-    return total, steps
+        total[row, 1:-1] = ink[row] + np.minimum(straight, best)
+    return total[:, 1:-1], steps
 
 
 def _valleys(values: list[float], rise: float) -> list[int]:
