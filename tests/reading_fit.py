@@ -105,7 +105,7 @@ def fit(rows, steps):
     hidden, out = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, 1)
     skip = nn.Parameter(torch.tensor([0.0, -6.0]))
     parameters = [*hidden.parameters(), *out.parameters(), skip]
-    optimizer = torch.optim.Adam(parameters, lr=0.03)
+    optimizer = torch.optim.Adam(parameters, lr=0.04)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, steps)
     for step in range(steps):
         scores = out(torch.tanh(hidden(x)))[:, 0]
@@ -142,7 +142,7 @@ def fit(rows, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="pictures of each share")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     rows = lattices(arguments.count, part=0, seed=0)

@@ -10,6 +10,7 @@ from scipy import ndimage
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 ACROSS = 0.7  # a line of ruled paper is at least this long, as a share of the page
+THICK = 16  # a line is thinner than this share of the page, and than 12 pixels
 OVER = 1.3  # ink so many times stronger than a line under it is a stroke's
 
 
@@ -40,6 +41,9 @@ def _lines(ink: Array, length: int) -> Array:
     line = ndimage.maximum_filter1d(lowest, length, axis=1, mode="constant")
     line = np.maximum(line, np.concatenate((line[:1] * 0, line[:-1])))
     line = np.minimum(line, ink)
+    # what is thick is a shadow, not a line
+    thick = min(max(len(ink) // THICK, 4), 12)
+    line -= ndimage.grey_opening(line, size=(thick, 1), mode="nearest")
     line[line < 0.05 * ink.max()] = 0
     return line
 

@@ -12,6 +12,7 @@ from .lines import Array, without_rules
 FAINT = 5.0  # of 255; a page with less contrast is empty
 PAPER_SIDE = 128  # pixels; the light on uneven paper is estimated on a page of this size
 DIM = 16.0  # of 255; differences of light below it are noise
+SMOOTH = 100  # pixels; pages with a shorter side of at least this are smoothed
 NOISE = 5.0  # on uneven paper, strokes stand out by this many standard deviations of its noise
 PALE = 0.02  # and absorb at least this share of the light
 LINKED = 0.2  # connected pixels with more ink than this form a part
@@ -39,7 +40,9 @@ def _change_on_uneven_paper(grey: Array) -> Array:
     Light multiplies, so shares of the paper's light are compared.
     """
     page = torch.from_numpy(grey)[None, None]
-    page = F.avg_pool2d(page, 3, 1, 1, count_include_pad=False).add_(DIM)
+    if min(grey.shape) >= SMOOTH:  # on small pictures, strokes are as narrow as the noise
+        page = F.avg_pool2d(page, 3, 1, 1, count_include_pad=False)
+    page = page + DIM
     small = _reduced(page, PAPER_SIDE // 4).log()
     reach = max(1, max(small.shape[2:]) // 4)
     around = F.unfold(F.pad(small, [reach] * 4, mode="replicate"), 2 * reach + 1).median(1).values
@@ -59,7 +62,7 @@ def _reduced(page: torch.Tensor, side: int) -> torch.Tensor:
 def _without_narrow(page: torch.Tensor) -> torch.Tensor:
     """Images (1, 1, H, W) without what is narrow and darker than its surroundings: a closing."""
     height, width = page.shape[2:]
-    reach = max(1, min(max(height, width) // 10, (min(height, width) - 1) // 2))
+    reach = max(2, min(max(height, width) // 10, min(height, width) // 5))
     beyond = [2 * reach] * 4  # the light goes on beyond the edge as it changed before it
     page = 2 * F.pad(page, beyond, mode="replicate") - F.pad(page, beyond, mode="reflect")
     higher = F.max_pool2d(page, 2 * reach + 1, 1)
