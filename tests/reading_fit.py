@@ -55,9 +55,7 @@ def rows_of(case, model):
         return []
     probabilities = candidate_probabilities(model, lattice, flat, preprocessing_of(model))
     known, rows = features(flat, probabilities), []
-    for pieces, candidates, line in zip(
-        lattice.rows, lattice.candidates, case.lines, strict=True
-    ):
+    for pieces, candidates, line in zip(lattice.rows, lattice.candidates, case.lines, strict=True):
         own, known = known[: len(candidates)], known[len(candidates) :]
         spans = [(candidate.first, candidate.end) for candidate in candidates]
         boxes = [piece.box for piece in pieces]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .lattice import Candidate, Piece
+from .lattice import Candidate
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 NEVER = -1e9  # the score of a way that does not exist
@@ -57,11 +57,9 @@ def scores(candidates: Sequence[Candidate], probabilities: Tensor) -> list[float
     return (hidden @ weights["out"] + weights["out_bias"]).tolist()
 
 
-def skip_scores(pieces: Sequence[Piece], height: float) -> list[float]:
-    """How likely each piece belongs to no digit, as `scores` has it."""
+def skip_scores(sizes: Sequence[float]) -> list[float]:
+    """How likely pieces of these sizes, in digits' heights, belong to no digit, as `scores`."""
     base, by_size = judge_weights()["skip"].tolist()
-    boxes = [piece.box for piece in pieces]
-    sizes = [max(box[2] - box[0], box[3] - box[1]) / height for box in boxes]
     return [base + by_size * size for size in sizes]
 
 

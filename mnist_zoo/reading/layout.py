@@ -85,15 +85,15 @@ def _slope(parts: list[Part], height: float) -> float:
     slopes = np.linspace(-SLANT, SLANT, 61)
     spread = np.array([_spread(y - slope * x, height) for slope in slopes])
     # of slopes about as good, the flattest
-    return float(slopes[(spread + 0.02 * height * np.abs(slopes) / SLANT).argmin()])
+    return float(slopes[(spread + 0.05 * height * np.abs(slopes) / SLANT).argmin()])
 
 
 def _spread(middles: Array, height: float) -> float:
-    """Mean distance of middles from that of their row, where gaps part the rows."""
+    """Mean distance of middles from that of their row, and a price for each further row."""
     middles = np.sort(middles)
     row = np.concatenate(([0], (np.diff(middles) > APART * height).cumsum()))
     means = np.bincount(row, middles) / np.bincount(row)
-    return float(np.abs(middles - means[row]).mean()) + 0.01 * height * float(row[-1])
+    return float(np.abs(middles - means[row]).mean()) + 0.1 * height * float(row[-1])
 
 
 def _rows(parts: list[Part], height: float, slope: float, count: int | None) -> list[list[Part]]:

@@ -14,7 +14,7 @@ from ..pictures.logits import logits
 from ..pictures.mnist_form import placed, stretched, to_grey
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
 from ..pictures.reading import PictureError, averaged, is_one_picture, read_pictures
-from .judge import best_way, scores, skip_scores
+from .judge import NEVER, best_way, scores, skip_scores
 from .lattice import Candidate, Lattice
 from .layout import lay_out
 from .result import Box, FoundDigit, Mark, Number, Reading
@@ -104,7 +104,7 @@ def read_digits(
             Mark(_scaled(mark.box, scale), mark.why)
             for mark in sorted(layout.marks + rejected, key=lambda mark: (mark.box[1], mark.box[0]))
         ),
-        page[0].round().to(torch.uint8).movedim(0, 2).squeeze(2)[..., :3],
+        page[0, :3].round().to(torch.uint8).movedim(0, 2).squeeze(2),
         scale,
     )
 
@@ -140,9 +140,14 @@ def _found(
     for number, candidates in enumerate(lattice.candidates, 1):
         own = probabilities[start : start + len(candidates)]
         start += len(candidates)
-        pieces = lattice.rows[number - 1]
+        boxes = [piece.box for piece in lattice.rows[number - 1]]
         spans = [(candidate.first, candidate.end) for candidate in candidates]
-        skips = skip_scores(pieces, lattice.height)
+        sizes = [max(box[2] - box[0], box[3] - box[1]) / lattice.height for box in boxes]
+        skips = skip_scores(sizes)
+        if length is not None:  # then whatever is large must be of a digit
+            skips = [
+                NEVER if size >= SMALL else skip for size, skip in zip(sizes, skips, strict=True)
+            ]
         way = best_way(spans, scores(candidates, own), skips, length)
         if way is None:
             raise PictureError(
@@ -150,10 +155,9 @@ def _found(
             )
         rows.append([_digit(candidates[place].box, own[place], names, top) for place in way])
         taken = {place for at in way for place in range(*spans[at])}
-        for place, piece in enumerate(pieces):
-            size = max(piece.box[2] - piece.box[0], piece.box[3] - piece.box[1])
-            why = "not a digit" if size >= SMALL * lattice.height else "speck"
-            rejected += [] if place in taken else [Mark(piece.box, why)]
+        for place, (box, size) in enumerate(zip(boxes, sizes, strict=True)):
+            if place not in taken:
+                rejected.append(Mark(box, "not a digit" if size >= SMALL else "speck"))
     return rows, rejected
 
 
