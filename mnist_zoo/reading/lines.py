@@ -11,6 +11,7 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 
 ACROSS = 0.7  # a line of ruled paper is at least this long, as a share of the page
 THICK = 16  # a line is thinner than this share of the page, and than 12 pixels
+LEAST = 0.05  # of the strongest ink; paler lines are none
 OVER = 1.3  # ink so many times stronger than a line under it is a stroke's
 
 
@@ -25,14 +26,12 @@ def without_lines(ink: Array, length: int) -> Array:
 
 
 def _without_lines(ink: Array, tall: int, wide: int, *, to_edge: bool) -> Array:
-    level, upright = _lines(ink, wide), _lines(ink.T, tall)
-    if to_edge:
-        level, upright = _reaching(level), _reaching(upright)
+    level, upright = _lines(ink, wide, to_edge), _lines(ink.T, tall, to_edge)
     ink = _erased(ink, level) if level.any() else ink
     return _erased(ink.T, upright).T if upright.any() else ink
 
 
-def _lines(ink: Array, length: int) -> Array:
+def _lines(ink: Array, length: int, to_edge: bool) -> Array:
     """How strong a level line of this length is at each pixel (H, W); 0 where there is none."""
     # a line may slope by a pixel within its length
     tall = np.concatenate((np.maximum(ink[:-1], ink[1:]), ink[-1:]))
@@ -41,10 +40,12 @@ def _lines(ink: Array, length: int) -> Array:
     line = ndimage.maximum_filter1d(lowest, length, axis=1, mode="constant")
     line = np.maximum(line, np.concatenate((line[:1] * 0, line[:-1])))
     line = np.minimum(line, ink)
+    line[line < LEAST * ink.max()] = 0
+    line = _reaching(line) if to_edge and line.any() else line
     # what is thick is a shadow, not a line
     thick = min(max(len(ink) // THICK, 4), 12)
-    line -= ndimage.grey_opening(line, size=(thick, 1), mode="nearest")
-    line[line < 0.05 * ink.max()] = 0
+    line -= ndimage.grey_opening(line, size=(thick, 1), mode="constant")
+    line[line < LEAST * ink.max()] = 0
     return line
 
 

@@ -81,11 +81,22 @@ def without_frames(ink: Array) -> tuple[Array, list[Box]]:
             left, top, right, bottom = part.box
             window, own = ink[top:bottom, left:right], labels[top:bottom, left:right]
             alone = np.where(own == part.label, window, 0)
-            inside = without_lines(alone, round(0.7 * min(part.width, part.height)))
+            inside = _without_large(without_lines(alone, round(0.7 * min(own.shape))))
             grown = ndimage.binary_dilation(own == part.label, iterations=1)
             window[grown] = np.where(own == part.label, inside, 0)[grown]
             frames.append(part.box)
     return ink, frames
+
+
+def _without_large(ink: Array) -> Array:
+    """Ink without parts that are about as wide or high as all of it, such as tilted lines."""
+    labels, _ = ndimage.label(ink > LINKED, structure=np.ones((3, 3)))
+    large = [
+        number
+        for number, place in enumerate(ndimage.find_objects(labels), 1)
+        if any(2 * (x.stop - x.start) > size for x, size in zip(place, ink.shape, strict=True))
+    ]
+    return np.where(np.isin(labels, large), 0, ink) if large else ink
 
 
 def _is_frame(part: Part, labels: Array, parts: list[Part]) -> bool:

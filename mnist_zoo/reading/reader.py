@@ -111,9 +111,10 @@ def read_digits(
 
 def _page(picture: Picture) -> tuple[Tensor, float]:
     """The image (1, C, H, W) in 0…255, and how many of its pixels one of them is wide."""
-    if not is_one_picture(picture):
+    flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
+    if not flat and not is_one_picture(picture):
         raise PictureError("`picture` must be one image; read several one by one")
-    (((_, image),), name_of) = read_pictures(picture)
+    (((_, image),), name_of) = read_pictures([picture] if flat else picture)
     if len(image) != 1:
         raise PictureError(f"{name_of(0)}: must be one image; it holds {len(image)}")
     page = averaged(image)
