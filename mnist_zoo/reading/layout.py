@@ -110,7 +110,7 @@ def _rows(parts: list[Part], height: float, slope: float, count: int | None) -> 
 
 
 def _joined(small: list[Part], rows: list[list[Part]], height: float, slope: float) -> list[Mark]:
-    """Adds small parts to the rows they are in; those that belong to no digit come back as marks."""
+    """Adds small parts to the rows they are in; gives back those of no digit, as marks."""
     levels = [math.fsum(part.level(slope) for part in row) / len(row) for row in rows]
     digits = [list(row) for row in rows]
     marks = []

@@ -25,10 +25,12 @@ class Part:
 
     @property
     def width(self) -> int:
+        """Columns of the box."""
         return self.box[2] - self.box[0]
 
     @property
     def height(self) -> int:
+        """Rows of the box."""
         return self.box[3] - self.box[1]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -190,7 +191,7 @@ def _widest_gap(rows: list[list[FoundDigit]], height: float) -> float:
     gaps = sorted(
         max(0, right.box[0] - left.box[2])
         for row in rows
-        for left, right in zip(row, row[1:], strict=False)
+        for left, right in itertools.pairwise(row)
     )
     usual = gaps[len(gaps) // 4] if gaps else 0
     return min(FAR * height, max(SPACE * height, TIMES * usual))

@@ -94,7 +94,7 @@ class Mark:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """The digits that a network reads on a picture; `read_digits` gives it.
 
@@ -142,6 +142,10 @@ class Reading:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    def __repr__(self) -> str:
+        """The text and the number of rejected marks, on one line."""
+        return f"Reading({self.text!r}, {len(self.rejected)} rejected)"
 
     def draw(self) -> Image.Image:
         """The picture with a box and a label for each digit, and a red box for each mark.
