@@ -83,6 +83,8 @@ from .pictures.transform import PictureTransform as PictureTransform
 from .prediction import Prediction as Prediction
 from .prediction import ensemble as ensemble
 from .prediction import predict as predict
+from .reading.reader import read_digits as read_digits
+from .reading.result import Reading as Reading
 from .training.checkpoints import CheckpointError as CheckpointError
 from .training.checkpoints import TrainingError as TrainingError
 from .training.history import History as History
