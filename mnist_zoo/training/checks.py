@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from .._modes import eval_mode
-from .._networks import device_of, unwrapped
+from .._networks import device_of, numbers, unwrapped
 from ..data.digits import Digits
 from ..pictures.preprocessing import Preprocessing, to_float
 from .recipe import Recipe
@@ -129,6 +129,20 @@ def check_class_weights(recipe: Recipe, classes: int) -> None:
         raise ValueError(
             f"`class_weights` (={weights!r}) of the recipe must be {classes} numbers, one for each "
             f"class of the network; they are {len(weights)}"
+        )
+
+
+def check_style(recipe: Recipe, train: Digits) -> None:
+    """Checks that the classes are digits, if the recipe redraws digits in other styles.
+
+    Raises:
+        ValueError: If they have other names.
+    """
+    names = train.classes or numbers(10)
+    if recipe.style and names != numbers(len(names)):
+        raise ValueError(
+            f"`style` (={recipe.style!r}) of the recipe is for digits only; "
+            f"the classes of `train` are {', '.join(names):.80}"
         )
 
 

@@ -22,6 +22,7 @@ from .checks import (
     check_class_weights,
     check_labels,
     check_sizes,
+    check_style,
     check_trainable,
     probed,
 )
@@ -124,6 +125,7 @@ def fit(
         train, kept, test = load_data(recipe)
         validation = validation or kept or (None if recipe.select == "best" else test)
     check_sizes(recipe, train, validation)
+    check_style(recipe, train)
     check_trainable(model, recipe)
     check_distillation(recipe, teacher)
     device = _choose_device(device, target)

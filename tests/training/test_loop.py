@@ -13,6 +13,7 @@ from mnist_zoo import (
     Digits,
     Preprocessing,
     Recipe,
+    Style,
     TrainingError,
     evaluate,
     fit,
@@ -270,6 +271,15 @@ def test_classes_that_the_network_does_not_have_are_refused(digits):
     letters = Digits(digits[0].images, digits[0].labels + 16)
     with pytest.raises(ValueError, match=r"`train` has .* class 25; .* network are 0 to 9"):
         fit("lenet5_report", letters, progress=False)
+
+
+def test_styles_of_digits_are_refused_for_letters(digits):
+    recipe = Recipe(network="lenet5", style=Style(flag=0.5), lr=0.1, epochs=1)
+    letters = Digits(digits[0].images, digits[0].labels, classes=tuple("ABCDEFGHIJ"))
+    with pytest.raises(ValueError, match=r"`style` \(=Style\(flag=0.5, .* `train` are A, B, C"):
+        fit(recipe, letters, progress=False)
+    named = Digits(digits[0].images, digits[0].labels, classes=tuple("0123456789"))
+    assert fit(recipe, named, progress=False).step == 5
 
 
 def test_training_works_without_validation_images(digits):
