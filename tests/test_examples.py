@@ -109,6 +109,14 @@ def test_readme_states_our_results(name, digits):
     assert f"{len(runs)} seeds" in readme
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnet_cnn"])
+def test_page_on_training_states_the_results_of_the_fast_recipes(name):
+    (run,) = RESULTS[name]
+    stated = f"| `{name}_fast` | `{name}` | {reproduce.accuracies([run])[0]:.2f} % in"
+    stated += f" {len(run['curve'])} epochs"
+    assert stated in (ROOT / "docs" / "training.md").read_text()
+
+
 def test_reproduce_lists_its_experiments():
     command = [sys.executable, EXAMPLES / "reproduce.py", "--list"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
