@@ -28,6 +28,7 @@ from mnist_zoo import (
     evaluate,
     fit,
     get_recipe,
+    list_models,
     load_data,
     load_mnist,
     plots,
@@ -164,6 +165,7 @@ def remark_fastest(runs: dict[str, list[Run]]) -> str:
 
 
 LENET5 = ("lenet5", "lenet5_conv_residual", "lenet5_fc_residual")
+DIGITNETS = tuple(list_models("digitnet_*"))
 SMALL_NETWORKS = (*LENET5, "mini_googlenet", "mini_resnet")
 ONE_CYCLE = {"schedule": "onecycle", "lr": 0.03, "batch_size": 128, "channels_last": True}
 BARE = Preprocessing(mean=0.0, std=1.0)
@@ -290,6 +292,18 @@ EXPERIMENTS = {
         tuple(Row(name, get_recipe(f"{name}_mnist")) for name in SMALL_NETWORKS),
         (0, 1, 2, 3, 4),
     ),
+    "weights_digitnet": Experiment(
+        "The pretrained weights: DigitNets",
+        "Ours, with styles of writing and corruptions; otherwise as above.",
+        tuple(Row(name, get_recipe(f"{name}_mnist")) for name in DIGITNETS[:5]),
+        (0, 1, 2, 3, 4),
+    ),
+    "weights_digitnet_large": Experiment(
+        "The pretrained weights: the two largest DigitNets",
+        "As above, with fewer seeds.",
+        tuple(Row(name, get_recipe(f"{name}_mnist")) for name in DIGITNETS[5:]),
+        (0, 1, 2),
+    ),
     "weights_resnet18": Experiment(
         "The pretrained weights: ResNet-18",
         "As above, with fewer seeds.",
@@ -364,6 +378,8 @@ def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namesp
     RESULTS.mkdir(exist_ok=True)
     for seed in experiment.seeds:
         for row in experiment.rows:
+            if arguments.only and row.label not in arguments.only:
+                continue
             if any(belongs_to(run, row, seed) for run in runs):
                 continue
             print(f"{name}: {row.label}, seed {seed}")
@@ -467,6 +483,7 @@ def main() -> None:
     )
     parser.add_argument("experiments", nargs="*", choices=[[], *EXPERIMENTS], metavar="experiment")
     parser.add_argument("--list", action="store_true", help="list the experiments")
+    parser.add_argument("--only", nargs="+", metavar="row", help="rows to run; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     arguments = parser.parse_args()

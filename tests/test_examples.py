@@ -20,13 +20,19 @@ from mnist_zoo import (
     fit,
     get_recipe,
     get_weights,
+    lenet5,
     list_models,
     list_recipes,
     load_data,
     load_mnist,
+    load_model,
+    mini_resnet,
     profile,
+    save_model,
 )
 from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
+from mnist_zoo.data.corruption import KINDS
+from mnist_zoo.data.style import STYLES
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -44,6 +50,7 @@ train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
 lenet_settings = load("lenet_settings")
+robustness = load("robustness")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
@@ -90,6 +97,51 @@ def test_train_explains_wrong_arguments_in_one_line(monkeypatch, arguments, mess
     with pytest.raises(SystemExit) as error:
         train.main()
     assert message in str(error.value)
+
+
+def test_train_takes_teachers_from_files(tmp_path, monkeypatch):
+    files = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for file in files:
+        save_model(lenet5(), file)
+    changes = ["source=sample", "sizes=[60,20,20]", "epochs=1", "distillation=0.5"]
+    out = tmp_path / "runs"
+    command = ["train.py", "lenet5_report", *changes, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(ValueError, match=r"`teacher` \(=None\) must be a network"):
+        train.main()
+    monkeypatch.setattr(sys, "argv", [*command, "--teacher", *map(str, files)])
+    train.main()
+    assert load_model(out / "weights.safetensors").preprocessing is not None
+
+
+# --- robustness.py ---------------------------------------------------------------------------
+
+
+def test_drawn_sets_keep_the_labels_and_change_the_digits():
+    digits = load_mnist("test", source="sample")[::4]
+    sets = dict(robustness.drawn_sets(digits))
+    again = dict(robustness.drawn_sets(digits))
+    assert len(sets) == 1 + len(STYLES) + len(KINDS)
+    for label, drawn in sets.items():
+        digit, _ = STYLES.get(label, (None, None))
+        chosen = digits if digit is None else digits[digits.labels == digit]
+        assert torch.equal(drawn.labels, chosen.labels)
+        assert torch.equal(drawn.images, again[label].images)
+        assert torch.equal(drawn.images, chosen.images) == (label == "as they are")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
+def test_training_page_states_the_accuracies_on_drawn_sets():
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    table = text.partition("| digits | mini_resnet |")[2].partition("\n\n")[0]
+    stated = dict(re.findall(r"^\| (.+) \| ([\d.]+) \|$", table, re.M))
+    model = mini_resnet(weights="mnist")
+    found = {
+        label: f"{100 * evaluate(model, digits).accuracy:.2f}"
+        for label, digits in robustness.drawn_sets(load_mnist("test"))
+    }
+    assert stated == found
 
 
 # --- reproduce.py ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from .._names import printable
 from .._networks import shape_of
 from ..models.inputs import check_input
 from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
+from .programs import check_program
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -164,8 +165,9 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
     """Loads an ONNX file that `export` or `quantize` wrote, to run it with ONNX Runtime.
 
     An ONNX file is a program. Load only files that you trust: one of a stranger may use any amount
-    of time and memory, even while it is loaded, and read files beside it. What is checked here is
-    only that its input, its classes and its images are such as `export` states them.
+    of time and memory, even while it is loaded. What is checked here is only that its input, its
+    classes and its images are such as `export` states them, that all its numbers are in the file
+    itself, and that it has no loop.
 
     Args:
         path: The file.
@@ -208,6 +210,10 @@ def onnx_session(
     """Loads a model into ONNX Runtime; `name` stands for it in the message of an error."""
     import onnxruntime
 
+    try:
+        check_program(content)
+    except ValueError as error:
+        raise ExportError(f"{name} cannot be read by ONNX Runtime: {error}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # only errors
