@@ -169,7 +169,9 @@ def check_batches(recipe: Recipe, images: int, processes: int, norms: tuple[str,
             )
 
 
-def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Probe:
+def probed(
+    model: nn.Module, digits: Digits, preprocessing: Preprocessing, *, argument: str = "target"
+) -> Probe:
     """Runs the network on two images in eval mode; its buffers and modes are restored.
 
     Raises:
@@ -179,6 +181,7 @@ def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Pr
     images = to_float(digits.images[:2].to(device_of(network)))
     inputs = preprocessing(images).to(float_type(network))
     logits: object
+    kind = type(network).__name__
     with ExitStack() as stack:
         for each in (eval_mode(network), _buffers_kept(network), torch.no_grad()):
             stack.enter_context(each)
@@ -188,12 +191,12 @@ def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Pr
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"`target` ({type(network).__name__}) must give logits ({len(inputs)}, classes) for "
-            f"{len(inputs)} images, got {found}"
+            f"`{argument}` ({kind}) must give logits ({len(inputs)}, classes) for {len(inputs)} "
+            f"images, got {found}"
         )
     if logits.shape[1] < 2:
         raise ValueError(
-            f"`target` ({type(network).__name__}) must give at least 2 logits, got 1, of which the "
+            f"`{argument}` ({kind}) must give at least 2 logits, got 1, of which the "
             "cross-entropy is always 0; nothing would train"
         )
     return Probe(logits.shape[1], tuple(norms))

@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeAlias, get_args
 from .._checks import check_positive, check_range, plain
 from .._names import check_choice, check_known
 from ..data.augmentation import Augmentation
+from ..data.corruption import Corruption
 from ..data.sources import LOADERS, Dataset
+from ..data.style import Style
 from ..models.registry import MODELS, outline
 from ..pictures.preprocessing import Preprocessing
 
@@ -21,6 +23,13 @@ Optimizer: TypeAlias = Literal["sgd", "adam", "adamw"]
 Schedule: TypeAlias = Literal["constant", "onecycle"]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 Selection: TypeAlias = Literal["last", "best"]
+Sampling: TypeAlias = Literal["random", "first"]
+PARTS = {
+    "preprocessing": Preprocessing,
+    "style": Style,
+    "augmentation": Augmentation,
+    "corruption": Corruption,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +41,16 @@ class Recipe:
             who passes a network to `fit` along with the recipe.
         options: Options of the network's factory.
         source: Data set, one of those of `load_mnist`.
-        sizes: Numbers of training, validation and test images, drawn at random with `seed`: the
-            first two from the training set, the third from the test set. None trains on the whole
-            training set and keeps no validation images.
+        sizes: Numbers of training, validation and test images: the first two from the training
+            set, the third from the test set. None trains on the whole training set and keeps no
+            validation images.
+        sampling: How the images of `sizes` are chosen: ``"random"`` draws them with `seed`;
+            ``"first"`` takes the first of each part, where the last images of the training set, as
+            many as the test set has, are the part for validation (MNIST's usual 50,000 and 10,000).
         preprocessing: Size and normalisation of the images.
+        style: Styles of writing in which some of the training digits are redrawn, first of all.
         augmentation: Random shifts, rotations and distortions of the training images.
+        corruption: Changes of some of the training images beyond geometry, last of all.
         optimizer: ``"sgd"``, ``"adam"`` or ``"adamw"``.
         lr: Learning rate; with ``"onecycle"``, the highest one.
         momentum: Momentum of SGD.
@@ -61,6 +75,9 @@ class Recipe:
             training images of the class. None weighs all images alike. Accuracies and the
             validation loss are never weighted.
         label_smoothing: Fraction of each target that is spread evenly over the classes.
+        distillation: Fraction of the loss that compares with the teacher, which `fit` then needs
+            (Hinton et al. 2015); 0 trains without one.
+        temperature: Divides the logits of both networks in that comparison.
         ema_decay: Decay per step of an exponential moving average of the weights, which is then
             evaluated and returned. None keeps no average and returns the weights themselves.
         eval_every: Steps between two evaluations, in addition to the one after each epoch; None
@@ -92,8 +109,11 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Dataset = "mnist"
     sizes: tuple[int, int, int] | None = None
+    sampling: Sampling = "random"
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    style: Style = field(default_factory=Style)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    corruption: Corruption = field(default_factory=Corruption)
     optimizer: Optimizer = "sgd"
     lr: float
     momentum: float = 0.0
@@ -107,6 +127,8 @@ class Recipe:
     epochs: int
     class_weights: tuple[float, ...] | Literal["balanced"] | None = None
     label_smoothing: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
     ema_decay: float | None = None
     eval_every: int | None = None
     select: Selection = "last"
@@ -128,11 +150,12 @@ class Recipe:
             schedule=(self.schedule, get_args(Schedule)),
             precision=(self.precision, get_args(Precision)),
             select=(self.select, get_args(Selection)),
+            sampling=(self.sampling, get_args(Sampling)),
         )
         for name in ("nesterov", "channels_last"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` (={getattr(self, name)!r}) must be True or False")
-        for name, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):
+        for name, kind in PARTS.items():
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(
                     f"`{name}` (={getattr(self, name)!r}) must be of type {kind.__name__}"
@@ -156,6 +179,8 @@ class Recipe:
         )
         check_range(at_least=0, below=1, beta1=self.betas[0], beta2=self.betas[1])
         check_range(above=0, below=1, warmup=self.warmup)
+        check_range(at_least=0, at_most=1, distillation=self.distillation)
+        check_range(above=0, at_most=1000, temperature=self.temperature)
         if self.ema_decay is not None:
             check_range(above=0, below=1, ema_decay=self.ema_decay)
         if self.nesterov and not self.momentum:
@@ -194,7 +219,7 @@ class Recipe:
         """
         _check_fields(cls, values)
         parts: dict[str, Any] = {**values}
-        for name, kind in (("preprocessing", Preprocessing), ("augmentation", Augmentation)):
+        for name, kind in PARTS.items():
             if isinstance(parts.get(name), Mapping):
                 _check_fields(kind, parts[name])
                 parts[name] = kind(**parts[name])

@@ -65,6 +65,7 @@ def fitted(*changes, folder=None):
 
 FOLLOWED = ["augmentation.rotation=10", "augmentation.elastic=20", "batch_size=37"]
 FOLLOWED += ["class_weights=[1,2,3,4,5,5,4,3,2,1]", "head_lr=0.02"]
+FOLLOWED += ["style.flag=0.5", "style.heavy=0.3", "corruption.share=0.5", "corruption.noise=0.3"]
 NORMS = ["lenet5_fc_residual_report", "source=sample", "sizes=[68,16,20]", "epochs=1"]
 SINGLE = [*NORMS, "batch_size=33"]
 NORMS += ["batch_size=32"]
