@@ -95,7 +95,7 @@ def check_trainable(model: nn.Module, recipe: Recipe) -> None:
     if recipe.head_lr is not None and not head_parameters(unwrapped(model)):
         raise ValueError(
             f"`head_lr` (={recipe.head_lr!r}) of the recipe needs a last layer that trains; that "
-            f"of {kind} is frozen"
+            f"of {kind} is frozen, or has no parameters"
         )
 
 
