@@ -237,8 +237,8 @@ EXPERIMENTS = {
         "Ours: records on two cores",
         RULE,
         (
-            Row("mini_convnet, a quarter of a minute", get_recipe("mini_convnet_quarter_minute")),
-            Row("mini_resnet, half a minute", get_recipe("mini_resnet_half_minute")),
+            Row("a quarter of a minute", get_recipe("mini_resnet_quarter_minute")),
+            Row("half a minute", get_recipe("mini_resnet_half_minute")),
         ),
         tuple(range(10)),
         remark_records,

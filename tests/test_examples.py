@@ -256,6 +256,26 @@ def test_the_order_of_max_pooling_and_relu_changes_nothing():
 # --- benchmarks.py ---------------------------------------------------------------------------
 
 
+def test_benchmarks_of_one_kind_are_one_table_with_their_parameters_as_columns():
+    """Also results from before the parameters were stored."""
+    common = {"section": "S", "low": 0.5, "median": 1.0, "high": 2.0, "bar": 0}
+    rows = [
+        {"name": "test_all", **common, "bar": 0.9},
+        {
+            "name": "test_build[resnet18-28]",
+            "case": {"network": "resnet18", "size": "28"},
+            **common,
+        },
+        {"name": "test_load[old-1]", **common},
+    ]
+    page = benchmarks.page({"machine": "M", "versions": "V", "results": rows})
+    assert "| All | 1.00 | 0.50 to 2.00 | 0.90 |" in page
+    assert "### Build\n\n| network | size | times faster" in page
+    assert "| resnet18 | 28×28 | 1.00 | 0.50 to 2.00 |  |" in page
+    assert "### Load\n\n| case |" in page
+    assert "| old, 1 |" in page
+
+
 def test_page_of_benchmarks_is_up_to_date():
     measured = json.loads(benchmarks.RESULTS.read_text(encoding="utf-8"))
     page = (benchmarks.DOCS / "benchmarks.md").read_text(encoding="utf-8")

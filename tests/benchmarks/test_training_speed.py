@@ -70,7 +70,7 @@ def test_fit_against_the_reports_loop(race, name):
     count = 9600
     recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:count]
     theirs = reports_loop(name, count)
-    race(lambda: fit(recipe, digits, progress=False), theirs, at_least=FIT_BARS[name], rounds=5)
+    race(lambda: fit(recipe, digits, progress=False), theirs, at_least=FIT_BARS[name], rounds=9)
 
 
 def test_the_reports_loop_reaches_the_same_accuracy():
@@ -136,7 +136,7 @@ def test_fit_of_resnet18_against_steps_of_torchvisions(race, precision):
             loss.backward()
             optimizer.step()
 
-    race(lambda: fit(recipe, digits, progress=False), steps, at_least=1.2, rounds=5)
+    race(lambda: fit(recipe, digits, progress=False), steps, at_least=1.2, rounds=9)
 
 
 def test_styles_and_corruptions_cost_at_most_30_percent_of_a_step(race):
@@ -145,10 +145,10 @@ def test_styles_and_corruptions_cost_at_most_30_percent_of_a_step(race):
     rich = get_recipe("digitnet_50k_mnist")
     changed = plain.replace(style=rich.style, corruption=rich.corruption)
     ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (changed, plain))
-    race(ours, theirs, at_least=1 / 1.3, rounds=5)
+    race(ours, theirs, at_least=1 / 1.3, rounds=9)
 
 
-RECORDS = {"ninety_nine": 14.0, "mini_convnet_quarter_minute": 1.5, "mini_resnet_half_minute": 0.7}
+RECORDS = {"ninety_nine": 14.0, "mini_resnet_quarter_minute": 1.5, "mini_resnet_half_minute": 0.7}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -190,4 +190,4 @@ def test_what_the_switches_do(race, name, switches):
     assert recipe.preprocessing == Preprocessing(mean=0.1370)
     switched = recipe.replace(**switches)
     ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (switched, recipe))
-    race(ours, theirs, at_least=0, rounds=3)
+    race(ours, theirs, at_least=0, rounds=9)
