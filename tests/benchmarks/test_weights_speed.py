@@ -66,7 +66,7 @@ def test_load_model_takes_little_more_than_reading_hashing_and_building(race, tm
         with no_random_init():
             return resnet50()
 
-    race(lambda: load_model(path), read_hash_and_build, at_least=1 / 1.3, rounds=7, warmup=2)
+    race(lambda: load_model(path), read_hash_and_build, at_least=1 / 1.3, rounds=9, warmup=2)
 
 
 def test_ten_thousand_pictures(race):
@@ -77,4 +77,4 @@ def test_ten_thousand_pictures(race):
         [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.1307], [0.3081])]
     )
     moved = 255 - digits.roll((2, -1), (2, 3))
-    race(lambda: as_mnist(moved), lambda: [usual(p) for p in pictures], at_least=1.0, rounds=5)
+    race(lambda: as_mnist(moved), lambda: [usual(p) for p in pictures], at_least=1.0, rounds=9)
