@@ -71,6 +71,7 @@ def main() -> None:
             print(f"| {name} | {flash / 1000:.1f} | {ram / 1000:.1f} |")
             if options.run:
                 images = load_mnist("test", source="sample").images[:20]
+                assert model.preprocessing is not None  # pretrained weights state it
                 found = run_on_board(source, images)
                 with torch.inference_mode():
                     wanted = model(model.preprocessing(images))

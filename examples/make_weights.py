@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from catalogue import CARDS, write_pages
-from reproduce import EXPERIMENTS, Run, results
+from reproduce import DIGITNETS, EXPERIMENTS, Run, results
 
 from mnist_zoo import (
     Digits,
@@ -32,7 +32,11 @@ from mnist_zoo import (
 )
 from mnist_zoo.weights.manifest import CHECKPOINTS, manifest
 
-TRAINED_BY = {"resnet18": "weights_resnet18"}  # the experiment of a network, if it is not "weights"
+TRAINED_BY = {  # the experiment of a network, if it is not "weights"
+    **dict.fromkeys(DIGITNETS[:5], "weights_digitnet"),
+    **dict.fromkeys(DIGITNETS[5:], "weights_digitnet_large"),
+    "resnet18": "weights_resnet18",
+}
 
 
 def trained() -> list[str]:

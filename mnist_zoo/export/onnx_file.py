@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._names import printable
+from .onnx_check import check_program
 from .program import INPUT, METADATA, Content, ExportError, Opened, Program, Run
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
     """
     import onnxruntime
 
+    try:
+        check_program(content)
+    except ValueError as error:
+        raise ExportError(f"{name} cannot be read by ONNX Runtime: {error}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # only errors

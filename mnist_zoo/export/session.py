@@ -135,8 +135,9 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
     """Loads a file of ONNX or ExecuTorch that `export` or `quantize` wrote, to run it.
 
     Such a file is a program. Load only files that you trust: one of a stranger may use any amount
-    of time and memory, even while it is loaded, and read files beside it. What is checked here is
-    only that its input, its classes and its images are such as `export` states them.
+    of time and memory, even while it is loaded. What is checked here is only that its input, its
+    classes and its images are such as `export` states them, and of an ONNX file that all its
+    numbers are in the file itself, and that it has no loop.
 
     Args:
         path: The file.

@@ -46,8 +46,19 @@ def test_golden_tables(name, golden):
     golden(f"{name}_summary", str(summary(get_model(name), quiet=True)))
 
 
-# the trees of the reports, except for class names, the empty `shortcut` and the average pool
-@pytest.mark.parametrize("name", ["lenet5_conv_residual", "lenet5_fc_residual", "resnet50"])
+# the trees of the reports, except for class names, the empty `shortcut` and the average pool;
+# models/test_reports.py compares them with trees written from the reports
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lenet5_conv_residual",
+        "lenet5_fc_residual",
+        "resnet18",
+        "resnet50",
+        "resnet_cnn",
+        "resnet_cnn_norm",
+    ],
+)
 def test_golden_trees(name, golden):
     golden(f"{name}_structure", repr(get_model(name)).replace(" bias=True, track", " track"))
 
