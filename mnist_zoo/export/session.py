@@ -91,7 +91,7 @@ class Session(nn.Module):
         check_input(x, self.in_channels, self.input_size[1])
         found = [self._opened.run(batch) for batch in self.batches(x)]
         none = torch.empty(0, self.num_classes, device="cpu", dtype=torch.float32)
-        values = torch.cat([none, *found]).to(x.device)
+        values = (found[0] if len(found) == 1 else torch.cat([none, *found])).to(x.device)
         if self._gives_probabilities:
             return values.clamp(min=torch.finfo(values.dtype).tiny).log()
         return values
@@ -102,7 +102,7 @@ class Session(nn.Module):
         if self._opened.dtype == torch.uint8:
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
-        return images.split(1) if self._opened.shape[0] == 1 else [images]
+        return [image[None] for image in images] if self._opened.shape[0] == 1 else [images]
 
     @override
     def extra_repr(self) -> str:
