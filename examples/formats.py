@@ -61,10 +61,11 @@ def measure(name: str, format: Format, images: Tensor) -> dict[str, Any]:
         run = form.reader(Content(path.read_bytes(), beside=beside))
         inputs = images if format == "page" else model.preprocessing(images)
         if format == "page":  # too slow here; a test counts in Chromium
-            same, least = None, [None, None]
+            same: int | None = None
+            least: list[float | None] = [None, None]
         else:
             same = same_digits(run, model, inputs)
-            least = shortest([run, model], inputs[:1])
+            least = [*shortest([run, model], inputs[:1])]
     return {
         "network": name,
         "format": format,

@@ -90,8 +90,10 @@ class Session(nn.Module):
         """
         check_input(x, self.in_channels, self.input_size[1])
         found = [self._opened.run(batch) for batch in self.batches(x)]
-        none = torch.empty(0, self.num_classes, device="cpu", dtype=torch.float32)
-        values = (found[0] if len(found) == 1 else torch.cat([none, *found])).to(x.device)
+        if len(found) != 1:
+            none = torch.empty(0, self.num_classes, device="cpu", dtype=torch.float32)
+            found = [torch.cat([none, *found])]
+        values = found[0].to(x.device)
         if self._gives_probabilities:
             return values.clamp(min=torch.finfo(values.dtype).tiny).log()
         return values
