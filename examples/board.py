@@ -35,7 +35,8 @@ def sizes(source: Path) -> tuple[int, int]:
 
 def run_on_board(source: Path, images: Tensor) -> Tensor:
     """Logits (N, classes) of uint8 images (N, 1, 28, 28), computed on QEMU's board."""
-    (name,) = re.findall(r"^extern const char \*const (\w+)_names", header(source), re.M)
+    header = source.with_suffix(".h").read_text("utf-8")
+    (name,) = re.findall(r"^extern const char \*const (\w+)_names", header, re.M)
     program = source.with_suffix(".elf")
     macros = [
         f'-DNETWORK_HEADER="{source.stem}.h"',
@@ -53,11 +54,6 @@ def run_on_board(source: Path, images: Tensor) -> Tensor:
     return torch.tensor([[float(x) for x in line.split()] for line in done.stdout.splitlines()])
 
 
-def header(source: Path) -> str:
-    """The header beside a C file."""
-    return source.with_suffix(".h").read_text("utf-8")
-
-
 def main() -> None:
     """Prints the table, and runs the networks if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,6 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             model = get_model(name, weights="mnist").eval()
+            assert model.preprocessing is not None
             source = Path(folder, f"{name}.c")
             export(model, source, "c", pixels="uint8")
             flash, ram = sizes(source)

@@ -56,9 +56,11 @@ def opened(content: bytes, name: str) -> Opened:
         reason = printable(f"{error!s:.300}")
         raise ExportError(f"{name} cannot be read by ExecuTorch: {reason}") from error
 
+    loaded = program, method  # a method reads the memory of its program, which must stay
+
     def run(x: Tensor) -> Tensor:
         try:
-            found: Tensor = method.execute((x,))[0]
+            found: Tensor = loaded[1].execute((x,))[0]
         except Exception as error:  # of many types, which ExecuTorch does not document
             reason = printable(f"{error!s:.300}")
             raise ExportError(f"ExecuTorch cannot run the network: {reason}") from error

@@ -94,9 +94,11 @@ class Session(nn.Module):
         """Also gives the familiarity (N,) of images (N, C, H, W), where the file tells it."""
         check_input(x, self.in_channels, self.input_size[1])
         found = [self._opened.run(batch) for batch in self.batches(x)]
-        count = self.num_classes + self.gives_familiarity()
-        none = torch.empty(0, count, device="cpu", dtype=torch.float32)
-        table = torch.cat([none, *found]).to(x.device)
+        if len(found) != 1:
+            count = self.num_classes + self.gives_familiarity()
+            none = torch.empty(0, count, device="cpu", dtype=torch.float32)
+            found = [torch.cat([none, *found])]
+        table = found[0].to(x.device)
         values = table[:, : self.num_classes]
         if self._gives_probabilities:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
@@ -112,7 +114,7 @@ class Session(nn.Module):
         if self._opened.dtype == torch.uint8:
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
-        return images.split(1) if self._opened.shape[0] == 1 else [images]
+        return [image[None] for image in images] if self._opened.shape[0] == 1 else [images]
 
     @override
     def extra_repr(self) -> str:

@@ -141,11 +141,33 @@ def test_a_full_disk_leaves_neither_file(tmp_path, monkeypatch):
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
 
 
-@pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="there is no compiler for boards")
-def test_a_board_computes_the_same(tmp_path, digits):
+on_boards = pytest.mark.skipif(
+    not shutil.which("arm-none-eabi-gcc"), reason="there is no compiler for boards"
+)
+
+
+@pytest.fixture(scope="module")
+def board():
     spec = importlib.util.spec_from_file_location("board", ROOT / "examples" / "board.py")
-    board = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(board)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@on_boards
+def test_the_guide_states_flash_and_ram(board, tmp_path):
+    text = (ROOT / "docs" / "export.md").read_text("utf-8")
+    stated = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert len(stated) >= 4
+    for name, flash, ram in stated:
+        export(get_model(name, weights="mnist"), tmp_path / "a.c", "c", pixels="uint8")
+        found = [size / 1000 for size in board.sizes(tmp_path / "a.c")]
+        assert found == pytest.approx([float(flash), float(ram)], rel=0.05)  # other compilers
+
+
+@on_boards
+def test_a_board_computes_the_same(board, tmp_path, digits):
     model = lenet5(weights="mnist").eval()
     export(model, tmp_path / "a.c", "c", pixels="uint8")
     flash, ram = board.sizes(tmp_path / "a.c")

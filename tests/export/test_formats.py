@@ -1,0 +1,57 @@
+"""The guide's table of formats, against what was measured and against the files of today."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from export_cases import SUFFIX
+
+from mnist_zoo import get_model, list_models, load_mnist
+from mnist_zoo.export import export, load_session
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def formats():
+    spec = importlib.util.spec_from_file_location("formats", ROOT / "examples" / "formats.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def rows(formats):
+    return json.loads(formats.RESULTS.read_text("utf-8"))
+
+
+def test_the_table_shows_what_was_measured(formats, rows):
+    text = formats.GUIDE.read_text("utf-8")
+    assert formats.guide(text, rows) == text
+    assert all(row["same"] in (None, 10_000) for row in rows)
+    assert all(row["difference"] < 1e-4 for row in rows)
+    assert {row["format"] for row in rows} == set(formats.RUNTIME)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_sizes_are_those_of_the_files(rows, tmp_path):
+    for row in rows:
+        if row["format"] in (*SUFFIX, "page"):
+            model = get_model(row["network"], weights="mnist")
+            report = export(model, tmp_path / "a", row["format"])
+            assert report.size == pytest.approx(row["size"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models(pretrained=True))
+def test_all_test_digits_are_the_same_in_onnx_runtime(name, tmp_path):
+    model = get_model(name, weights="mnist").eval()
+    export(model, tmp_path / "a.onnx")
+    session = load_session(tmp_path / "a.onnx")
+    for images in load_mnist("test").images.split(1000):
+        x = model.preprocessing(images)
+        with torch.inference_mode():
+            assert torch.equal(session(x).argmax(1), model(x).argmax(1))
