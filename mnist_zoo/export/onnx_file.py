@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._names import printable
 from .onnx_check import check_program
-from .program import INPUT, METADATA, Content, ExportError, Opened, Program, Run
+from .program import FAMILIARITY, INPUT, METADATA, Content, ExportError, Opened, Program, Run
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +40,7 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
     """The file, read by ONNX Runtime; `name` stands for it in the message of an error.
 
     Raises:
-        ExportError: If ONNX Runtime cannot read it, or it does not have one input and one output.
+        ExportError: If ONNX Runtime cannot read it, or it has other inputs and outputs.
     """
     import onnxruntime
 
@@ -59,21 +59,25 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
 
     def run(x: Tensor) -> Tensor:
         try:
-            outputs = session.run(None, {given.name: x.numpy()})
+            found = session.run(None, {given.name: x.numpy()})
+            return torch.column_stack([torch.from_numpy(output) for output in found])
         except Exception as error:  # of many types, which ONNX Runtime does not document
             reason = printable(f"{error!s:.300}")
             raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error
-        return torch.from_numpy(outputs[0])
 
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+    others = [(output.name, len(output.shape)) for output in outputs[1:]]
+    ranks = [len(output.shape) for output in outputs[:1]]
+    if len(inputs) != 1 or ranks != [2] or others not in ([], [(FAMILIARITY, 1)]):
         raise ExportError(
-            f"{name} must be a file that mnist_zoo.export wrote: it must map one batch to one table"
+            f"{name} must be a file that mnist_zoo.export wrote: it must map one batch to one "
+            "table, and at most its familiarity"
         )
     given = inputs[0]
     stated = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
     dtype = {"tensor(float)": torch.float32, "tensor(uint8)": torch.uint8}.get(given.type)
-    return Opened(run, stated, given.name, tuple(given.shape), dtype, outputs[0].shape[1])
+    shape = tuple(given.shape)
+    return Opened(run, stated, given.name, shape, dtype, outputs[0].shape[1], bool(others))
 
 
 def to_onnx(program: Program) -> onnx.ModelProto:
@@ -83,7 +87,9 @@ def to_onnx(program: Program) -> onnx.ModelProto:
     converted = torch.onnx.export(
         exported,
         input_names=[INPUT],
-        output_names=[program.metadata["output"]],
+        output_names=[program.metadata["output"], FAMILIARITY][
+            : len(exported.graph_signature.user_outputs)
+        ],
         opset_version=program.opset,
         dynamic_shapes=batch,
         dynamo=True,

@@ -26,7 +26,7 @@ MODULES: dict[Format, str] = {
 }
 SMALL = 1_000_000  # weights; with more, a page or C is slow to open or to compile
 INPUT = "digits"
-LOGITS, PROBABILITIES = "logits", "probabilities"
+LOGITS, PROBABILITIES, FAMILIARITY = "logits", "probabilities", "familiarity"
 METADATA = "mnist_zoo"
 
 
@@ -86,12 +86,13 @@ class Opened:
     """A file that a runtime has read.
 
     Attributes:
-        run: Computes the output of a batch.
+        run: Computes the output of a batch; its last column is the familiarity, if there is one.
         stated: What the file states, as JSON; empty if it states nothing.
         name: Name of the input.
         shape: Shape of the input; the batch is a number only where it is fixed.
         dtype: Type of the input's numbers; None for another than float32 and uint8.
-        count: Numbers per image of the output.
+        count: Numbers per image of the output, without the familiarity.
+        gives_familiarity: Whether the file tells the familiarity of images.
     """
 
     run: Run
@@ -100,6 +101,7 @@ class Opened:
     shape: tuple[Any, ...]
     dtype: torch.dtype | None
     count: object
+    gives_familiarity: bool = False
 
 
 class Form(Protocol):

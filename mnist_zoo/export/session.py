@@ -88,15 +88,24 @@ class Session(nn.Module):
                 floating-point numbers.
             ExportError: If the runtime fails.
         """
+        return self.with_familiarity(x)[0]
+
+    def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Also gives the familiarity (N,) of images (N, C, H, W), where the file tells it."""
         check_input(x, self.in_channels, self.input_size[1])
         found = [self._opened.run(batch) for batch in self.batches(x)]
         if len(found) != 1:
-            none = torch.empty(0, self.num_classes, device="cpu", dtype=torch.float32)
-            found = [torch.cat([none, *found])]
-        values = found[0].to(x.device)
+            count = self.num_classes + self.gives_familiarity()
+            found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
+        table = found[0].to(x.device)
+        values = table[:, : self.num_classes]
         if self._gives_probabilities:
-            return values.clamp(min=torch.finfo(values.dtype).tiny).log()
-        return values
+            values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
+        return values, table[:, -1] if self.gives_familiarity() else None
+
+    def gives_familiarity(self) -> bool:
+        """Whether the file tells the familiarity of images."""
+        return self._opened.gives_familiarity
 
     def batches(self, x: Tensor) -> Sequence[Tensor]:
         """Images (N, C, H, W) in the numbers and batches that the file takes."""

@@ -21,6 +21,7 @@ from .._names import check_choice
 from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
+from ..pictures.outputs import gives_familiarity, with_familiarity
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
 from .comparing import agreeing_content, failures_named, images, output_of
 from .program import (
@@ -98,8 +99,9 @@ def export(
     The file maps float32 images ``digits`` (N, C, H, W), for any N and normalised as by
     `Preprocessing`, to ``logits`` (N, classes). It stores the preprocessing and the class names
     as JSON: in the metadata of ONNX, or in the extra file ``mnist_zoo`` of torch's formats.
-    Before it replaces an earlier file, its own runtime reads it and it is compared with the
-    network. Threads that export wait for each other.
+    With a record of familiarity (`fit_familiarity`; the pretrained weights have one), an ONNX file
+    also gives ``familiarity`` (N,). Before it replaces an earlier file, its own runtime reads it
+    and it is compared with the network. Threads that export wait for each other.
 
     Args:
         model: The network; it stays unchanged. The file holds it in eval mode and float32.
@@ -166,8 +168,13 @@ def export(
         outputs = [output_of(network, x) for x in normalised]
         classes = _class_names(model, outputs[0].shape[1], classes)
         if softmax:
-            network = nn.Sequential(network, nn.Softmax(1))
             outputs = [values.softmax(1) for values in outputs]
+        largest = max(float(values.abs().max()) for values in outputs)
+        if format == "onnx" and gives_familiarity(network):
+            network = _Told(network, softmax)
+            outputs = [torch.column_stack(network(x)) for x in normalised]
+        elif softmax:
+            network = nn.Sequential(network, nn.Softmax(1))
         if pixels == "uint8":
             network = _TakesBytes(network, preprocessing)
             preprocessing = replace(preprocessing, mean=0.0, std=1.0)
@@ -178,7 +185,6 @@ def export(
             "preprocessing": asdict(preprocessing),
             "output": PROBABILITIES if softmax else LOGITS,
         }
-        largest = max(float(values.abs().max()) for values in outputs)
         program = Program(path.stem, network, inputs[1], batch, opset, metadata)
         with (
             TRACING,
@@ -202,6 +208,20 @@ def export(
     return ExportReport(
         path, format, len(content.data), content.opset, difference, 1000 * seconds, 1000 * eager
     )
+
+
+class _Told(nn.Module):
+    """A network that also gives the familiarity of images."""
+
+    def __init__(self, network: nn.Module, softmax: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+
+    @override
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        values, familiarity = with_familiarity(self.network, x)
+        return values.softmax(1) if self.softmax else values, familiarity
 
 
 class _TakesBytes(nn.Module):

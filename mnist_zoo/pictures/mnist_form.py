@@ -94,11 +94,11 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         images = images.float()
     is_bad = ~images.isfinite().flatten(1).all(1)
     problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
-    images = _stretched(images.nan_to_num(0, 0, 0)).float()
+    images = stretched(images.nan_to_num(0, 0, 0)).float()
     if images.shape[1] > 1 and images.shape[2:] == (SIDE, SIDE):
         for row in _holds_several(images).nonzero().flatten().tolist():
             problems.setdefault(row, "its channels show different digits; pass images[:, None]")
-    grey = _grey(images)
+    grey = to_grey(images)
     negative = 255 - grey
     grey = torch.where(in_mnist_form(negative)[:, None, None], negative, grey)
     ready = in_mnist_form(grey)
@@ -120,7 +120,7 @@ def _holds_several(images: Tensor) -> Tensor:
     return (in_form.sum(1) > 1) & ((high - low).flatten(1).amax(1) > 127)
 
 
-def _stretched(values: Tensor) -> Tensor:
+def stretched(values: Tensor) -> Tensor:
     """Brings values (n, …) to 0…255: bytes stay, 0…1 is multiplied, other ranges are stretched."""
     low, high = values.flatten(1).aminmax(dim=1)
     one = (-1, *[1] * (values.dim() - 1))
@@ -136,7 +136,7 @@ def _stretched(values: Tensor) -> Tensor:
     return (values - start) * factor
 
 
-def _grey(images: Tensor) -> Tensor:
+def to_grey(images: Tensor) -> Tensor:
     """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey ones (n, H, W).
 
     Transparent areas become white paper under dark ink, black under light ink. Of the three
@@ -185,10 +185,10 @@ def _redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
         size = [max(1, round(side * WORKING_SIDE / longest)) for side in grey.shape[1:]]
         grey = F.interpolate(grey[:, None], size, mode="bilinear", antialias=True)[:, 0]
     ink, problems = find_digit(grey)
-    return _placed(ink), problems
+    return placed(ink), problems
 
 
-def _placed(ink: Tensor) -> Tensor:
+def placed(ink: Tensor) -> Tensor:
     """Resamples ink (n, H, W) in 0…1 to uint8 (n, 28, 28), sized and centred like MNIST's."""
     rows, columns = ink.amax(2), ink.amax(1)
     step = torch.maximum(_length(rows), _length(columns)).clamp(min=1) / INK_SIDE
@@ -198,10 +198,10 @@ def _placed(ink: Tensor) -> Tensor:
     centre = torch.where(as_it_is, centre.round(), centre)
     along_rows = _filters(centre[0], step, ink.shape[1])
     along_columns = _filters(centre[1], step, ink.shape[2])
-    placed = along_rows @ ink @ along_columns.mT
+    small = along_rows @ ink @ along_columns.mT
     # thin strokes of large images have become faint: make the brightest pixels white again
-    bright = placed.flatten(1).topk(BRIGHT).values[:, -1].clamp(min=0.05)
-    return (placed / bright[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
+    bright = small.flatten(1).topk(BRIGHT).values[:, -1].clamp(min=0.05)
+    return (small / bright[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def _length(profile: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from .._files import expanded
 from .._networks import device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
+from ..pictures.familiarity import forget_familiarity
 from .checkpoints import Checkpoints, TrainingError
 from .checks import (
     check_batches,
@@ -205,6 +206,7 @@ def _train(
     hook: Callable[[History], object] | None,
 ) -> None:
     """The loop. Each step: batch, forward, backward, update; then what is due after that step."""
+    forget_familiarity(run.model)
     recipe, history = run.recipe, run.history
     for step in range(history.step, run.total_steps):
         if history.stopped:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from .._names import printable
 from .._networks import from_thop, state_of, unwrapped
+from ..pictures.familiarity import forget_familiarity
 from .files import (
     MAX_TENSORS,
     WeightsFile,
@@ -150,6 +151,7 @@ def fill(
     result = ConversionReport(tuple(reports))
     if strict:
         _refuse_misfits(result, model, label)
+    forget_familiarity(model)
     with torch.no_grad():
         for name, value in values.items():
             target[name].copy_(value)
