@@ -78,7 +78,8 @@ def build(
         with no_random_init():
             model = make(**options)
         source, info = _source(name, weights, imagenet, options, model)
-        report = fill(model, source, argument="weights")
+        adopt = isinstance(source, WeightsFile)  # whose tensors are nobody else's
+        report = fill(model, source, argument="weights", adopt=adopt)
         changed = {*report.adapted, *report.skipped}
         if changed and not isinstance(source, Enum) and changed & {*model.state_dict()}:
             message = f"`weights` were adapted to {type(model).__name__}: {report}"

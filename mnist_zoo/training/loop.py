@@ -129,14 +129,14 @@ def fit(
     device = _choose_device(device, target)
     with process_group(device) as group, random_state_kept(group.device):
         with seeded(random_seed(recipe.seed, "probe"), group.device):
-            classes, norms = probed(model, train, recipe.preprocessing)
+            classes, norms, small_maps = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
         check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
         guide = None
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)
-        run = TrainingRun(model, recipe, train, validation, group, guide)
+        run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
         saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)

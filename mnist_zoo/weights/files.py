@@ -209,7 +209,7 @@ def read_saved(file: BinaryIO, size: int, path: Path, most: int = MAX_FILE) -> W
         stored = inner_state(archive.value)
         tensors = {name: value for name, value in stored.items() if _is_stored(value)}
         check_size(archive.size_of(tensors), most, path)
-        state = {**stored, **{name: archive.read(value) for name, value in tensors.items()}}
+        state = {**stored, **archive.read(tensors)}
         return WeightsFile(path, state, info_in(archive.value))
     except WeightsError:
         raise
