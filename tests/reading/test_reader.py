@@ -71,7 +71,7 @@ def test_boxes_lie_around_the_digits_in_the_pictures_own_pixels(model, known, sc
     reading = read_digits(model, page(known, "38", scale=scale))
     for digit, place in zip(reading.digits, (0, 1), strict=True):
         seen = np.argwhere(known[int(digit.label)] >= INK)
-        top, left = ((*seen.min(0), 4, 4 + 28 * place)) * scale
+        top, left = (seen.min(0) + np.array((4, 4 + 28 * place))) * scale
         bottom, right = (seen.max(0) + 1 + (4, 4 + 28 * place)) * scale
         assert digit.box == pytest.approx((left, top, right, bottom), abs=1.5 * scale)
 
