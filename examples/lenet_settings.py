@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from mnist_zoo import Digits, get_model, get_recipe, load_mnist
 
 NAME = "lenet_settings"
+FEW = " So few seeds give those deviations only roughly."
 PAGE = DOCS / f"{NAME}.md"
 Curve = list[dict[str, float]]
 Run = dict[str, Any]
@@ -73,13 +74,13 @@ class Setting:
     he_init: bool = False
     shuffled: bool = True
     epochs: int = 10
-    seeds: tuple[int, ...] = tuple(range(10))
+    seeds: tuple[int, ...] = (0, 1)
 
 
 SETTINGS = {
     "−1 to 1": Setting(),
-    "MNIST's mean and deviation": Setting(0.1307, 0.3081, epochs=1, seeds=(0, 1, 2)),
-    "0 to 1": Setting(0.0, 1.0, epochs=1, seeds=(0, 1, 2)),
+    "MNIST's mean and deviation": Setting(0.1307, 0.3081, epochs=1),
+    "0 to 1": Setting(0.0, 1.0, epochs=1),
     "−1 to 1, He's initialisation of the module": Setting(he_init=True, epochs=1, seeds=(0,)),
     "−1 to 1, no momentum": Setting(momentum=0.0, epochs=1, seeds=(0,)),
     "−1 to 1, digits in the file's order": Setting(shuffled=False, seeds=(0,)),
@@ -290,7 +291,7 @@ def page() -> str:
         first_epoch(),
         "## Ten epochs",
         f"The nearest setting: {best}, {seeds} seeds. {within(best, *training)} within two "
-        "standard deviations of our mean.",
+        f"standard deviations of our mean.{FEW if seeds < 5 else ''}",
         *(f"Network {number + 1}:\n\n{compared(best, number, training)}" for number in (0, 1)),
         "## The test set",
         "In training mode BatchNorm normalises by the batch and not by its running averages. "

@@ -20,6 +20,7 @@ from .data.style import Style as Style
 from .data.style import restyle as restyle
 from .evaluation import Metrics as Metrics
 from .evaluation import evaluate as evaluate
+from .familiarity import fit_familiarity as fit_familiarity
 from .inspection.comparison import compare as compare
 from .inspection.costs import profile as profile
 from .inspection.tables import ModelSummary as ModelSummary
@@ -74,6 +75,7 @@ from .models.saving import load_model as load_model
 from .models.saving import save_model as save_model
 from .optimization import fuse as fuse
 from .optimization import optimize as optimize
+from .pictures.familiarity import Familiarity as Familiarity
 from .pictures.mnist_form import as_mnist as as_mnist
 from .pictures.preprocessing import Preprocessing as Preprocessing
 from .pictures.reading import PictureError as PictureError

@@ -73,9 +73,9 @@ def group(block, inside, width, depth, stride, outside=None, norms=False):
 
 
 class Deep(nn.Module):
-    """ResNet-18 or ResNet-50; its last pool needs 7×7 pixels, so an image of 224."""
+    """ResNet-18 or ResNet-50, whose last pool needs 7×7 pixels, so an image of 224."""
 
-    def __init__(self, block, depths, widening):
+    def __init__(self, block, depths, widening, pool=7):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -88,7 +88,7 @@ class Deep(nn.Module):
             layer = group(block, inside, width, depth, stride, outside)
             setattr(self, f"layer{number}", layer)
             inside = outside
-        self.avgpool = nn.AvgPool2d(7, stride=1)
+        self.avgpool = nn.AvgPool2d(pool, stride=1)
         self.fc = nn.Linear(inside, 10)
 
     def forward(self, x):

@@ -50,7 +50,7 @@ train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
 lenet_settings = load("lenet_settings")
-robustness = load("robustness")
+robustness, gpu = load("robustness"), load("gpu")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
@@ -161,6 +161,14 @@ def test_readme_states_our_results(name, digits):
     assert f"{len(runs)} seeds" in readme
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnet_cnn"])
+def test_page_on_training_states_the_results_of_the_fast_recipes(name):
+    (run,) = RESULTS[name]
+    stated = f"| `{name}_fast` | `{name}` | {reproduce.accuracies([run])[0]:.2f} % in"
+    stated += f" {len(run['curve'])} epochs"
+    assert stated in (ROOT / "docs" / "training.md").read_text()
+
+
 def test_reproduce_lists_its_experiments():
     command = [sys.executable, EXAMPLES / "reproduce.py", "--list"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -254,6 +262,26 @@ def test_the_order_of_max_pooling_and_relu_changes_nothing():
 
 
 # --- benchmarks.py ---------------------------------------------------------------------------
+
+
+def test_benchmarks_of_one_kind_are_one_table_with_their_parameters_as_columns():
+    """Also results from before the parameters were stored."""
+    common = {"section": "S", "low": 0.5, "median": 1.0, "high": 2.0, "bar": 0}
+    rows = [
+        {"name": "test_all", **common, "bar": 0.9},
+        {
+            "name": "test_build[resnet18-28]",
+            "case": {"network": "resnet18", "size": "28"},
+            **common,
+        },
+        {"name": "test_load[old-1]", **common},
+    ]
+    page = benchmarks.page({"machine": "M", "versions": "V", "results": rows})
+    assert "| All | 1.00 | 0.50 to 2.00 | 0.90 |" in page
+    assert "### Build\n\n| network | size | times faster" in page
+    assert "| resnet18 | 28×28 | 1.00 | 0.50 to 2.00 |  |" in page
+    assert "### Load\n\n| case |" in page
+    assert "| old, 1 |" in page
 
 
 def test_page_of_benchmarks_is_up_to_date():
@@ -353,3 +381,33 @@ def test_manifest_accuracies_equal_the_stored_results(network):
     assert weights.accuracies == found
     assert len(found) >= 3
     assert abs(weights.accuracy - found[0]) < 5e-4  # half precision moves a digit or two
+
+
+# --- gpu.py ----------------------------------------------------------------------------------
+
+
+def test_the_large_trainings_on_a_gpu_go_on_epoch_by_epoch():
+    """A run with more epochs goes on only where the learning rate is constant."""
+    for name, epochs in gpu.LARGE.items():
+        assert get_recipe(name).schedule == "constant"
+        assert get_recipe(name).epochs in epochs
+
+
+def test_the_page_of_a_gpu_states_only_what_was_reached():
+    results = {
+        "card": "a card",
+        "total": 200,
+        "to_99": {"fast": [{"seed": 0, "seconds": 0.5, "correct": 198}]},
+        "large": [
+            {
+                "recipe": "resnet_cnn_report",
+                "seed": 0,
+                "seconds": 24.0,
+                "epochs": [{"accuracy": 0.9 + epoch / 1000} for epoch in range(12)],
+            }
+        ],
+    }
+    page = gpu.page(results)
+    assert "| fast | 1 | 99.00 | 99.00 | 0.50 |" in page
+    assert "| resnet_cnn_report, 10 epochs, six at once | 1 | 90.90 | 90.90 | 20.00 |" in page
+    assert "30 epochs" not in page

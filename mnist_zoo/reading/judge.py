@@ -88,7 +88,7 @@ def best_way(
     best: list[list[tuple[float, int | None]]] = [[(NEVER, None)] * (most + 1)]
     best[0][0] = (0.0, None)
     for end, skip in enumerate(skips, 1):
-        row = [(score + skip, None) for score, _ in best[end - 1]]
+        row: list[tuple[float, int | None]] = [(score + skip, None) for score, _ in best[end - 1]]
         for place in ending.get(end, []):
             before = best[spans[place][0]]
             for taken in range(most):
@@ -102,10 +102,10 @@ def best_way(
         return None
     way, end = [], len(skips)
     while end:
-        place = best[end][taken][1]
-        if place is None:
+        last = best[end][taken][1]
+        if last is None:
             end -= 1
         else:
-            way.append(place)
-            end, taken = spans[place][0], taken - 1
+            way.append(last)
+            end, taken = spans[last][0], taken - 1
     return way[::-1]

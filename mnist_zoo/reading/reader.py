@@ -183,7 +183,7 @@ def candidate_probabilities(
 def _digit(box: Box, probabilities: Tensor, names: tuple[str, ...], top: int) -> FoundDigit:
     values, digits = probabilities.topk(min(top, len(probabilities)))
     ranked = tuple(zip(digits.tolist(), values.tolist(), strict=True))
-    return FoundDigit(*ranked[0], tuple(probabilities.tolist()), ranked, names, box)
+    return FoundDigit(*ranked[0], tuple(probabilities.tolist()), ranked, names, box=box)
 
 
 def _widest_gap(rows: list[list[FoundDigit]], height: float) -> float:

@@ -28,10 +28,12 @@ class Probe(NamedTuple):
         classes: Number of logits.
         norms: Names of the BatchNorm layers that see a single value of each image and channel, and
             are not frozen. They cannot train on one image.
+        small_maps: Whether `SmallMapsAsProducts` has something to do.
     """
 
     classes: int
     norms: tuple[str, ...]
+    small_maps: bool
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -95,7 +97,7 @@ def check_trainable(model: nn.Module, recipe: Recipe) -> None:
     if recipe.head_lr is not None and not head_parameters(unwrapped(model)):
         raise ValueError(
             f"`head_lr` (={recipe.head_lr!r}) of the recipe needs a last layer that trains; that "
-            f"of {kind} is frozen"
+            f"of {kind} is frozen, or has no parameters"
         )
 
 
@@ -186,7 +188,7 @@ def probed(
         for each in (eval_mode(network), _buffers_kept(network), torch.no_grad()):
             stack.enter_context(each)
         norms = stack.enter_context(_narrow_norms(network))
-        stack.enter_context(SmallMapsAsProducts())
+        products = stack.enter_context(SmallMapsAsProducts())
         logits = network(inputs)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -199,7 +201,7 @@ def probed(
             f"`{argument}` ({kind}) must give at least 2 logits, got 1, of which the "
             "cross-entropy is always 0; nothing would train"
         )
-    return Probe(logits.shape[1], tuple(norms))
+    return Probe(logits.shape[1], tuple(norms), products.found)
 
 
 @contextmanager

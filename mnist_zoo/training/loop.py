@@ -15,6 +15,7 @@ from .._files import expanded
 from .._networks import device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
+from ..pictures.familiarity import forget_familiarity
 from .checkpoints import Checkpoints, TrainingError
 from .checks import (
     check_batches,
@@ -128,14 +129,14 @@ def fit(
     device = _choose_device(device, target)
     with process_group(device) as group, random_state_kept(group.device):
         with seeded(random_seed(recipe.seed, "probe"), group.device):
-            classes, norms = probed(model, train, recipe.preprocessing)
+            classes, norms, small_maps = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
         check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
         guide = None
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)
-        run = TrainingRun(model, recipe, train, validation, group, guide)
+        run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
         saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)
@@ -205,6 +206,7 @@ def _train(
     hook: Callable[[History], object] | None,
 ) -> None:
     """The loop. Each step: batch, forward, backward, update; then what is due after that step."""
+    forget_familiarity(run.model)
     recipe, history = run.recipe, run.history
     for step in range(history.step, run.total_steps):
         if history.stopped:

@@ -140,6 +140,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
+            value = value.tolist() if getattr(value, "ndim", 0) == 1 else value
             listed = isinstance(value, (list, tuple))
             value = tuple(map(plain, value)) if listed else plain(value)
             object.__setattr__(self, entry.name, value)
@@ -233,14 +234,19 @@ class Recipe:
         """Builds a recipe from the JSON that `to_json` returned.
 
         Raises:
-            ValueError: If the text is not JSON, or a value is impossible.
+            ValueError: If the text is not a JSON object, or a value is impossible.
             TypeError: If a field is unknown, or `lr` or `epochs` is missing.
         """
-        return cls.from_dict(json.loads(text))
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"`text` (={text!r:.80}) must be a JSON object, as to_json returned it"
+            )
+        return cls.from_dict(values)
 
 
 def _check_class_weights(weights: object) -> None:
-    if weights is None or weights == "balanced":
+    if weights is None or (isinstance(weights, str) and weights == "balanced"):
         return
     if not isinstance(weights, tuple) or len(weights) < 2:
         raise ValueError(

@@ -60,6 +60,8 @@ class TrainingRun:
         validation: Digits | None,
         group: ProcessGroup,
         teacher: Teacher | None = None,
+        *,
+        small_maps: bool = True,
     ) -> None:
         self.recipe, self.group, self.teacher = recipe, group, teacher
         self.train, self.validation = train.to(group.device), validation
@@ -84,9 +86,10 @@ class TrainingRun:
         self.best_weights: dict[str, Tensor] | None = None
         self.augmentation_generator = torch.Generator(group.device)
         self.order: tuple[int, Tensor | None] = (-1, None)  # an epoch, and its order of images
-        self.forward = self._forward()
+        self.shares: dict[int, tuple[Tensor, Tensor]] = {}  # by the size of the batch
+        self.forward = self._forward(small_maps)
 
-    def _forward(self) -> Callable[[Tensor], Tensor]:
+    def _forward(self, small_maps: bool) -> Callable[[Tensor], Tensor]:
         """The network as the loop calls it."""
         forward = self.wrapper
         wrappers = [m for m in forward.modules() if unwrapped(m) is self.model]
@@ -95,7 +98,7 @@ class TrainingRun:
         ):
             ids = [self.group.device] if self.group.device.type == "cuda" else None
             forward = DistributedDataParallel(forward, device_ids=ids)
-        if any(map(_is_compiled, wrappers)):  # torch.compile chose its kernels
+        if not small_maps or any(map(_is_compiled, wrappers)):  # torch.compile chose its kernels
             return forward
 
         def with_products(images: Tensor) -> Tensor:
@@ -118,13 +121,9 @@ class TrainingRun:
         the mean over the whole batch. Augmentation is drawn for the whole batch, so it does not
         depend on the number of processes.
         """
-        recipe, group = self.recipe, self.group
+        recipe = self.recipe
         rows = self._rows(step)
-        share = torch.arange(len(rows), device=group.device)[group.share]
-        weight = group.size / len(rows)
-        weights = torch.full((len(share),), weight, dtype=self.dtype, device=group.device)
-        if not len(share):  # fewer images than processes: compute one of weight zero
-            share, weights = F.pad(share, (0, 1)), F.pad(weights, (0, 1))
+        share, weights = self._share(len(rows))
         labels = self.train.labels.index_select(0, rows)
         images = to_float(self.train.images.index_select(0, rows))  # images[rows] is much slower
         images = self._changed(images, labels, step)
@@ -134,6 +133,18 @@ class TrainingRun:
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels, weights
+
+    def _share(self, size: int) -> tuple[Tensor, Tensor]:
+        """The places in a batch of this size that this process computes, and their weights."""
+        if size not in self.shares:
+            device = self.group.device
+            share = torch.arange(size, device=device)[self.group.share]
+            weight = self.group.size / size
+            weights = torch.full((len(share),), weight, dtype=self.dtype, device=device)
+            if not len(share):  # fewer images than processes: compute one of weight zero
+                share, weights = F.pad(share, (0, 1)), F.pad(weights, (0, 1))
+            self.shares[size] = share, weights
+        return self.shares[size]
 
     def _changed(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         """The images of a whole batch after the recipe's random changes."""

@@ -19,7 +19,14 @@ class SmallMapsAsProducts(TorchFunctionMode):
     weights: one in nine for a 3×3 kernel on a single pixel. Convolution routines do not exploit
     that: at 28×28, most of the training step of a ResNet is spent on maps of 2×2 and 1×1. Outputs
     and gradients agree to float precision; modules, their hooks and their state do not change.
+
+    Attributes:
+        found: Whether there has been such a convolution.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
 
     def __torch_function__(
         self,
@@ -29,6 +36,7 @@ class SmallMapsAsProducts(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is F.conv2d and not kwargs and len(args) == 7 and _applies(*args):
+            self.found = True
             return _as_product(*args[:3], stride=args[3][0])
         return func(*args, **(kwargs or {}))
 

@@ -13,6 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from .pickles import MAX_PICKLE, Foreign, PickleRefused, Storage, StoredTensor, read_pickle
 
 MAX_MEMBERS = 60_000  # of a zip archive
+LARGE = 1 << 20  # bytes, whose checksum takes longer than telling another thread about it
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -62,7 +64,7 @@ class Archive:
         zipped = file.read(4) == b"PK\3\4"  # torch decides in the same way
         self.value = self._read_zip() if zipped else self._read_old_format()
 
-    def size_of(self, tensors: Mapping[str, StoredTensor]) -> int:
+    def size_of(self, tensors: Mapping[Any, StoredTensor]) -> int:
         """The bytes that these tensors take, after a check that the file holds as many numbers.
 
         Raises:
@@ -79,16 +81,21 @@ class Archive:
             raise PickleRefused("its tensors have more numbers than the file")
         return total
 
-    def read(self, tensor: StoredTensor) -> Tensor:
-        """Reads a tensor; those that share a storage share memory.
+    def read(self, tensors: Mapping[Any, StoredTensor]) -> dict[Any, Tensor]:
+        """Reads tensors; those that share a storage share memory.
 
         Raises:
-            PickleRefused: If its numbers are damaged or missing.
+            PickleRefused: If numbers are damaged or missing.
         """
-        storage = tensor.storage
-        if storage.key not in self._storages:
-            self._storages[storage.key] = self._read_storage(storage)
-        numbers = self._storages[storage.key].view(tensor.dtype)
+        with ThreadPoolExecutor(1) as second:  # computes checksums while this one reads
+            storages = {tensor.storage: None for tensor in tensors.values()}
+            sums = [self._read_storage(each, second) for each in storages]
+            for check in filter(None, sums):
+                check.result()
+        return {name: self._view(tensor) for name, tensor in tensors.items()}
+
+    def _view(self, tensor: StoredTensor) -> Tensor:
+        numbers = self._storages[tensor.storage.key].view(tensor.dtype)
         return numbers.as_strided(tensor.shape, tensor.strides, tensor.offset)
 
     def read_all(self) -> Any:
@@ -97,17 +104,17 @@ class Archive:
         Raises:
             PickleRefused: If anything was saved but tensors, texts, numbers and what holds them.
         """
-        stored: dict[str, StoredTensor] = {}
+        stored: dict[Any, StoredTensor] = {}
 
         def collect(value: Any) -> None:
             if isinstance(value, StoredTensor):
-                stored[str(len(stored))] = value
+                stored[id(value)] = value
             for part in _parts_of(value):
                 collect(part)
 
         def filled(value: Any) -> Any:
             if isinstance(value, StoredTensor):
-                return self.read(value)
+                return tensors[id(value)]
             if isinstance(value, dict):
                 return {key: filled(part) for key, part in value.items()}
             if isinstance(value, (list, tuple)):
@@ -118,24 +125,30 @@ class Archive:
 
         collect(self.value)
         self.size_of(stored)
+        tensors = self.read(stored)
         return filled(self.value)
 
-    def _read_storage(self, storage: Storage) -> Tensor:
+    def _read_storage(self, storage: Storage, second: Executor) -> Future[None] | None:
+        """Reads a storage; returns the check of its sum where that is not made yet."""
+        if storage.key in self._storages:
+            return None
         part = self._parts.get(storage.key)
         if part is None or part.size != storage.count * storage.dtype.itemsize:
             raise PickleRefused("it lacks the numbers of a tensor")
         if part.place + part.size > self._size:
             raise PickleRefused("it ends within its tensors")
         numbers = torch.empty(part.size, dtype=torch.uint8, device="cpu")
-        memory = numbers.numpy().data
         self._file.seek(part.place)
+        memory = numbers.numpy().data
         if _read_into(self._file, memory) < part.size:
             raise PickleRefused("it ends within its tensors")
-        if part.crc and zlib.crc32(memory) != part.crc:
-            raise PickleRefused("it is damaged: the checksum of a tensor is another")
+        self._storages[storage.key] = numbers
+        if part.size > LARGE and not self._swapped:
+            return second.submit(_check_sum, memory, part.crc)
+        _check_sum(memory, part.crc)
         if self._swapped:
             numbers.untyped_storage().byteswap(storage.dtype)
-        return numbers
+        return None
 
     def _read_zip(self) -> Any:
         members = self._count_members()
@@ -225,6 +238,11 @@ def _parts_of(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, (list, tuple)) else ()
+
+
+def _check_sum(memory: memoryview, crc: int) -> None:
+    if crc and zlib.crc32(memory) != crc:
+        raise PickleRefused("it is damaged: the checksum of a tensor is another")
 
 
 def _read_into(file: BinaryIO, memory: memoryview) -> int:

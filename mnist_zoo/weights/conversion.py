@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from .._names import printable
 from .._networks import from_thop, state_of, unwrapped
+from ..pictures.familiarity import forget_familiarity
 from .files import (
     MAX_TENSORS,
     WeightsFile,
@@ -103,6 +104,7 @@ def fill(
     argument: str = "source",
     head: Literal["reset", "keep"] = "reset",
     strict: bool = True,
+    adopt: bool = False,
 ) -> ConversionReport:
     """Copies the weights of any source into a network, as `from_torchvision` describes.
 
@@ -112,6 +114,7 @@ def fill(
         argument: The name of the caller's argument, for messages about a source without a name.
         head: As for `from_torchvision`.
         strict: As for `from_torchvision`.
+        adopt: Whether the network may have the source's tensors as its own, instead of copies.
     """
     if head not in ("reset", "keep"):
         raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
@@ -150,12 +153,26 @@ def fill(
     result = ConversionReport(tuple(reports))
     if strict:
         _refuse_misfits(result, model, label)
+    forget_familiarity(model)
+    parameters = dict(model.named_parameters()) if adopt else {}
     with torch.no_grad():
+        taken: set[int] = set()
         for name, value in values.items():
-            target[name].copy_(value)
+            place = value.untyped_storage().data_ptr()
+            if name in parameters and place not in taken and _is_alike(value, target[name]):
+                parameters[name].data = value
+                taken.add(place)
+            else:
+                target[name].copy_(value)
         if resized and head == "reset":
             cast(nn.Linear, model.get_submodule(cast(str, last))).reset_parameters()
     return result
+
+
+def _is_alike(value: Tensor, tensor: Tensor) -> bool:
+    """Whether a value of whole storage could take a tensor's place in memory."""
+    kinds = [(t.dtype, t.device, t.stride(), t.untyped_storage().nbytes()) for t in (value, tensor)]
+    return kinds[0] == kinds[1]
 
 
 def most_bytes(model: nn.Module) -> int:

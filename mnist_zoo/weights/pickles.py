@@ -83,7 +83,6 @@ HARMLESS = re.compile(
 ROW = re.compile(  # of at most 5,000, because re takes memory for each
     rb"(?:G.{8}){50,5000}|(?:J.{4}){50,5000}|(?:M..){50,5000}|(?:K.){50,5000}", re.DOTALL
 )
-ROW_STEPS = {b"G": 9, b"J": 5, b"M": 3, b"K": 2}
 ROW_VALUE = Foreign("a number")  # one or two stand for a long row of them, such as a history's
 MARK = Foreign("a mark")
 
@@ -119,12 +118,9 @@ def read_pickle(content: bytes, start: int = 0, *, exact: bool = False) -> Pickl
         Exception: Of many types, if it is damaged.
     """
     reader = _Reader(content, start, exact)
-    for _ in range(MAX_STEPS):
-        if reader.step():
-            value = reader.stack.pop()
-            _check_weight(value, MAX_STEPS + 2 * len(content))
-            return Pickle(value, reader.storages, reader.place)
-    raise PickleRefused(f"it takes more than {MAX_STEPS:,} steps to describe its tensors")
+    value = reader.run()
+    _check_weight(value, MAX_STEPS + 2 * len(content))
+    return Pickle(value, reader.storages, reader.place)
 
 
 class _Reader:
@@ -136,70 +132,111 @@ class _Reader:
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
 
-    def step(self) -> bool:
-        """Runs one instruction; returns whether it was the last."""
-        code = self._take(1)
-        if (
-            code in ROW_STEPS
-            and not self.exact
-            and (row := ROW.match(self.content, self.place - 1))
-        ):
-            count = (row.end() - row.start()) // ROW_STEPS[code]
-            self.stack.extend([ROW_VALUE] * (2 - count % 2))  # keys and values stay in step
-            self.place = row.end()
-        elif code in NUMBERS:
-            form, size = NUMBERS[code]
-            self.stack.append(struct.unpack(form, self._take(size))[0])
-        elif code in LENGTHS:
-            form, size = LENGTHS[code]
-            text = self._take(struct.unpack(form, self._take(size))[0])
-            if code == b"\x8a":
-                self.stack.append(int.from_bytes(text, "little", signed=True))
-            elif text.isascii() or self.exact or len(text) < MAX_TEXT:
-                self.stack.append(text.decode("utf-8", "surrogatepass"))
+    def run(self) -> Any:
+        """Runs the program to its end; returns its value."""
+        content, stack = self.content, self.stack
+        for _ in range(MAX_STEPS):
+            code = content[self.place]
+            self.place += 1
+            if change := CHANGES.get(code):
+                change(stack)
+            elif move := MOVES.get(code):
+                move(self, code)
+            elif code == ord("."):
+                return stack.pop()
             else:
-                self.stack.append(Foreign("a long text"))
-        elif code in CONSTANTS:
-            self.stack.append(CONSTANTS[code])
-        elif code in b"qr":
-            self.memo[self._index(code)] = self.stack[-1]
-        elif code in b"hj":
-            self.stack.append(self.memo[self._index(code)])
-        elif code == b"c":
-            self.stack.append(_named(f"{self._line()} {self._line()}"))
-        elif code == b"Q":
-            storage = _storage(self.stack.pop())
-            self.storages[storage.key] = storage
-            self.stack.append(storage)
-        elif code == b"\x80":
-            self._take(1)
-        elif code == b".":
-            return True
-        elif change := CHANGES.get(code):
-            change(self.stack)
-        else:
-            raise PickleRefused(f"it has the instruction {code!r}")
-        return False
+                raise PickleRefused(f"it has the instruction {bytes([code])!r}")
+        raise PickleRefused(f"it takes more than {MAX_STEPS:,} steps to describe its tensors")
 
-    def _take(self, size: int) -> bytes:
-        """The next bytes of the pickle."""
-        part = self.content[self.place : self.place + size]
-        if len(part) < size:
-            raise PickleRefused("it ends within its description")
+    def number(self, code: int) -> None:
+        """A number, or a row of them."""
+        form, size = NUMBERS[code]
+        begins = self.place
         self.place += size
+        if not self.exact and self.content[self.place] == code:
+            row = ROW.match(self.content, begins - 1)
+            if row is not None:
+                count = (row.end() - row.start()) // (size + 1)
+                self.stack.extend([ROW_VALUE] * (2 - count % 2))  # keys and values stay in step
+                self.place = row.end()
+                return
+        self.stack.append(form.unpack_from(self.content, begins)[0])
+
+    def text(self, code: int) -> None:
+        """A text, or bytes that are one number."""
+        text = self._take(*LENGTHS[code])
+        if code == 0x8A:
+            self.stack.append(int.from_bytes(text, "little", signed=True))
+        elif text.isascii() or self.exact or len(text) < MAX_TEXT:
+            self.stack.append(text.decode("utf-8", "surrogatepass"))
+        else:
+            self.stack.append(Foreign("a long text"))
+
+    def put(self, code: int) -> None:
+        """Notes the last value."""
+        self.memo[self._index(code == ord("q"))] = self.stack[-1]
+
+    def get(self, code: int) -> None:
+        """A value that was noted."""
+        self.stack.append(self.memo[self._index(code == ord("h"))])
+
+    def name(self, code: int) -> None:
+        """The name of a class or a function."""
+        self.stack.append(_named(f"{self._line()} {self._line()}"))
+
+    def storage(self, code: int) -> None:
+        """A storage, by its address."""
+        storage = _storage(self.stack.pop())
+        self.storages[storage.key] = storage
+        self.stack.append(storage)
+
+    def protocol(self, code: int) -> None:
+        """The number of the protocol, which changes nothing."""
+        self.place += 1
+
+    def _take(self, form: struct.Struct, size: int) -> bytes:
+        """The bytes that follow their length."""
+        begins = self.place + size
+        length = form.unpack_from(self.content, self.place)[0]
+        part = self.content[begins : begins + length]
+        if len(part) < length:
+            raise PickleRefused("it ends within its description")
+        self.place = begins + length
         return part
 
     def _line(self) -> str:
         end = self.content.index(b"\n", self.place, self.place + 200)
-        return self._take(end + 1 - self.place)[:-1].decode()
+        line = self.content[self.place : end].decode()
+        self.place = end + 1
+        return line
 
-    def _index(self, code: bytes) -> int:
-        return int.from_bytes(self._take(1 if code in b"qh" else 4), "little")
+    def _index(self, short: bool) -> int:
+        begins = self.place
+        if short:
+            self.place += 1
+            return self.content[begins]
+        self.place += 4
+        return int.from_bytes(self.content[begins : self.place], "little")
 
 
-NUMBERS = {b"G": (">d", 8), b"J": ("<i", 4), b"M": ("<H", 2), b"K": ("<B", 1)}
-LENGTHS = {b"X": ("<I", 4), b"T": ("<i", 4), b"U": ("<B", 1), b"\x8a": ("<B", 1)}
-CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False, b")": (), b"(": MARK}
+# by instruction: the form and the size of a number, or of the length of a text
+NUMBERS = {
+    ord(code): (struct.Struct(form), struct.calcsize(form))
+    for code, form in {"G": ">d", "J": "<i", "M": "<H", "K": "<B"}.items()
+}
+LENGTHS = {
+    code: (struct.Struct(form), struct.calcsize(form))
+    for code, form in {ord("X"): "<I", ord("T"): "<i", ord("U"): "<B", 0x8A: "<B"}.items()
+}
+MOVES: dict[int, Callable[[_Reader, int], None]] = {
+    **dict.fromkeys(NUMBERS, _Reader.number),
+    **dict.fromkeys(LENGTHS, _Reader.text),
+    **dict.fromkeys(b"qr", _Reader.put),
+    **dict.fromkeys(b"hj", _Reader.get),
+    ord("c"): _Reader.name,
+    ord("Q"): _Reader.storage,
+    0x80: _Reader.protocol,
+}
 
 
 def _check_weight(value: Any, most: int) -> None:
@@ -308,18 +345,23 @@ def _storage(address: Any) -> Storage:
     return Storage(key, STORAGES[storage.what], count)
 
 
-CHANGES: dict[bytes, Callable[[list[Any]], object]] = {
-    b"}": lambda stack: stack.append({}),
-    b"]": lambda stack: stack.append([]),
-    b"t": lambda stack: stack.append(tuple(_above_mark(stack))),
-    b"\x85": lambda stack: stack.append(tuple(_top(stack, 1))),
-    b"\x86": lambda stack: stack.append(tuple(_top(stack, 2))),
-    b"\x87": lambda stack: stack.append(tuple(_top(stack, 3))),
-    b"a": lambda stack: _append(stack[-2], _top(stack, 1)),
-    b"e": lambda stack: _append((values := _above_mark(stack)) and stack[-1], values),
-    b"s": lambda stack: _set_items(stack[-3], _top(stack, 2)),
-    b"u": lambda stack: _set_items((values := _above_mark(stack)) and stack[-1], values),
-    b"R": _call,
-    b"\x81": _call,
-    b"b": lambda stack: stack.pop(),  # attributes, which no tensor needs
+CHANGES: dict[int, Callable[[list[Any]], object]] = {
+    ord("N"): lambda stack: stack.append(None),
+    0x88: lambda stack: stack.append(True),
+    0x89: lambda stack: stack.append(False),
+    ord("("): lambda stack: stack.append(MARK),
+    ord(")"): lambda stack: stack.append(()),
+    ord("}"): lambda stack: stack.append({}),
+    ord("]"): lambda stack: stack.append([]),
+    ord("t"): lambda stack: stack.append(tuple(_above_mark(stack))),
+    0x85: lambda stack: stack.append(tuple(_top(stack, 1))),
+    0x86: lambda stack: stack.append(tuple(_top(stack, 2))),
+    0x87: lambda stack: stack.append(tuple(_top(stack, 3))),
+    ord("a"): lambda stack: _append(stack[-2], _top(stack, 1)),
+    ord("e"): lambda stack: _append((values := _above_mark(stack)) and stack[-1], values),
+    ord("s"): lambda stack: _set_items(stack[-3], _top(stack, 2)),
+    ord("u"): lambda stack: _set_items((values := _above_mark(stack)) and stack[-1], values),
+    ord("R"): _call,
+    0x81: _call,
+    ord("b"): lambda stack: stack.pop(),  # attributes, which no tensor needs
 }

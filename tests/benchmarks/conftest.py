@@ -50,15 +50,26 @@ def seconds_of():
     return seconds
 
 
+def in_words(value):
+    """A parameter of a benchmark for the page: switches as field=value."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={setting}" for name, setting in value.items())
+    return str(value)
+
+
 @pytest.fixture
 def report(request):
     """Writes down how many times faster than the peer we were, and holds it to the bar, if any."""
+
+    parameters = getattr(request.node, "callspec", None)
+    parameters = {} if parameters is None else parameters.params
 
     def check(ratios, *, at_least=None):
         RESULTS.append(
             {
                 "section": request.module.__doc__.partition("\n")[0],
                 "name": request.node.name,
+                "case": {name: in_words(value) for name, value in parameters.items()},
                 "median": statistics.median(ratios),
                 "low": min(ratios),
                 "high": max(ratios),

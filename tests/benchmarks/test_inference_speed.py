@@ -77,7 +77,7 @@ def test_other_ways_against_eager(race, tmp_path, name, way, batch):
     run = partial(
         repeated, x=x, count=max(1, 256 // batch if name == "mini_resnet" else 32 // batch)
     )
-    race(run(made(model, way, batch, tmp_path)), run(model), rounds=7, warmup=3)
+    race(run(made(model, way, batch, tmp_path)), run(model), rounds=9, warmup=3)
 
 
 def made(model, way, batch, folder):

@@ -92,7 +92,7 @@ def test_summary_of_a_large_picture(race):
             torchsummary.summary(model, size, device="cpu")
 
     ours = lambda: str(summary(model, size, quiet=True))  # noqa: E731
-    race(ours, theirs, at_least=20.0, rounds=3, warmup=0)
+    race(ours, theirs, at_least=20.0, rounds=9, warmup=0)
 
 
 @pytest.mark.parametrize("size", [28, 224])

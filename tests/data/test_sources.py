@@ -469,3 +469,11 @@ def test_a_killed_download_is_cleaned_at_the_next_start(tmp_path, monkeypatch):
         with sources._temporary_folder(tmp_path):
             assert len(left()) == 1
         assert left() == []
+
+
+def test_security_states_the_sizes_of_the_published_images():
+    sizes = {name: 784 * max(published.counts) for name, published in sources.PUBLISHED.items()}
+    largest = sizes.pop("emnist_byclass")
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    stated = f"{largest / 1e6:.0f} MB for `emnist_byclass`, at most {max(sizes.values()) / 1e6:.0f}"
+    assert stated in text

@@ -26,6 +26,8 @@ from mnist_zoo import (
     summary,
 )
 
+REPEATING = ("digitnet_1k", "digitnet_2k", "digitnet_6k")
+
 
 def theirs(model, size):
     """What torchsummary itself prints for real data."""
@@ -38,6 +40,8 @@ def test_summary_equals_what_torchsummary_prints(network):
     model = copy.deepcopy(network)
     if any(not p.requires_grad for p in model.parameters()):
         pytest.skip("torchsummary does not see layers that do not run")
+    if getattr(model, "factory", "") in REPEATING:
+        pytest.skip("torchsummary counts the weights of a layer each time it runs")
     assert str(summary(network, quiet=True)) == theirs(model, network.input_size)
 
 

@@ -74,6 +74,8 @@ def assert_agree(ours, theirs, x, renamed=str):
 @pytest.mark.parametrize("name", EACH)
 def test_a_checkpoint_of_the_report_loads_unchanged_and_all_agrees(name):
     make, size = REPORTED[name]
+    if name.startswith("resnet50"):  # a smaller image, and so a smaller last pool
+        make, size = partial(make, pool=2), 64
     theirs, ours = randomize_norms(make()), get_model(name)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     assert_agree(ours, theirs, torch.randn(3, 1, size, size))

@@ -112,6 +112,8 @@ def test_unknown_fields_are_refused_with_a_suggestion():
         Recipe.from_dict({**recipe.to_dict(), "augmentation": {"rotate": 3}})
     with pytest.raises(ValueError, match="Expecting"):
         Recipe.from_json("{")
+    with pytest.raises(ValueError, match=r"`text` \(='\[1\]'\) must be a JSON object"):
+        Recipe.from_json("[1]")
 
 
 def test_own_recipe_keeps_its_options_in_json():

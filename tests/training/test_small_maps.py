@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mnist_zoo import Digits, Recipe, fit, get_model
 from mnist_zoo.training.small_maps import SmallMapsAsProducts
 
 
@@ -79,6 +80,16 @@ def test_products_do_not_change_the_output_of_any_network(network, pictures):
     with SmallMapsAsProducts():
         found = network(pictures)
     torch.testing.assert_close(found, network(pictures))
+
+
+@pytest.mark.parametrize(("name", "found"), [("mini_resnet", False), ("resnet18", True)])
+def test_fit_looks_for_small_maps_only_in_networks_that_have_them(name, found, monkeypatch):
+    digits = Digits(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.arange(4))
+    entered = []
+    enter = SmallMapsAsProducts.__enter__
+    monkeypatch.setattr(SmallMapsAsProducts, "__enter__", lambda s: entered.append(s) or enter(s))
+    fit(get_model(name), digits, recipe=Recipe(lr=0.01, batch_size=2, epochs=3), progress=False)
+    assert len(entered) == (1 + 6 if found else 1)  # the look before the first step; each step
 
 
 def test_products_follow_autocast():

@@ -1,5 +1,6 @@
 """Weights of classes in the loss, and a learning rate of the head's own."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -96,7 +97,10 @@ def test_class_without_training_images_has_no_say(digits):
         ({"class_weights": "even"}, r"`class_weights` \(='even'\) must be 'balanced', None, or"),
         ({"class_weights": (1.0,)}, r"`class_weights` \(=\(1.0,\)\) must be"),
         ({"class_weights": {0: 1.0, 1: 2.0}}, "`class_weights`"),
-        ({"class_weights": torch.ones(10)}, "`class_weights`"),
+        ({"class_weights": torch.ones(10, 1)}, "`class_weights`"),
+        ({"class_weights": np.ones((10, 10))}, "`class_weights`"),
+        ({"class_weights": np.zeros(10)}, r"`class_weights` \(=0.0\) must be between"),
+        ({"class_weights": (True, 1.0)}, "`class_weights`"),
         ({"class_weights": (1.0, 0.0)}, r"`class_weights` \(=0.0\) must be between"),
         ({"class_weights": (1.0, float("nan"))}, "`class_weights`"),
         ({"class_weights": (1.0, None)}, "`class_weights`"),
@@ -112,6 +116,8 @@ def test_impossible_values_are_refused(changes, rule):
 def test_json_gives_them_back():
     recipe = Recipe(lr=0.1, epochs=1, class_weights=[1, torch.tensor(2.5)], head_lr=1)
     assert recipe.class_weights == (1, 2.5)
+    for given in (np.array([1, 2.5]), torch.tensor([1, 2.5])):
+        assert recipe.replace(class_weights=given) == recipe
     assert Recipe.from_json(recipe.to_json()) == recipe
     assert Recipe.from_json(recipe.replace(class_weights="balanced").to_json()).head_lr == 1
 

@@ -18,6 +18,7 @@ from mnist_zoo import (
     get_weights,
     lenet5,
     load_model,
+    preact_resnet20,
     save_model,
 )
 from mnist_zoo.weights import files
@@ -202,3 +203,24 @@ def test_no_header_is_accepted_that_the_safetensors_package_refuses(tmp_path):
             assert (ours[name].dtype, ours[name].shape) == (value.dtype, value.shape)
             assert torch.equal(ours[name].nan_to_num(), value.nan_to_num())
     assert accepted > 50
+
+
+def test_tensors_that_a_file_shares_stay_apart_in_the_network(tmp_path):
+    """A factory takes the tensors of a file as they are; one storage must not serve two layers."""
+    state = preact_resnet20().state_dict()
+    same = [f"stages.stage1.0.branch.conv{i}.weight" for i in (1, 2)]
+    state[same[1]] = state[same[0]]
+    torch.save(state, tmp_path / "shared.pth")
+    model = preact_resnet20(weights=tmp_path / "shared.pth")
+    one, other = (model.get_parameter(name) for name in same)
+    assert torch.equal(one, other)
+    assert one.data_ptr() != other.data_ptr()
+    places = [p.untyped_storage().data_ptr() for p in model.state_dict().values()]
+    assert len(set(places)) == len(places)
+
+
+def test_a_network_that_exists_is_filled_in_place(pickled):
+    model = lenet5(num_classes=7)
+    before = {name: p.data_ptr() for name, p in model.named_parameters()}
+    from_torchvision(model, pickled)
+    assert {name: p.data_ptr() for name, p in model.named_parameters()} == before

@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 
 from mnist_zoo import mini_resnet
 from mnist_zoo.export import ExportError, export, load_session
-from mnist_zoo.export.programs import check_program
+from mnist_zoo.export.onnx_check import check_program
 
-METADATA = json.dumps({"classes": list("0123456789"), "preprocessing": {"image_size": 28}})
+METADATA = json.dumps(
+    {
+        "classes": list("0123456789"),
+        "preprocessing": {"image_size": 28},
+        "output": "logits",
+    }
+)
 
 
 def tensor(name, *places):
