@@ -194,12 +194,12 @@ def test_images_as_they_are_are_refused():
         read_digits(lenet5(), np.zeros((50, 50)), preprocessing=Preprocessing(redraw=False))
 
 
-def test_a_session_serves_as_model(known):
+def test_a_session_serves_as_model(known, tmp_path):
     pytest.importorskip("onnxruntime")
     from mnist_zoo.export import export, load_session
 
-    export(mini_resnet(weights="mnist"), "session_reads.onnx")
-    assert read_digits(load_session("session_reads.onnx"), page(known, "8153")).text == "8153"
+    export(mini_resnet(weights="mnist"), tmp_path / "session.onnx")
+    assert read_digits(load_session(tmp_path / "session.onnx"), page(known, "8153")).text == "8153"
 
 
 @pytest.mark.parametrize(
