@@ -24,7 +24,7 @@ PALE = 0.015  # and absorb at least this share of the light
 LINKED = 0.2  # connected pixels with more ink than this form a part
 SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
 EMPTY = "must show a digit; it is empty"
-SEVERAL = "must show one digit; it shows several"
+SEVERAL = "must show one digit; it shows several, which read_digits reads"
 SPECKS = "must show one digit; it shows small specks only"
 
 

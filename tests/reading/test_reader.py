@@ -71,7 +71,7 @@ def test_boxes_lie_around_the_digits_in_the_pictures_own_pixels(model, known, sc
     reading = read_digits(model, page(known, "38", scale=scale))
     for digit, place in zip(reading.digits, (0, 1), strict=True):
         seen = np.argwhere(known[int(digit.label)] >= INK)
-        top, left = ((*seen.min(0), 4, 4 + 28 * place)) * scale
+        top, left = (seen.min(0) + np.array((4, 4 + 28 * place))) * scale
         bottom, right = (seen.max(0) + 1 + (4, 4 + 28 * place)) * scale
         assert digit.box == pytest.approx((left, top, right, bottom), abs=1.5 * scale)
 
@@ -194,12 +194,12 @@ def test_images_as_they_are_are_refused():
         read_digits(lenet5(), np.zeros((50, 50)), preprocessing=Preprocessing(redraw=False))
 
 
-def test_a_session_serves_as_model(known):
+def test_a_session_serves_as_model(known, tmp_path):
     pytest.importorskip("onnxruntime")
     from mnist_zoo.export import export, load_session
 
-    export(mini_resnet(weights="mnist"), "session_reads.onnx")
-    assert read_digits(load_session("session_reads.onnx"), page(known, "8153")).text == "8153"
+    export(mini_resnet(weights="mnist"), tmp_path / "session.onnx")
+    assert read_digits(load_session(tmp_path / "session.onnx"), page(known, "8153")).text == "8153"
 
 
 @pytest.mark.parametrize(
