@@ -1,0 +1,101 @@
+"""How much darker or lighter than the paper around it each pixel of a photo is.
+
+Every function works on one image: a NumPy array (H, W) of float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Map: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+DIM = 16.0  # of 255; differences of light below it are noise
+WIDEST = 0.27  # of the longer side; what is wider is paper, ground or shadow
+NARROW = 0.11  # the same, where the paper itself is narrow: a sheet near the edge, a tile
+
+
+def even(image: Map, is_light: bool) -> Map:
+    """As `contrast`, on paper that is everywhere as it is at the edges."""
+    import numpy as np
+
+    page = light_of(image, is_light)
+    border = np.concatenate((page[0], page[-1], page[:, 0], page[:, -1]))
+    return np.maximum(1 - np.exp(page - np.median(border)), 0)
+
+
+def contrast(image: Map, is_light: bool, width: float) -> Map:
+    """The share of light that ink takes away at each pixel, from 0 to 1.
+
+    Ink is what is narrower than `width` (a share of the longer side) and darker than the paper
+    around it, or lighter where `is_light`. Light multiplies, so logarithms are compared.
+    """
+    import numpy as np
+
+    page = light_of(smoothed(image, 3), is_light)
+    return np.maximum(1 - np.exp(page - _closed(page, width)), 0)
+
+
+def steps(image: Map, reach: int) -> Map:
+    """How much the logarithm of the light changes within `reach` pixels of each pixel."""
+    from scipy import ndimage
+
+    page = light_of(smoothed(image, 3))
+    width = 2 * reach + 1
+    return ndimage.maximum_filter(page, width) - ndimage.minimum_filter(page, width)
+
+
+def light_of(image: Map, is_light: bool = False) -> Map:
+    """The logarithm of the light, less of which is ink; its negative where the ink `is_light`."""
+    import numpy as np
+
+    light = np.log(image + DIM)
+    return -light if is_light else light
+
+
+def _closed(page: Map, width: float) -> Map:
+    """The page without what is darker and narrower than `width`: a closing by a square.
+
+    A square in full resolution leaves no rim along the straight edge of a sheet.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    reach = max(1, min(round(max(page.shape) * width / 2), (min(page.shape) - 1) // 2))
+    # the light goes on beyond the edge as it changed before it
+    wide = np.pad(page, reach, mode="reflect", reflect_type="odd")
+    wide = ndimage.maximum_filter(wide, 2 * reach + 1, mode="nearest")
+    wide = ndimage.minimum_filter(wide, 2 * reach + 1, mode="nearest")
+    return wide[reach:-reach, reach:-reach]
+
+
+def smoothed(image: Map, width: int) -> Map:
+    """The mean over squares of `width` pixels, without what is beyond the edge."""
+    from scipy import ndimage
+
+    return ndimage.uniform_filter(image, width, mode="nearest")
+
+
+def otsu(values: Map) -> float:
+    """The threshold in 0…1 that best separates values in 0…1 into two groups (Otsu 1979)."""
+    import numpy as np
+
+    bins = 64
+    counts = np.bincount(np.rint(values.ravel() * (bins - 1)).astype(int), minlength=bins)
+    below = counts.cumsum()
+    sums = (counts * np.arange(bins)).cumsum()
+    above = below[-1] - below
+    distance = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
+    return float((below * above * distance**2).argmax() + 0.5) / (bins - 1)
+
+
+def noise(values: Map) -> tuple[float, float]:
+    """Median and standard deviation of the paper's own values, by the median deviation."""
+    import numpy as np
+
+    level = float(np.median(values)) if values.size else 0.0
+    spread = float(np.median(np.abs(values - level))) if values.size else 0.0
+    return level, 1.4826 * spread if math.isfinite(spread) else 0.0
