@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 STEEPEST = 8.0  # degrees; lines are at most this far from level or upright
 STEP = 0.5  # degrees
 SEARCH_SIDE = 128  # pixels; lines are looked for on a map of about this size
+SMALLEST = 64  # pixels; on a smaller map a stroke is as thin as a line
 COVERED = 0.6  # of a line's length is ink
 THICKEST = 0.045  # of the map's longer side
 
@@ -22,6 +23,8 @@ def without_lines(ink: Map, threshold: float) -> tuple[Map, int]:
     Strokes that cross a line stay: ink on both of its sides, or ink much stronger than the line.
     """
     count = 0
+    if min(ink.shape) < SMALLEST:
+        return ink, 0
     for turned in (False, True):
         found, lines = _without_level_lines(ink.T if turned else ink, threshold)
         ink = found.T if turned else found
@@ -77,9 +80,7 @@ def _tilt(is_ink: np.ndarray[Any, Any]) -> tuple[float, float]:
     return float(slopes[best]), float(share[best].max())
 
 
-def _without_rows(
-    level: Map, inside: np.ndarray[Any, Any], threshold: float
-) -> tuple[Map, int]:
+def _without_rows(level: Map, inside: np.ndarray[Any, Any], threshold: float) -> tuple[Map, int]:
     """A map without its thin rows of ink that reach from side to side."""
     import numpy as np
     from scipy import ndimage
@@ -89,7 +90,7 @@ def _without_rows(
     near = ndimage.maximum_filter1d(is_ink.view(np.uint8), 3, axis=0).astype(bool)
     length = np.maximum(inside.sum(1), level.shape[1] / 2)
     share = (near & inside).sum(1) / length
-    labels, count = ndimage.label(share > COVERED)
+    labels, _ = ndimage.label(share > COVERED)
     thickest = max(4.0, THICKEST * max(level.shape)) + 2
     marked = np.zeros(len(level), dtype=bool)
     lines = 0
@@ -102,8 +103,8 @@ def _without_rows(
     rest = np.where(marked[:, None], 0, level)
     thick = max(rows.stop - rows.start for (rows,) in ndimage.find_objects(labels))
     bridged = ndimage.grey_closing(rest, (int(min(thick, thickest)) + 3, 1))
-    strong = np.quantile(level[level > threshold], 0.95)
-    usual = np.quantile(level[marked][near[marked] & inside[marked]], 0.6)
+    strong = np.quantile(level[is_ink], 0.95)
+    usual = np.quantile(level[marked], 0.6)
     kept = np.where(level > (strong + usual) / 2, level, 0) if strong > 1.5 * usual else 0
     return np.where(marked[:, None], np.maximum(np.minimum(level, bridged), kept), level), lines
 

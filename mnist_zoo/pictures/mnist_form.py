@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .ink import LINKED, ends, find_digit
+from .ink import LINKED, ends, find_on_even_paper
+from .photos import NEARER, find_on_photo, reduced
 from .reading import WORKING_SIDE, PictureError, averaged, read_pictures
 
 if TYPE_CHECKING:
@@ -180,12 +180,19 @@ def _centre_of_mass(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
     """Redraws images (n, H, W) in 0…255 in MNIST's format; returns what `_to_mnist` does."""
-    longest = max(grey.shape[1:])
-    if longest > WORKING_SIDE:
-        size = [max(1, round(side * WORKING_SIDE / longest)) for side in grey.shape[1:]]
-        grey = F.interpolate(grey[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    ink, problems = find_digit(grey)
-    return _placed(ink), problems
+    small = reduced(grey)
+    ink, is_clear, problems = find_on_even_paper(small)
+    digits = _placed(ink)
+    if small.shape != grey.shape:  # a small digit is worth a look from nearer
+        side = torch.maximum(*(_extent((ink > LINKED).any(axis)) for axis in (1, 2)))
+        is_clear &= side > NEARER * WORKING_SIDE
+    for row in (~is_clear).nonzero().flatten().tolist():
+        problems.pop(row, None)
+        look = find_on_photo(grey[row])
+        digits[row] = _placed(torch.from_numpy(look.ink)[None])[0]
+        if look.problem:
+            problems[row] = look.problem
+    return digits, problems
 
 
 def _placed(ink: Tensor) -> Tensor:

@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     Map: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 DIM = 16.0  # of 255; differences of light below it are noise
+SMALL = 96  # pixels; smaller images lose strokes if they are smoothed
 WIDEST = 0.27  # of the longer side; what is wider is paper, ground or shadow
 NARROW = 0.11  # the same, where the paper itself is narrow: a sheet near the edge, a tile
 
 
 def even(image: Map, is_light: bool) -> Map:
-    """As `contrast`, on paper that is everywhere as it is at the edges."""
+    """How much each pixel differs from paper that is everywhere as it is at the edges, 0 to 1."""
     import numpy as np
 
-    page = light_of(image, is_light)
-    border = np.concatenate((page[0], page[-1], page[:, 0], page[:, -1]))
-    return np.maximum(1 - np.exp(page - np.median(border)), 0)
+    border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
+    change = (np.median(border) - image) / 255
+    return np.maximum(-change if is_light else change, 0)
 
 
 def contrast(image: Map, is_light: bool, width: float) -> Map:
@@ -35,7 +36,7 @@ def contrast(image: Map, is_light: bool, width: float) -> Map:
     """
     import numpy as np
 
-    page = light_of(smoothed(image, 3), is_light)
+    page = light_of(image, is_light)
     return np.maximum(1 - np.exp(page - _closed(page, width)), 0)
 
 
@@ -43,16 +44,16 @@ def steps(image: Map, reach: int) -> Map:
     """How much the logarithm of the light changes within `reach` pixels of each pixel."""
     from scipy import ndimage
 
-    page = light_of(smoothed(image, 3))
+    page = light_of(image)
     width = 2 * reach + 1
     return ndimage.maximum_filter(page, width) - ndimage.minimum_filter(page, width)
 
 
 def light_of(image: Map, is_light: bool = False) -> Map:
-    """The logarithm of the light, less of which is ink; its negative where the ink `is_light`."""
+    """The logarithm of the light, smoothed; its negative where the ink `is_light`."""
     import numpy as np
 
-    light = np.log(image + DIM)
+    light = np.log(smoothed(image, 3 if max(image.shape) >= SMALL else 1) + DIM)
     return -light if is_light else light
 
 

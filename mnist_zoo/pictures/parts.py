@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .paper import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
@@ -22,7 +22,9 @@ SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
 PALER = 0.55  # of the digit's contrast; paler parts are print of the other side, dirt, shadow
 NEAR = 0.3  # of the digit's longer side; strokes of one digit are at most this far apart
 HELD = 0.2  # of a frame's longer side: what is smaller inside it may be a dot in a zero
+AT_EDGE = 0.1  # of a box's outline at the map's edges: more of it is ground, a shadow, a margin
 SHARP = 0.35  # of the step from paper to ink, within two pixels
+HOLLOW = 0.6  # of an outline's area; a part that fills less of it is a 0 rather than a sheet
 SQUARE = 0.86  # of the tightest rectangle's area; what fills more may be a sheet or a frame
 
 
@@ -54,14 +56,17 @@ class Part:
 
     @property
     def height(self) -> int:
+        """Rows of its box."""
         return int(self.box[0].stop - self.box[0].start)
 
     @property
     def width(self) -> int:
+        """Columns of its box."""
         return int(self.box[1].stop - self.box[1].start)
 
     @property
     def side(self) -> int:
+        """The longer side of its box."""
         return max(self.height, self.width)
 
 
@@ -89,14 +94,14 @@ def parts_of(
         own = labels[box] == label
         height, width = own.shape
         looks = max(height, width) > largest / 4
-        squareness, holds = _outline(own, is_ink[box]) if looks else (0.0, False)
+        squareness, holds = outline(own, is_ink[box]) if looks else (0.0, False)
         contrast = float(np.quantile(ink[box][own], 0.8))
-        thickness = 2 * ndimage.distance_transform_cdt(np.pad(own, 1)).max() - 1
+        thickness = thickest(own)
         edge = own & ~ndimage.binary_erosion(own, border_value=1)
         reach = 2 if thickness < 12 else 4 if thickness < 30 else 8
         if reach not in change:
             change[reach] = steps(image, reach)
-        sharp = change[reach][box][edge] > SHARP * -np.log(max(1 - contrast, 1e-3))
+        sharp = change[reach][box][edge] > SHARP * -np.log(max(1 - contrast, 0.05))
         found.append(
             Part(
                 label,
@@ -113,12 +118,14 @@ def parts_of(
     return labels, found
 
 
-def _outline(own: np.ndarray[Any, Any], is_ink: np.ndarray[Any, Any]) -> tuple[float, bool]:
+def outline(own: np.ndarray[Any, Any], is_ink: np.ndarray[Any, Any]) -> tuple[float, bool]:
     """How square a part's outline is, and whether it holds other ink of some size."""
     import numpy as np
     from scipy import ndimage
 
     filled = ndimage.binary_fill_holes(own)
+    if own.sum() < HOLLOW * filled.sum() and not (filled & is_ink & ~own).any():
+        return 0.0, False
     other = filled & is_ink & ~own
     holds = False
     if other.any():
@@ -134,23 +141,36 @@ def _outline(own: np.ndarray[Any, Any], is_ink: np.ndarray[Any, Any]) -> tuple[f
     return float(filled.sum() / rectangles.min()), holds
 
 
+def thickest(own: np.ndarray[Any, Any]) -> int:
+    """The side of the largest square inside a part."""
+    import numpy as np
+    from scipy import ndimage
+
+    return int(2 * ndimage.distance_transform_cdt(np.pad(own, 1)).max() - 1)
+
+
 def weight(part: Part, shape: Sequence[int], strongest: float) -> float:
     """How much a part looks like the digit that a picture is about, above 0."""
     centre = [
-        (side.start + side.stop) / 2 / size - 0.5 for side, size in zip(part.box, shape, strict=True)
+        (side.start + side.stop) / 2 / size - 0.5
+        for side, size in zip(part.box, shape, strict=True)
     ]
     central = 1 - 0.5 * min(1.0, (centre[0] ** 2 + centre[1] ** 2) ** 0.5 / 0.7)
-    free = max(0.02, 1 - 4 * part.contact)
+    free = max(0.02, 1 - 6 * part.contact)
     like = part.side / max(shape) * central * free * (part.contrast / strongest) ** 1.5
     return like * _strokelike(part) * part.sharpness**2
 
 
 def _strokelike(part: Part) -> float:
     """Less than 1 where a part is a frame, a sheet or a blot rather than strokes."""
-    thin = falling(part.thickness, 0.25, 0.55)
     if part.holds:
-        return 0.1 * thin if part.squareness > 0.7 else 0.4 * thin
-    return thin if _is_slim(part) else thin * falling(part.squareness, 0.79, SQUARE)
+        return 0.1 if part.squareness > 0.7 else 0.4
+    return strokelike(part.thickness, 0 if _is_slim(part) else part.squareness)
+
+
+def strokelike(thickness: float, squareness: float) -> float:
+    """1 for thin strokes in any outline but a rectangle's, else less."""
+    return falling(thickness, 0.2, 0.55) * falling(squareness, 0.79, SQUARE)
 
 
 def falling(value: float, start: float, stop: float) -> float:
@@ -160,29 +180,39 @@ def falling(value: float, start: float, stop: float) -> float:
 
 def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], float, bool]:
     """The parts of one digit, how much they look like it, and whether more digits stand there."""
-    strongest = max((part.contrast for part in parts), default=1.0)
+    free = [part for part in parts if part.contact < AT_EDGE]
+    strongest = max((part.contrast for part in free or parts), default=1.0)
     ranked = sorted(parts, key=lambda part: -weight(part, shape, strongest))
     if not ranked:
         return [], 0.0, False
     main, rest = ranked[0], ranked[1:]
     digit, added = [main], True
     while added:
-        box = _around(digit)
+        box = _around(part.box for part in digit)
         near = [part for part in rest if _belongs(part, main, digit, box)]
         added = bool(near)
         digit += near
         rest = [part for part in rest if part not in near]
     total = sum(part.area for part in digit)
     digit = [part for part in digit if part.area >= SPECK * total]
+    rivals = [part for part in free if part.contrast > PALER * main.contrast]
+    share = total / sum(part.area for part in {*rivals, *digit, main})
+    if not digit or share < SPECK:
+        return [], 0.0, False
     others = [part for part in (*digit, *rest) if part is not main and _is_like(part, main)]
-    several = are_digits([main, *others]) or are_several(digit)
-    rivals = sum(part.area for part in parts if part.contrast > PALER * main.contrast)
-    share = sum(part.area for part in digit) / rivals
-    return digit, weight(main, shape, strongest) * share**0.5, several
+    several = are_digits([main, *others]) or are_several([part.box for part in digit])
+    likeness = weight(main, shape, strongest)
+    if several:
+        return (
+            digit,
+            likeness * max(map(_span, _around(part.box for part in (main, *others)))) / main.side,
+            True,
+        )
+    return digit, likeness * share**0.5, False
 
 
-def _around(parts: Sequence[Part]) -> Box:
-    rows, columns = [part.box[0] for part in parts], [part.box[1] for part in parts]
+def _around(boxes: Iterable[Box]) -> Box:
+    rows, columns = zip(*boxes, strict=True)
     return (
         slice(min(row.start for row in rows), max(row.stop for row in rows)),
         slice(min(column.start for column in columns), max(column.stop for column in columns)),
@@ -193,7 +223,7 @@ def _belongs(part: Part, main: Part, digit: Sequence[Part], box: Box) -> bool:
     """Whether a part is a stroke of the digit."""
     if part.contrast < PALER * main.contrast or part.area < SPECK * main.area or part.holds:
         return False
-    if part.contact > main.contact + 0.03 or part.side > 1.5 * main.side:
+    if part.contact > 0.03 or part.side > 1.5 * main.side:
         return False
     return _away(part, box) < (0.05 if part.contact else NEAR) * main.side
 
@@ -231,7 +261,7 @@ def are_digits(parts: Sequence[Part]) -> bool:
         apart = all(_away(a, b.box) >= 0 for a, b in combinations(parts, 2))
         return apart and not in_segments
     one, two = parts
-    rows, columns = _around(parts)
+    rows, columns = _around(part.box for part in parts)
     gap = _away(one, two.box)
     if gap < 0:
         return False
@@ -248,11 +278,9 @@ def _is_slim(part: Part) -> bool:
     return part.side > 2.2 * min(part.height, part.width)
 
 
-def are_several(parts: Sequence[Part]) -> bool:
+def are_several(boxes: Sequence[Box]) -> bool:
     """Whether parts stand beside or below each other as only separate digits do."""
-    boxes = [part.box for part in parts]
-    rows, columns = _around(parts)
-    height, width = rows.stop - rows.start, columns.stop - columns.start
+    height, width = map(_span, _around(boxes))
     tall = sorted((x for y, x in boxes if _span(y) >= 0.6 * height), key=lambda x: x.start)
     across = [x for _, x in boxes]
     if any(a.stop <= b.start and not _is_bridged(a, b, across) for a, b in pairwise(tall)):

@@ -10,9 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch.nn.functional as F
+from torch import Tensor
+
+from .ink import EMPTY, LINKED, SEVERAL, SPECKS
 from .lines import without_lines
 from .paper import NARROW, WIDEST, contrast, even, light_of, noise, otsu, smoothed
-from .parts import Part, digit_of, parts_of
+from .parts import Part, digit_of, outline, parts_of, strokelike
+from .reading import WORKING_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +28,13 @@ if TYPE_CHECKING:
 
 NOISE = 5.0  # strokes stand out by this many standard deviations of the paper's noise
 PALE = 0.015  # and absorb at least this share of the light
-LINKED = 0.2  # connected pixels with more ink than this form a part
-SIDE = 256  # pixels; photos are looked at in this size
+EVEN = "even"
+SIMPLE = 1.25  # even paper is the simplest explanation: preferred if about as good
 CLUTTER = 30  # parts of ink; a picture with more is dotted or noisy
 BLUR = 7  # pixels
+UNLIKE = 0.2  # quality of what is no digit at all, where another look shows specks
 NEARER = 0.35  # of the longer side; smaller digits are looked at again
 ROOM = 0.6  # of the digit's longer side: what is seen around it from nearer
-EMPTY = "must show a digit; it is empty"
-SEVERAL = "must show one digit; it shows several"
-SPECKS = "must show one digit; it shows small specks only"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,22 +62,28 @@ class Look:
     problem: str
 
     @property
+    def quality(self) -> float:
+        """How much its ink looks like a digit, whatever its size."""
+        side = max((part.side for part in self.parts), default=1)
+        return self.likeness * max(self.ink.shape) / side
+
+    @property
     def contrast(self) -> float:
         """The share of light that the strokes take away."""
         return max((part.contrast for part in self.parts), default=0.0)
 
 
-def find_on_photo(image: Map) -> Look:
+def find_on_photo(image: Tensor) -> Look:
     """Finds the ink of the digit on a photo (H, W) in 0…255."""
-    first = best_look(reduced(image))
+    first = best_look(reduced(image[None])[0].numpy())
     if first.problem or not first.parts:
         return first
     scale = max(image.shape) / max(first.ink.shape)
     side = max(part.side for part in first.parts)
     if side > NEARER * max(first.ink.shape):
         return first
-    rows, columns = _place(first, scale, image.shape)
-    second = best_look(reduced(image[rows, columns]), first.is_light)
+    rows, columns = _place(first, scale, tuple(image.shape))
+    second = best_look(reduced(image[None, rows, columns])[0].numpy(), first.is_light)
     return first if second.problem else second
 
 
@@ -89,19 +98,13 @@ def _place(look: Look, scale: float, shape: tuple[int, ...]) -> tuple[slice, sli
     return ends[0], ends[1]
 
 
-def reduced(image: Map) -> Map:
-    """The image with a longer side of at most `SIDE` pixels."""
-    import torch
-    import torch.nn.functional as F
-
-    longest = max(image.shape)
-    if longest <= SIDE:
-        return image
-    size = [max(1, round(side * SIDE / longest)) for side in image.shape]
-    small = F.interpolate(
-        torch.from_numpy(image)[None, None], size, mode="bilinear", antialias=True
-    )
-    return small[0, 0].numpy()
+def reduced(images: Tensor) -> Tensor:
+    """Images (n, H, W) with a longer side of at most `WORKING_SIDE` pixels."""
+    longest = max(images.shape[1:])
+    if longest <= WORKING_SIDE:
+        return images
+    size = [max(1, round(side * WORKING_SIDE / longest)) for side in images.shape[1:]]
+    return F.interpolate(images[:, None], size, mode="bilinear", antialias=True)[:, 0]
 
 
 def best_look(image: Map, is_light: bool | None = None) -> Look:
@@ -109,13 +112,20 @@ def best_look(image: Map, is_light: bool | None = None) -> Look:
     looks = _looks(image, is_light)
     best = _best(looks)
     if best.problem or best.clutter > CLUTTER:  # dots, noise: look with half-closed eyes
-        best = _best([*looks, *_looks(smoothed(image, BLUR), is_light)])
-    return best
+        looks += _looks(smoothed(image, BLUR), is_light)
+        best = _best(looks)
+    specks = [one for one in looks if one.problem == SPECKS]
+    return specks[0] if specks and best.quality < UNLIKE else best
 
 
 def _best(looks: list[Look]) -> Look:
     strongest = max(one.contrast for one in looks) or 1
-    return max(looks, key=lambda one: one.likeness * (one.contrast / strongest) ** 0.5)
+
+    def likeness(one: Look) -> float:
+        simple = SIMPLE if one.paper == EVEN else 1.0
+        return simple * one.likeness * (one.contrast / strongest) ** 0.5
+
+    return max(looks, key=likeness)
 
 
 def _looks(image: Map, is_light: bool | None) -> list[Look]:
@@ -134,7 +144,7 @@ def _papers(image: Map) -> Iterator[tuple[Map, bool, str]]:
     paper = np.median(border)
     if np.mean(np.abs(border - paper) <= 2) >= 0.5:
         for light in (False, True):
-            yield even(image, light), light, "even"
+            yield even(image, light), light, EVEN
     for width, name in ((WIDEST, "uneven"), (NARROW, "uneven, narrow")):
         for light in (False, True):
             yield contrast(image, light, width), light, name
@@ -164,13 +174,21 @@ def look(values: Map, image: Map, is_light: bool, paper: str) -> Look:
         return replace(nothing, problem=SPECKS)
     own = np.isin(labels, [part.label for part in digit])
     likeness *= _explained(image, own, values <= low, is_light)
-    if is_light:  # the share of light that ink adds, which is as even as the strokes are
+    if (
+        is_light and paper != EVEN
+    ):  # the share of light that ink adds, which is as even as the strokes are
         values, low, threshold = (x / (1 - np.minimum(x, 0.999)) for x in (values, low, threshold))
     strong = values[own & (values > threshold)]
     high = float(np.median(strong)) if strong.size else float(values[own].max())
     ink = ((values - low) / max(high - low, 1e-6)).clip(0, 1) * _grown(own)
     return Look(
-        ink.astype(np.float32), likeness, is_light, paper, lines, tuple(digit), len(parts),
+        ink.astype(np.float32),
+        likeness,
+        is_light,
+        paper,
+        lines,
+        tuple(digit),
+        len(parts),
         SEVERAL if several else "",
     )
 
@@ -187,10 +205,8 @@ def _explained(
 
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     room = 2 + max(np.ptp(rows), np.ptp(columns)) // 4
-    place = tuple(
-        slice(max(0, ends[0] - room), ends[-1] + room + 1) for ends in (rows, columns)
-    )
-    page = light_of(smoothed(image, 3), is_light)[place]
+    place = tuple(slice(max(0, ends[0] - room), ends[-1] + room + 1) for ends in (rows, columns))
+    page = light_of(image, is_light)[place]
     ink, paper = ink[place], paper[place]
     if not paper.any():
         return 0.1
@@ -198,9 +214,12 @@ def _explained(
     labels, count = ndimage.label((page < middle) | ink)
     own = np.zeros(count + 1, dtype=bool)
     own[labels[ink]] = True
-    more = np.bincount(labels.ravel())[own].sum() / ink.sum() - 1
-    apart = (paper & (page < middle) & ~own[labels]).sum() / ink.sum()
-    return float(1 / (1 + 8 * max(0.0, more - 0.1) + 4 * apart))
+    whole = own[labels]
+    more = whole.sum() / ink.sum() - 1
+    squareness, _ = outline(whole, whole) if more > 0.1 else (0.0, False)
+    apart = (paper & (page < middle) & ~whole).sum() / ink.sum()
+    shape = strokelike(0.0, squareness)
+    return float(shape / (1 + 8 * max(0.0, more - 0.1) + apart))
 
 
 def _grown(marked: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
