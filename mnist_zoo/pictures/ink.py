@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .parts import SPECK, are_several
+from .choosing import SPECK, are_several
 
 FAINT = 5.0  # of 255; an image with less contrast is empty
 TINY = 24  # pixels; images with a shorter side are taken to have even paper
@@ -31,14 +31,15 @@ def find_on_even_paper(grey: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
 
     Returns:
         The ink (n, H, W), from 0 on paper to 1 in strokes; which images are clear, (n,): even
-        paper, with strokes on it and nothing else; and what is wrong with each image that does
-        not show exactly one digit, by its index.
+        paper with nothing on it, or the strokes of one digit; and what is wrong with each image
+        that does not show exactly one digit, by its index.
     """
     low, high = grey.flatten(1).aminmax(dim=1)
     faint = {int(row): EMPTY for row in (high - low < FAINT).nonzero().squeeze(1)}
     ink, is_even = _ink(grey)
     ink, is_clear, problems = _one_digit(ink)
     is_clear &= is_even
+    is_clear[list(faint)] = True
     if min(grey.shape[1:]) < TINY:
         is_clear[:] = True
     return ink, is_clear, problems | faint

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from .paper import Map
+    from .paper import Map, Mask
 
 STEEPEST = 8.0  # degrees; lines are at most this far from level or upright
 STEP = 0.5  # degrees
@@ -35,7 +35,10 @@ def without_lines(ink: Map, threshold: float) -> tuple[Map, int]:
 def _without_level_lines(ink: Map, threshold: float) -> tuple[Map, int]:
     import numpy as np
 
-    tilt, score = _tilt(ink > threshold)
+    is_ink = ink > threshold
+    if is_ink.any(0).mean() < COVERED:
+        return ink, 0
+    tilt, score = _tilt(is_ink)
     if score < COVERED:
         return ink, 0
     rows = _sheared_rows(ink.shape, tilt)
@@ -61,13 +64,14 @@ def _sheared_rows(shape: tuple[int, ...], tilt: float) -> np.ndarray[Any, Any]:
     return np.arange(-beyond, height + beyond)[:, None] + drop
 
 
-def _tilt(is_ink: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _tilt(is_ink: Mask) -> tuple[float, float]:
     """The slope along which rows of ink are fullest, and how full the fullest row is."""
     import numpy as np
 
     step = max(1, max(is_ink.shape) // SEARCH_SIDE)
     height, width = (side // step for side in is_ink.shape)
-    small = is_ink[: height * step, : width * step].reshape(height, step, width, step).any((1, 3))
+    blocks = is_ink[: height * step, : width * step].reshape(height, step, width, step)
+    small: Mask = np.asarray(blocks.any((1, 3)))
     slopes = np.tan(np.deg2rad(np.arange(-STEEPEST, STEEPEST + STEP / 2, STEP)))
     drop = np.rint(slopes[:, None] * (np.arange(width) - width / 2)).astype(int)
     rows = np.arange(height)[None, :, None] + drop[:, None]
@@ -104,7 +108,7 @@ def _without_rows(level: Map, inside: np.ndarray[Any, Any], threshold: float) ->
     thick = max(rows.stop - rows.start for (rows,) in ndimage.find_objects(labels))
     bridged = ndimage.grey_closing(rest, (int(min(thick, thickest)) + 3, 1))
     strong = np.quantile(level[is_ink], 0.95)
-    usual = np.quantile(level[marked], 0.6)
+    usual = np.quantile(level[marked], 0.85)
     kept = np.where(level > (strong + usual) / 2, level, 0) if strong > 1.5 * usual else 0
     return np.where(marked[:, None], np.maximum(np.minimum(level, bridged), kept), level), lines
 

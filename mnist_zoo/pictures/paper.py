@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     Map: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+    Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 DIM = 16.0  # of 255; differences of light below it are noise
 SMALL = 96  # pixels; smaller images lose strokes if they are smoothed
@@ -28,33 +29,31 @@ def even(image: Map, is_light: bool) -> Map:
     return np.maximum(-change if is_light else change, 0)
 
 
-def contrast(image: Map, is_light: bool, width: float) -> Map:
-    """The share of light that ink takes away at each pixel, from 0 to 1.
+def light_of(image: Map) -> Map:
+    """The logarithm of the light: ink takes about as much of it everywhere."""
+    import numpy as np
+
+    return np.log(smoothed(image, 3 if max(image.shape) >= SMALL else 1) + DIM)
+
+
+def contrast(light: Map, is_light: bool, width: float) -> Map:
+    """The share of the light that ink takes away at each pixel, from 0 to 1.
 
     Ink is what is narrower than `width` (a share of the longer side) and darker than the paper
-    around it, or lighter where `is_light`. Light multiplies, so logarithms are compared.
+    around it, or lighter where `is_light`.
     """
     import numpy as np
 
-    page = light_of(image, is_light)
+    page = -light if is_light else light
     return np.maximum(1 - np.exp(page - _closed(page, width)), 0)
 
 
-def steps(image: Map, reach: int) -> Map:
+def steps(light: Map, reach: int) -> Map:
     """How much the logarithm of the light changes within `reach` pixels of each pixel."""
     from scipy import ndimage
 
-    page = light_of(image)
     width = 2 * reach + 1
-    return ndimage.maximum_filter(page, width) - ndimage.minimum_filter(page, width)
-
-
-def light_of(image: Map, is_light: bool = False) -> Map:
-    """The logarithm of the light, smoothed; its negative where the ink `is_light`."""
-    import numpy as np
-
-    light = np.log(smoothed(image, 3 if max(image.shape) >= SMALL else 1) + DIM)
-    return -light if is_light else light
+    return ndimage.maximum_filter(light, width) - ndimage.minimum_filter(light, width)
 
 
 def _closed(page: Map, width: float) -> Map:
