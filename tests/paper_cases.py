@@ -284,7 +284,7 @@ def sheet_end(draw):
     beyond = y / height + slope * x / width < depth
     write(draw, page[int((depth + 0.06) * height) :], 0.2, 0.6)
     page = np.where(beyond[..., None], texture, page)
-    page = np.rot90(page, draw.whole(0, 3)) if draw.digit in (0, 8) else page
+    page = np.rot90(page, draw.whole(0, 3)) if draw.digit == 0 else page
     return taken(draw, lit(draw, page))
 
 

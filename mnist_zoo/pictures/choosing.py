@@ -43,11 +43,8 @@ def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], f
     several = are_digits([main, *others]) or are_several([part.box for part in digit])
     likeness = weight(main, shape, strongest)
     if several:
-        return (
-            digit,
-            likeness * max(map(_span, _around(part.box for part in (main, *others)))) / main.side,
-            True,
-        )
+        together = max(map(_span, _around(part.box for part in (main, *others))))
+        return digit, likeness * min(2.0, together / main.side), True
     return digit, likeness * share**0.5, False
 
 

@@ -130,7 +130,8 @@ def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
     if not digit:
         return replace(nothing, problem=SPECKS)
     own = np.isin(labels, [part.label for part in digit])
-    likeness *= _explained(light, own, values <= low, ruled > values, is_light)
+    step = -float(np.log(1 - min(np.median(values[own]), 0.9)))
+    likeness *= _explained(light, own, values <= low, ruled > values, is_light, step)
     ink = _rendered(values, own, low, threshold, is_light and paper != EVEN)
     problem = SEVERAL if several else ""
     return Look(ink, likeness, is_light, paper, lines, tuple(digit), len(parts), problem)
@@ -149,7 +150,9 @@ def _rendered(values: Map, own: Mask, low: float, threshold: float, adds_light: 
     return ink.astype(np.float32)
 
 
-def _explained(light: Map, ink: Mask, paper: Mask, lines: Mask, is_light: bool) -> float:
+def _explained(
+    light: Map, ink: Mask, paper: Mask, lines: Mask, is_light: bool, step: float
+) -> float:
     """1 where all that is as dark as the ink, in and around it, is ink; else less.
 
     Where light paper is taken for ink, there is more of it outside.
@@ -164,7 +167,10 @@ def _explained(light: Map, ink: Mask, paper: Mask, lines: Mask, is_light: bool) 
     ink, paper, lines = ink[place], paper[place], lines[place]
     if not paper.any():
         return 0.1
-    middle = (np.median(page[ink]) + np.median(page[paper])) / 2
+    dark, bright = np.median(page[ink]), np.median(page[paper])
+    if bright - dark < 0.4 * step:  # the paper next to the ink is as dark as the ink
+        return 0.1
+    middle = (dark + bright) / 2
     as_dark = (page < middle) & ~lines
     labels, count = ndimage.label(as_dark | ink)
     own = np.zeros(count + 1, dtype=bool)
@@ -172,7 +178,7 @@ def _explained(light: Map, ink: Mask, paper: Mask, lines: Mask, is_light: bool) 
     whole = own[labels]
     more = whole.sum() / ink.sum() - 1
     squareness, _ = outline(whole, whole) if more > 0.1 else (0.0, False)
-    apart = (paper & as_dark & ~whole).sum() / ink.sum()
+    apart = (paper & as_dark & ~whole).sum() / (np.ptp(rows) * np.ptp(columns) + 1)
     shape = strokelike(0.0, squareness)
     return float(shape / (1 + 8 * max(0.0, more - 0.1) + apart))
 
