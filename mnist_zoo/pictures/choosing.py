@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
 PALER = 0.55  # of the digit's contrast; paler parts are print of the other side, dirt, shadow
-NEAR = 0.3  # of the digit's longer side; strokes of one digit are at most this far apart
+NEAR = 0.15  # of the digit's longer side; strokes of one digit are at most this far apart
 AT_EDGE = 0.1  # of a box's outline at the map's edges: more of it is ground, a shadow, a margin
 
 
@@ -62,7 +62,9 @@ def _belongs(part: Part, main: Part, digit: Sequence[Part], box: Box) -> bool:
         return False
     if part.contact > 0.03 or part.side > 1.5 * main.side:
         return False
-    return _away(part, box) < (0.05 if part.contact else NEAR) * main.side
+    if part.contact:
+        return _away(part, box) < 0.05 * main.side
+    return _away(part, box) < max(NEAR * max(map(_span, box)), main.thickness * main.side)
 
 
 def _away(part: Part, box: Box) -> int:
