@@ -86,7 +86,7 @@ def _is_like(part: Part, main: Part) -> bool:
         and part.area > 0.3 * main.area
         and (part.squareness < SQUARE or part.is_slim)
         and part.thickness < 0.6
-        and part.sharpness > 0.6
+        and part.sharpness > 0.85
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .choosing import digit_of
 from .ink import EMPTY, LINKED, SEVERAL, SPECKS
 from .lines import without_lines
-from .paper import NARROW, WIDEST, contrast, even, light_of, noise, otsu, smoothed
+from .paper import NARROW, SMALL, WIDEST, contrast, even, light_of, noise, otsu, smoothed
 from .parts import Part, outline, parts_of, strokelike
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 NOISE = 5.0  # strokes stand out by this many standard deviations of the paper's noise
 PALE = 0.015  # and absorb at least this share of the light
-EVEN = "even"
-SIMPLE = 1.25  # even paper is the simplest explanation: preferred if about as good
+EVEN, WIDE, NEAR = "even", "uneven", "uneven, narrow"
+SIMPLE = {EVEN: 1.25, WIDE: 1.0, NEAR: 0.7}  # simple explanations are preferred if about as good
 CLUTTER = 30  # parts of ink; a picture with more is dotted or noisy
 BLUR = 7  # pixels
 UNLIKE = 0.2  # quality of what is no digit at all, where another look shows specks
@@ -80,7 +80,9 @@ def _best(looks: list[Look]) -> Look:
     strongest = max(one.contrast for one in looks) or 1
 
     def likeness(one: Look) -> float:
-        simple = SIMPLE if one.paper == EVEN else 1.0
+        simple = SIMPLE[one.paper]
+        if one.paper == EVEN and max(one.ink.shape) < SMALL:
+            simple *= 2
         return simple * one.likeness * (one.contrast / strongest) ** 0.5
 
     return max(looks, key=likeness)
@@ -103,8 +105,8 @@ def _papers(image: Map, light: Map, is_light: bool) -> Iterator[tuple[Map, str]]
     border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
     if np.mean(np.abs(border - np.median(border)) <= 2) >= 0.5:
         yield even(image, is_light), EVEN
-    yield contrast(light, is_light, WIDEST), "uneven"
-    yield contrast(light, is_light, NARROW), "uneven, narrow"
+    yield contrast(light, is_light, WIDEST), WIDE
+    yield contrast(light, is_light, NARROW), NEAR
 
 
 def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
