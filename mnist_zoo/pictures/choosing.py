@@ -40,7 +40,7 @@ def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], f
     if not digit or share < SPECK:
         return [], 0.0, False
     others = [part for part in (*digit, *rest) if part is not main and _is_like(part, main)]
-    several = are_digits([main, *others]) or are_several([part.box for part in digit])
+    several = are_digits([main, *others], digit) or are_several([part.box for part in digit])
     likeness = weight(main, shape, strongest)
     if several:
         together = max(map(_span, _around(part.box for part in (main, *others))))
@@ -90,13 +90,12 @@ def _is_like(part: Part, main: Part) -> bool:
     )
 
 
-def are_digits(parts: Sequence[Part]) -> bool:
-    """Whether parts of about one size stand apart, as digits do, rather than strokes of one."""
+def are_digits(parts: Sequence[Part], digit: Sequence[Part]) -> bool:
+    """Whether parts of about one size stand apart, as digits do, rather than strokes of a digit."""
     if len(parts) < 2 or parts[0].thickness > 0.6:
         return False
     if len(parts) > 2:
-        bars = [part for part in parts if _is_bar(part)]
-        in_segments = len(bars) == len(parts) and any(part.width > part.height for part in bars)
+        in_segments = all(map(_is_bar, parts)) and any(part.width > part.height for part in digit)
         apart = all(_away(a, b.box) >= 0 for a, b in combinations(parts, 2))
         return apart and not in_segments
     one, two = parts

@@ -118,5 +118,5 @@ def _reaches(covered: np.ndarray[Any, Any], inside: np.ndarray[Any, Any]) -> boo
     import numpy as np
 
     places = np.flatnonzero(inside)
-    near = max(2, len(places) // 16)
+    near = max(2, len(places) // 64)
     return bool(covered[places[:near]].any() and covered[places[-near:]].any())

@@ -8,7 +8,7 @@ import paper_cases
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_zoo import PictureError, as_mnist, mini_resnet, predict
+from mnist_zoo import PictureError, as_mnist, load_mnist, mini_resnet, predict
 from mnist_zoo.pictures.explanation import explain
 from mnist_zoo.pictures.lines import without_lines
 from mnist_zoo.pictures.paper import contrast, light_of
@@ -131,7 +131,7 @@ def test_what_is_refused_is_told():
 
 
 def test_mnist_images_are_told_and_several_are_refused():
-    digits = as_mnist(drawn_seven())
+    digits = load_mnist("test", source="sample").images[:1]
     seen = explain(digits[0])
     assert seen.steps == ("in MNIST's format already",)
     assert seen.digit.equal(digits[0, 0])
