@@ -29,9 +29,10 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_examples"]
+exclude_patterns = ["_build", "_examples", "_extra"]
 html_theme = "furo"
 html_title = f"mnist_zoo {release}"
+html_extra_path = ["_extra"]  # the page that reads digits
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
@@ -70,6 +71,9 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
 }
 
+(DOCS / "_extra").mkdir(exist_ok=True)
+
 
 def setup(app):
     app.connect("builder-inited", lambda app: pictures.write(DOCS / "_pictures"), priority=100)
+    app.connect("builder-inited", lambda app: pictures.write_page(DOCS / "_extra"), priority=100)

@@ -1,4 +1,7 @@
-"""Draws the pictures of the documentation; Sphinx calls it before each build."""
+"""Draws the pictures of the documentation, and writes the page on which digits are drawn.
+
+Sphinx calls it before each build.
+"""
 
 import sys
 from pathlib import Path
@@ -16,6 +19,7 @@ from mnist_zoo import (
     list_models,
     plots,
 )
+from mnist_zoo.export import export
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "examples"))
@@ -40,6 +44,11 @@ def write(folder: Path) -> None:
     figures["accuracy"] = plots.accuracy_against_cost(catalogue.points())
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg")
+
+
+def write_page(folder: Path) -> None:
+    """The page that reads digits, with the pretrained `mini_resnet`."""
+    export(get_model("mini_resnet", weights="mnist"), folder / "digits.html", "page")
 
 
 if __name__ == "__main__":

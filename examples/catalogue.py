@@ -261,6 +261,7 @@ def facts(network: str) -> dict[str, str]:
             "correct MNIST test digits, with the file": f"{weights.correct:,} of 10,000",
             "negative log-likelihood (nats)": f"{weights.nll:.4f}",
             "calibration error, 15 bins": f"{weights.calibration_error:.4f}",
+            "test digits taken for something else": f"{weights.refused} of 10,000",
             "file": f"{weights.file}, half precision, {weights.size:,} bytes",
             "SHA-256": f"`{weights.sha256}`",
             "training": f"{weights.training_seconds:,.0f} s beside other work on {machine}",

@@ -26,6 +26,7 @@ TITLES = {  # of the reference's sections; any other family is titled by its fil
     "resnet": "ResNet",
     "preact": "Pre-activation ResNet",
     "densenet": "DenseNet",
+    "digitnet": "DigitNet",
 }
 COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
 IMPORT = r"from \.\S+ import \w+ as \w+\n"

@@ -15,11 +15,13 @@ from typing import Any
 
 from mnist_zoo import (
     Recipe,
+    ensemble,
     evaluate,
     fit,
     get_recipe,
     list_recipes,
     load_data,
+    load_model,
     plots,
     save_model,
 )
@@ -34,6 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("changes", nargs="*", metavar="field=value", help="changes to the recipe")
     parser.add_argument("--out", type=Path, help="output folder; default: runs/<recipe>")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument(
+        "--teacher", type=Path, nargs="+", help="files of networks that teach, as an ensemble"
+    )
     parser.add_argument("--checkpoint-every", type=int, metavar="STEPS", help="default: an epoch")
     parser.add_argument("--tensorboard", action="store_true", help="also write event files")
     return parser.parse_args()
@@ -79,10 +84,12 @@ def main() -> None:
         raise SystemExit(f"{arguments.recipe}: {error}") from error
     out = arguments.out or Path("runs") / Path(arguments.recipe).stem
     train, validation, test = load_data(recipe, arguments.data)
+    teachers = [load_model(path) for path in arguments.teacher or ()]
     history = fit(
         recipe,
         train,
         validation or (None if recipe.select == "best" else test),
+        teacher=ensemble(teachers) if teachers else None,
         folder=out,
         checkpoint_every=arguments.checkpoint_every,
         tensorboard=out if arguments.tensorboard else None,

@@ -14,6 +14,7 @@ from ._checks import check_positive, check_range
 from ._networks import channels_of, class_names, stated_classes, unwrapped
 from .pictures.as_trained import as_trained
 from .pictures.logits import logits
+from .pictures.outputs import gives_familiarity, logits_and_familiarity, with_familiarity
 from .pictures.preprocessing import Preprocessing, preprocessing_of
 from .pictures.reading import is_one_picture
 
@@ -32,11 +33,14 @@ class Prediction:
     """The class that a network recognises on an image.
 
     Attributes:
-        digit: Number of the most probable class; None if its probability is below `reject_below`.
+        digit: Number of the most probable class; None if its probability is below `reject_below`,
+            or if `reject_unknown` is set and the image is of another kind.
         probability: The softmax probability of the most probable class.
         probabilities: The probabilities of all classes, in their order.
         top: The most probable classes and their probabilities, the most probable one first.
         classes: Names of all classes, in their order.
+        familiarity: How much the image looks like those that the network learnt: 1 for a typical
+            one, negative for one of another kind; None if the network has no `Familiarity`.
 
     Example:
         >>> from mnist_zoo import Prediction
@@ -49,6 +53,12 @@ class Prediction:
     probabilities: tuple[float, ...] = field(repr=False)
     top: tuple[tuple[int, float], ...]
     classes: tuple[str, ...] = field(default=(), repr=False)
+    familiarity: float | None = field(default=None, repr=False)
+
+    @property
+    def is_digit(self) -> bool | None:
+        """Whether the image is of the kind that the network learnt; None if it cannot tell."""
+        return None if self.familiarity is None else self.familiarity >= 0
 
     @property
     def label(self) -> str | None:
@@ -69,6 +79,7 @@ def predict(
     *,
     top: int = ...,
     reject_below: float = ...,
+    reject_unknown: bool = ...,
     shift: int = ...,
     preprocessing: Preprocessing | None = ...,
     batch_size: int = ...,
@@ -80,6 +91,7 @@ def predict(
     *,
     top: int = ...,
     reject_below: float = ...,
+    reject_unknown: bool = ...,
     shift: int = ...,
     preprocessing: Preprocessing | None = ...,
     batch_size: int = ...,
@@ -91,6 +103,7 @@ def predict(
     *,
     top: int = ...,
     reject_below: float = ...,
+    reject_unknown: bool = ...,
     shift: int = ...,
     preprocessing: Preprocessing | None = ...,
     batch_size: int = ...,
@@ -101,6 +114,7 @@ def predict(
     *,
     top: int = 3,
     reject_below: float = 0.0,
+    reject_unknown: bool = False,
     shift: int = 0,
     preprocessing: Preprocessing | None = None,
     batch_size: int = 1000,
@@ -120,6 +134,8 @@ def predict(
         pictures: One image or several, of any kind and size, as for `as_mnist`.
         top: Number of classes in `Prediction.top`; all classes if there are fewer.
         reject_below: Smallest probability at which a digit is given rather than None.
+        reject_unknown: Whether None is given for an image of another kind, such as a letter, too;
+            the pretrained networks can tell, and others after `fit_familiarity`.
         shift: Pixels by which the image is moved up, down, left and right; the probabilities are
             averaged over these four positions and the original one. 0 for no moves.
         preprocessing: The preprocessing that the network was trained with. By default its own, or
@@ -133,7 +149,8 @@ def predict(
         PictureError: If an image cannot be read as one digit.
         FileNotFoundError: If a file does not exist.
         TypeError: If `model` is no network, or `pictures` holds something that is no image.
-        ValueError: If another argument is out of range.
+        ValueError: If another argument is out of range, or the network cannot tell images of
+            another kind.
 
     Example:
         >>> from PIL import Image, ImageDraw, ImageFont
@@ -148,25 +165,33 @@ def predict(
     check_positive(top=top, batch_size=batch_size)
     check_range(at_least=0, at_most=1, reject_below=reject_below)
     check_range(at_least=0, at_most=4, whole=True, shift=shift)
+    if reject_unknown and not gives_familiarity(model):
+        raise ValueError(
+            "`reject_unknown` (=True) needs a network with a record of familiarity: call "
+            "fit_familiarity(model, digits) with training digits, and export files again"
+        )
     preprocessing = preprocessing or preprocessing_of(model)
     found: dict[int, Prediction] = {}
     for places, images in as_trained(pictures, preprocessing, channels_of(model)):
         for rows, batch in zip(places.split(batch_size), images.split(batch_size), strict=True):
-            probabilities = _probabilities(model, batch, preprocessing, shift)
+            probabilities, familiarity = _read(model, batch, preprocessing, shift)
             names = class_names(stated_classes(model), probabilities.shape[1])
-            predictions = _predictions(probabilities, names, top, reject_below)
+            known = [None] * len(batch) if familiarity is None else familiarity.tolist()
+            predictions = _predictions(
+                probabilities, known, names, top, reject_below, reject_unknown
+            )
             found.update(zip(rows.tolist(), predictions, strict=True))
     return found[0] if is_one_picture(pictures) else [found[place] for place in sorted(found)]
 
 
-def _probabilities(
+def _read(
     model: nn.Module, images: Tensor, preprocessing: Preprocessing, shift: int
-) -> Tensor:
-    """Probabilities (N, classes) of images (N, C, H, W), averaged over the moves."""
-    moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
-    return torch.stack(
-        [logits(model, _moved(images, x, y), preprocessing).softmax(1) for x, y in moves]
-    ).mean(0)
+) -> tuple[Tensor, Tensor | None]:
+    """Probabilities (N, classes) of images, averaged over the moves, and their familiarity (N,)."""
+    values, familiarity = logits_and_familiarity(model, images, preprocessing)
+    moves = [(shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else []
+    moved = [logits(model, _moved(images, x, y), preprocessing).softmax(1) for x, y in moves]
+    return torch.stack([values.softmax(1), *moved]).mean(0), familiarity
 
 
 def _moved(images: Tensor, x: int, y: int) -> Tensor:
@@ -180,15 +205,21 @@ def _moved(images: Tensor, x: int, y: int) -> Tensor:
 
 
 def _predictions(
-    probabilities: Tensor, names: tuple[str, ...], top: int, reject_below: float
+    probabilities: Tensor,
+    familiarity: Sequence[float | None],
+    names: tuple[str, ...],
+    top: int,
+    reject_below: float,
+    reject_unknown: bool,
 ) -> Iterator[Prediction]:
     """One prediction per row of probabilities (N, classes)."""
     best, classes = probabilities.topk(min(top, probabilities.shape[1]))
-    rows = zip(probabilities.tolist(), best.tolist(), classes.tolist(), strict=True)
-    for row, values, digits in rows:
-        digit = digits[0] if values[0] >= reject_below else None
+    rows = zip(probabilities.tolist(), best.tolist(), classes.tolist(), familiarity, strict=True)
+    for row, values, digits, known in rows:
+        unknown = reject_unknown and known is not None and known < 0
+        digit = None if unknown or values[0] < reject_below else digits[0]
         ranked = tuple(zip(digits, values, strict=True))
-        yield Prediction(digit, values[0], tuple(row), ranked, names)
+        yield Prediction(digit, values[0], tuple(row), ranked, names, known)
 
 
 class Ensemble(nn.Module):
@@ -217,8 +248,23 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N, C, H, W) to the logarithm of the mean probability of each class."""
-        log_probabilities = torch.stack([model(x).float().log_softmax(1) for model in self.models])
-        return log_probabilities.logsumexp(0) - math.log(len(self.models))
+        return _mean([model(x) for model in self.models])
+
+    def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Also gives the mean familiarity (N,) of images (N, C, H, W)."""
+        pairs = [with_familiarity(model, x) for model in self.models]
+        told = [familiarity for _, familiarity in pairs if familiarity is not None]
+        return _mean([values for values, _ in pairs]), torch.stack(told).mean(0)
+
+    def gives_familiarity(self) -> bool:
+        """Whether all of the networks tell the familiarity of images."""
+        return all(map(gives_familiarity, self.models))
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean probabilities (N, classes) of several logits."""
+    log_probabilities = torch.stack([logits.float().log_softmax(1) for logits in values])
+    return log_probabilities.logsumexp(0) - math.log(len(values))
 
 
 def ensemble(models: Iterable[nn.Module]) -> Ensemble:

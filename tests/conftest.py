@@ -19,7 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
 
 def pytest_addoption(parser):
     parser.addoption("--rewrite-golden", action="store_true", help="write tests/golden anew")
-    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the sketch pad")
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the page")
 
 
 # every module and folder that has public names
@@ -27,7 +27,7 @@ FACES = ["mnist_zoo"] + [
     f"mnist_zoo.{part}"
     for part in (
         *("blocks", "weights", "models", "inspection", "pictures", "data", "prediction"),
-        *("evaluation", "training", "optimization", "export", "plots", "hub"),
+        *("evaluation", "familiarity", "training", "optimization", "export", "plots", "hub"),
     )
 ]
 
@@ -43,6 +43,11 @@ DEEPER_VARIANTS = (
     "preact_resnet34",
     "preact_resnet110",
     "preact_resnet164",
+    "digitnet_2k",  # the repeated layers of digitnet_1k
+    "digitnet_6k",
+    "digitnet_50k",  # the layers of digitnet_20k
+    "digitnet_150k",
+    "digitnet_400k",
     "densenet121",  # the layers of mini_densenet behind the stem of resnet18
     "densenet161",
     "densenet169",

@@ -57,12 +57,18 @@ class NetUnit(nn.Module):
 
 
 class Net(nn.Module):
-    """That report's ResNet-18; the names in its checkpoints begin with ``net.``."""
+    """That report's ResNet-18; the names in its checkpoints begin with ``net.``.
 
-    def __init__(self, in_channels=3, num_classes=10, bias=False, use_residual=True):
+    The report's code has a bias in its stem alone, its table in every convolution.
+    """
+
+    def __init__(
+        self, in_channels=3, num_classes=10, bias=False, use_residual=True, stem_bias=None
+    ):
         super().__init__()
+        stem_bias = bias if stem_bias is None else stem_bias
         stem = nn.Sequential(
-            nn.Conv2d(in_channels, 64, 7, 2, 3, bias=bias),
+            nn.Conv2d(in_channels, 64, 7, 2, 3, bias=stem_bias),
             nn.BatchNorm2d(64),
             nn.ReLU(),
             nn.MaxPool2d(3, 2, 1),

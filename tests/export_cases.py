@@ -5,13 +5,91 @@ import itertools
 import pytest
 import torch
 from conftest import DEEPER_VARIANTS, randomize_norms, slow_if
+from torch import nn
 
 from mnist_zoo import list_models
 from mnist_zoo.export import export
-from mnist_zoo.export.writing import BATCHES
+from mnist_zoo.export.comparing import BATCHES
 
 onnx = pytest.importorskip("onnx", reason="the onnx extra is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+
+SMALL = [name for name in list_models() if name.startswith(("lenet", "mini", "digitnet"))]
+"""The networks that fit on a page and a board."""
+
+
+class Attention(nn.Module):
+    """Squeeze and excitation: each map times a number from all of them."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(channels, 4, 1), nn.Conv2d(4, channels, 1)
+
+    def forward(self, x):
+        weights = self.up(self.down(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return x * weights
+
+
+class Branches(nn.Module):
+    def __init__(self, *branches):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def _strided():
+    return nn.Sequential(
+        *(nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.LeakyReLU(0.1)),
+        *(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.LeakyReLU(0.1)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
+    )
+
+
+def _separable():
+    return nn.Sequential(
+        *(nn.Conv2d(1, 8, 3, 2, 1), nn.Hardswish(), nn.Conv2d(8, 8, 5, 1, 2, groups=8)),
+        *(nn.BatchNorm2d(8), nn.Hardswish(), Attention(8), nn.Conv2d(8, 16, 1), nn.SiLU()),
+        *(nn.AvgPool2d(7), nn.Flatten(), nn.Linear(32 * 2, 10)),
+    )
+
+
+def _layers():
+    return nn.Sequential(
+        *(nn.Flatten(), nn.Linear(784, 40), nn.BatchNorm1d(40), nn.Tanh()),
+        *(nn.Linear(40, 20, bias=False), nn.Sigmoid(), nn.Dropout(0.5), nn.Linear(20, 10)),
+    )
+
+
+def _branched():
+    return nn.Sequential(
+        nn.MaxPool2d(3, 2, 1),
+        Branches(
+            nn.Conv2d(1, 4, 3, padding=2, dilation=2),
+            nn.AvgPool2d(3, 1, 1),
+            nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+            nn.Conv2d(1, 3, (1, 5), padding=(0, 2)),
+        ),
+        *(nn.ReLU6(), nn.AvgPool2d(3, 2, ceil_mode=True), nn.Flatten(), nn.Linear(9 * 49, 10)),
+    )
+
+
+def _unshuffled():
+    return nn.Sequential(
+        *(nn.PixelUnshuffle(4), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3)),
+        *(nn.Hardsigmoid(), nn.MaxPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(72, 10)),
+    )
+
+
+STRANGERS = {
+    "strided": _strided,
+    "separable": _separable,
+    "layers": _layers,
+    "branched": _branched,
+    "unshuffled": _unshuffled,
+}
+"""Networks of other designs than the zoo's, by name."""
 
 SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt"}
 OTHER_SHAPE = {"in_channels": 3, "num_classes": 7, "image_size": 36}

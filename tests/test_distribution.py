@@ -71,6 +71,7 @@ def test_metadata_states_name_version_licence_extras_and_readme(wheel):
     assert metadata["Version"] == mnist_zoo.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"
-    extras = {"app", "examples", "hub", "onnx", "tensorboard", "test", "benchmark", "docs", "dev"}
+    extras = {"c", "examples", "executorch", "hub", "onnx", "tensorboard"}
+    extras |= {"test", "benchmark", "docs", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     assert text.partition("\n\n")[2].strip() == (ROOT / "README.md").read_text().strip()

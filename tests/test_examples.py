@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 from conftest import each_network
 
 from mnist_zoo import (
@@ -18,12 +20,19 @@ from mnist_zoo import (
     fit,
     get_recipe,
     get_weights,
+    lenet5,
     list_models,
     list_recipes,
     load_data,
+    load_mnist,
+    load_model,
+    mini_resnet,
     profile,
+    save_model,
 )
 from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
+from mnist_zoo.data.corruption import KINDS
+from mnist_zoo.data.style import STYLES
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -40,6 +49,8 @@ def load(name):
 train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "catalogue"))
 make_weights = load("make_weights")
 variants, benchmarks = load("residual_variants"), load("benchmarks")
+lenet_settings = load("lenet_settings")
+robustness = load("robustness")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
@@ -86,6 +97,51 @@ def test_train_explains_wrong_arguments_in_one_line(monkeypatch, arguments, mess
     with pytest.raises(SystemExit) as error:
         train.main()
     assert message in str(error.value)
+
+
+def test_train_takes_teachers_from_files(tmp_path, monkeypatch):
+    files = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
+    for file in files:
+        save_model(lenet5(), file)
+    changes = ["source=sample", "sizes=[60,20,20]", "epochs=1", "distillation=0.5"]
+    out = tmp_path / "runs"
+    command = ["train.py", "lenet5_report", *changes, "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(ValueError, match=r"`teacher` \(=None\) must be a network"):
+        train.main()
+    monkeypatch.setattr(sys, "argv", [*command, "--teacher", *map(str, files)])
+    train.main()
+    assert load_model(out / "weights.safetensors").preprocessing is not None
+
+
+# --- robustness.py ---------------------------------------------------------------------------
+
+
+def test_drawn_sets_keep_the_labels_and_change_the_digits():
+    digits = load_mnist("test", source="sample")[::4]
+    sets = dict(robustness.drawn_sets(digits))
+    again = dict(robustness.drawn_sets(digits))
+    assert len(sets) == 1 + len(STYLES) + len(KINDS)
+    for label, drawn in sets.items():
+        digit, _ = STYLES.get(label, (None, None))
+        chosen = digits if digit is None else digits[digits.labels == digit]
+        assert torch.equal(drawn.labels, chosen.labels)
+        assert torch.equal(drawn.images, again[label].images)
+        assert torch.equal(drawn.images, chosen.images) == (label == "as they are")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
+def test_training_page_states_the_accuracies_on_drawn_sets():
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    table = text.partition("| digits | mini_resnet |")[2].partition("\n\n")[0]
+    stated = dict(re.findall(r"^\| (.+) \| ([\d.]+) \|$", table, re.M))
+    model = mini_resnet(weights="mnist")
+    found = {
+        label: f"{100 * evaluate(model, digits).accuracy:.2f}"
+        for label, digits in robustness.drawn_sets(load_mnist("test"))
+    }
+    assert stated == found
 
 
 # --- reproduce.py ----------------------------------------------------------------------------
@@ -155,6 +211,46 @@ def test_page_of_residual_variants_is_up_to_date():
         assert reproduce.belongs_to(run, row, run["seed"])
         seeds[row.label].add(run["seed"])
     assert all(found == set(variants.EXPERIMENT.seeds) for found in seeds.values())
+
+
+# --- lenet_settings.py -----------------------------------------------------------------------
+
+
+def test_page_of_lenet_settings_is_up_to_date():
+    assert lenet_settings.PAGE.read_text(encoding="utf-8") == lenet_settings.page()
+    runs = lenet_settings.results()
+    for run in runs:
+        key = lenet_settings.key(run["label"], run["network"], run["seed"])
+        assert key.items() <= run.items()
+        setting = lenet_settings.SETTINGS[run["label"]]
+        assert len(run["curve"]) == setting.epochs
+    done = {(run["label"], run["network"]): set() for run in runs}
+    for run in runs:
+        done[run["label"], run["network"]].add(run["seed"])
+    for label, setting in lenet_settings.SETTINGS.items():
+        for network in lenet_settings.NETWORKS:
+            assert done[label, network] == set(setting.seeds)
+
+
+@pytest.mark.parametrize("network", lenet_settings.NETWORKS)
+def test_the_written_out_loop_trains_like_fit(network):
+    digits, test = load_mnist(source="sample")[:640], load_mnist("test", source="sample")[:200]
+    recipe = get_recipe(f"{network}_report", epochs=1)
+    setting = lenet_settings.Setting(0.1307, 0.3081, epochs=1)
+    (epoch,) = lenet_settings.train(network, setting, 0, digits, test)
+    history = fit(recipe, digits, test, progress=False)
+    assert epoch["train_loss"] == pytest.approx(history.epochs[0].train_loss, abs=0.02)
+    assert epoch["test_loss"] == pytest.approx(history.epochs[0].loss, abs=0.02)
+    assert epoch["batch_test_loss"] != epoch["test_loss"]
+
+
+def test_the_order_of_max_pooling_and_relu_changes_nothing():
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    first, second = F.max_pool2d(F.relu(x), 2), F.relu(F.max_pool2d(x, 2))
+    weights = torch.randn_like(first)
+    assert torch.equal(first, second)
+    gradients = [torch.autograd.grad((out * weights).sum(), x)[0] for out in (first, second)]
+    assert torch.equal(*gradients)
 
 
 # --- benchmarks.py ---------------------------------------------------------------------------

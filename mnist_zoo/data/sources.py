@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
@@ -207,30 +208,48 @@ def _find(name: str, files: Sequence[str], folders: Sequence[Path]) -> list[Path
 def _read_idx(path: Path, ndim: int, limit: int, checksum: str | None) -> Tensor:
     """Reads an IDX file: magic number, sizes, values. In 2 dimensions they have 32 bits, else 8.
 
-    A file of more than `limit` bytes, the size of the published one, is not read to its end.
+    No more is read than `limit` bytes, the size of the published file, and what the header says.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
     kind, width, values = (12, 4, "int32") if ndim == 2 else (8, 1, "bytes")
     start = 4 + 4 * ndim
-    if content[:4] != bytes([0, 0, kind, ndim]) or len(content) < start:
-        raise DataError(f"{path}: not an IDX file of {values} in {ndim} dimensions")
-    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
-    expected = start + width * math.prod(shape)
-    if len(content) != expected or len(content) > limit:
-        size = f"more than {limit:,}" if len(content) > limit else f"{len(content):,}"
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(start)
+            if header[:4] != bytes([0, 0, kind, ndim]) or len(header) < start:
+                raise DataError(f"{path}: not an IDX file of {values} in {ndim} dimensions")
+            shape = [int.from_bytes(header[i : i + 4], "big") for i in range(4, start, 4)]
+            expected = start + width * math.prod(shape)
+            if expected > limit:
+                size = f"its header says {expected:,} bytes"
+                raise DataError(f"{path}: {size}; the published file has {limit:,}")
+            numbers = torch.empty(expected - start, dtype=torch.uint8, device="cpu")
+            count = start + _read_into(file, numbers.numpy().data) + len(file.read(1))
+    except DataError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    if count != expected:
+        size = f"more than {expected:,}" if count > expected else f"{count:,}"
         raise DataError(f"{path}: has {size} bytes; its header says {expected:,}")
     if ndim == 3 and shape[1:] != [28, 28]:
         raise DataError(f"{path}: has images of {shape[1]}×{shape[2]} pixels; expected 28×28")
-    if checksum and checksum != (found := hashlib.md5(content, usedforsecurity=False).hexdigest()):
-        raise DataError(f"{path}: has MD5 {found}; the published file has {checksum}")
-    numbers = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start)
+    if checksum:
+        digest = hashlib.md5(header, usedforsecurity=False)
+        digest.update(numbers.numpy().data)
+        if (found := digest.hexdigest()) != checksum:
+            raise DataError(f"{path}: has MD5 {found}; the published file has {checksum}")
     if width == 4:  # stored with the highest byte first
         numbers = numbers.view(-1, 4).flip(1).contiguous().view(torch.int32)
     return numbers.view(shape)
+
+
+def _read_into(file: BufferedIOBase, memory: memoryview) -> int:
+    """Fills the memory from a file, plain or unpacked piece by piece; the number of bytes."""
+    done = 0
+    while part := file.read(min(len(memory) - done, 1 << 20)):
+        memory[done : done + len(part)] = part
+        done += len(part)
+    return done
 
 
 def _download(name: str, folder: Path, **options: Any) -> None:

@@ -5,7 +5,7 @@ The functions for ONNX need the extra ``onnx``: ``pip install "mnist-zoo[onnx]"`
 
 from .int8 import QuantizationReport as QuantizationReport
 from .int8 import quantize as quantize
-from .session import ExportError as ExportError
+from .program import ExportError as ExportError
 from .session import Session as Session
 from .session import load_session as load_session
 from .writing import ExportReport as ExportReport

@@ -15,7 +15,9 @@ from .._files import check_place, written_whole
 from ..data.digits import Digits
 from ..evaluation import Metrics, evaluate
 from ..inspection.latency import latency
-from .session import INPUT, ExportError, Session, load_session, need
+from .onnx_file import opened
+from .program import INPUT, ExportError, need
+from .session import Session, load_session
 
 if TYPE_CHECKING:
     import onnx
@@ -105,7 +107,7 @@ def quantize(
         True
     """
     source, path = Path(source).expanduser(), Path(path).expanduser()
-    need("onnx", "onnxruntime")
+    need("onnx", "onnx", "onnxruntime")
     before = load_session(source)
     check_place(path)
     if path.resolve() == source.resolve():
@@ -117,7 +119,7 @@ def quantize(
             f"{len(calibration)} with {channels}"
         )
     content = _quantized(before, calibration).SerializeToString()
-    after = Session(path, content)
+    after = Session(path, opened(content, None))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, *before.input_size, generator=generator, device="cpu", dtype=torch.float32)
     seconds, float_seconds = latency([after, before], x)
@@ -143,9 +145,12 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    batches = (
-        {INPUT: session.preprocessing(images.cpu()).expand(-1, session.in_channels, -1, -1).numpy()}
+    prepared_batches = (
+        session.preprocessing(images.cpu()).expand(-1, session.in_channels, -1, -1)
         for images in calibration.images.split(CALIBRATION_BATCH)
+    )
+    batches = (
+        {INPUT: batch.numpy()} for images in prepared_batches for batch in session.batches(images)
     )
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -174,6 +179,10 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
         )
         proto = onnx.load(quantized)
     _shorten(proto)
+    used = {node.domain for node in proto.graph.node}
+    stated = [opset for opset in proto.opset_import if opset.domain in used]
+    del proto.opset_import[:]  # the quantiser states all that ONNX Runtime knows
+    proto.opset_import.extend(stated)
     del proto.metadata_props[:]
     proto.metadata_props.extend(original.metadata_props)
     onnx.checker.check_model(proto, full_check=True)

@@ -1,12 +1,12 @@
-"""`Session`: an exported ONNX file as a network, run by ONNX Runtime."""
+"""`Session`: an exported file as a network, run by ONNX Runtime or ExecuTorch."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,56 +14,18 @@ from typing_extensions import override
 
 from .._checks import check_positive
 from .._names import printable
-from .._networks import shape_of
 from ..models.inputs import check_input
 from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
+from .program import INPUT, PROBABILITIES, ExportError, Opened, need, square_shape
 
-if TYPE_CHECKING:
-    import onnxruntime
+__all__ = ["Session", "load_session"]
 
-__all__ = ["ExportError", "Session", "load_session"]
-
-INPUT = "digits"
-LOGITS, PROBABILITIES = "logits", "probabilities"
-METADATA = "mnist_zoo"
+EXECUTORCH = b"ET12"  # in its files, from the fifth byte on
 MAX_CHANNELS = 64  # of an input, as far as a file is believed
 
 
-class ExportError(ValueError):
-    """A network cannot be exported, or an exported file cannot be read; the message says why.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from mnist_zoo.export import ExportError, load_session
-        >>> size = Path("text.onnx").write_text("not a network")
-        >>> try:
-        ...     load_session("text.onnx")
-        ... except ExportError as error:
-        ...     print(error)
-        'text.onnx' cannot be read by ONNX Runtime: ...
-    """
-
-
-def square_shape(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[int, int, int]:
-    """The shape (C, S, S) of one input; `Preprocessing` produces square images."""
-    shape = shape_of(model, input_size)
-    if shape[1] != shape[2]:
-        raise ValueError(f"`input_size` (={shape}) must be square, with H equal to W")
-    return shape
-
-
-def need(*packages: str) -> None:
-    """Raises ImportError for the first package that is not installed."""
-    for package in packages:
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            message = f'ONNX needs the package {package}: pip install "mnist-zoo[onnx]"'
-            raise ImportError(message, name=package) from error
-
-
 class Session(nn.Module):
-    """A network in an ONNX file, run by ONNX Runtime; `load_session` creates it.
+    """A network in a file of ONNX or ExecuTorch, run by its runtime; `load_session` creates it.
 
     `predict`, `evaluate` and `ensemble` accept it like any other network. It has no parameters.
 
@@ -72,14 +34,15 @@ class Session(nn.Module):
         input_size: Shape (C, H, W) of one input.
         num_classes: Number of classes.
         classes: Names of the classes.
-        preprocessing: Size and normalisation of its images.
+        preprocessing: Size and normalisation of its images; for a file that normalises uint8
+            images itself, no normalisation.
 
     Shape:
         (N, C, H, W) → logits (N, num_classes). If the file returns probabilities, the logits
         are their logarithms.
 
     Raises:
-        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+        ExportError: If the runtime cannot read the file, or `export` did not write it.
 
     Example:
         >>> import torch
@@ -95,19 +58,17 @@ class Session(nn.Module):
         torch.Size([3, 10])
     """
 
-    def __init__(self, path: Path, content: bytes, threads: int | None = None) -> None:
+    def __init__(self, path: Path, opened: Opened) -> None:
         super().__init__()
-        self._session = onnx_session(content, threads, f"'{path}'")
         try:
-            (given,), (output,) = self._session.get_inputs(), self._session.get_outputs()
-            stated = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+            stated = json.loads(opened.stated)
             self.preprocessing = parse_preprocessing(stated["preprocessing"])
             self.classes = tuple(map(str, stated["classes"]))
-            batch, *shape = given.shape
-            self.input_size = square_shape(self, tuple(shape))
-            if given.name != INPUT or output.shape[1] != len(self.classes):
-                raise ValueError(f"it maps {given.name} to {output.shape}")
-            _check_input(given.type, batch, self.input_size, self.preprocessing)
+            self.input_size = square_shape(self, tuple(opened.shape[1:]))
+            self._gives_probabilities = stated["output"] == PROBABILITIES
+            if opened.count != len(self.classes):
+                raise ValueError(f"it gives {opened.count} numbers for {len(self.classes)} classes")
+            _check_input(opened, self.input_size, self.preprocessing)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = printable(f"{error!s:.300}")
             raise ExportError(
@@ -116,7 +77,7 @@ class Session(nn.Module):
         self.path = path
         self.in_channels = self.input_size[0]
         self.num_classes = len(self.classes)
-        self._gives_probabilities = output.name == PROBABILITIES
+        self._opened = opened
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -125,13 +86,33 @@ class Session(nn.Module):
         Raises:
             ValueError: If the images do not have the shape that the file expects, or are not
                 floating-point numbers.
-            ExportError: If ONNX Runtime fails.
+            ExportError: If the runtime fails.
         """
+        return self.with_familiarity(x)[0]
+
+    def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Also gives the familiarity (N,) of images (N, C, H, W), where the file tells it."""
         check_input(x, self.in_channels, self.input_size[1])
-        values = run_onnx(self._session, x).to(x.device)
+        found = [self._opened.run(batch) for batch in self.batches(x)]
+        count = self.num_classes + self.gives_familiarity()
+        none = torch.empty(0, count, device="cpu", dtype=torch.float32)
+        table = torch.cat([none, *found]).to(x.device)
+        values = table[:, : self.num_classes]
         if self._gives_probabilities:
-            return values.clamp(min=torch.finfo(values.dtype).tiny).log()
-        return values
+            values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
+        return values, table[:, -1] if self.gives_familiarity() else None
+
+    def gives_familiarity(self) -> bool:
+        """Whether the file tells the familiarity of images."""
+        return self._opened.gives_familiarity
+
+    def batches(self, x: Tensor) -> Sequence[Tensor]:
+        """Images (N, C, H, W) in the numbers and batches that the file takes."""
+        images = x.detach().to("cpu", torch.float32)
+        if self._opened.dtype == torch.uint8:
+            images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
+        images = images.contiguous()
+        return images.split(1) if self._opened.shape[0] == 1 else [images]
 
     @override
     def extra_repr(self) -> str:
@@ -143,14 +124,14 @@ class Session(nn.Module):
         raise TypeError("a Session cannot be copied or pickled; load its file again")
 
 
-def _check_input(
-    dtype: str, batch: object, size: tuple[int, int, int], preprocessing: Preprocessing
-) -> None:
+def _check_input(opened: Opened, size: tuple[int, int, int], preprocessing: Preprocessing) -> None:
     """Raises ValueError for an input of another form than `export` gives it."""
-    if dtype != "tensor(float)":
-        raise ValueError(f"its input must be tensor(float); it is {dtype}")
-    if isinstance(batch, int):
-        raise ValueError(f"it must take any number of images at a time; it takes {batch}")
+    if opened.name != INPUT:
+        raise ValueError(f"its input is {opened.name}")
+    if opened.dtype not in (torch.float32, torch.uint8):
+        raise ValueError(f"its input must be of float32 or uint8 numbers; it is of {opened.dtype}")
+    if isinstance(batch := opened.shape[0], int) and batch != 1:
+        raise ValueError(f"it must take one image, or any number, at a time; it takes {batch}")
     if size[0] > MAX_CHANNELS or size[1] > MAX_SIDE:
         raise ValueError(f"its input is of shape {size}, more than {MAX_SIDE} pixels a side")
     if preprocessing.image_size != size[1]:
@@ -161,24 +142,26 @@ def _check_input(
 
 
 def load_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
-    """Loads an ONNX file that `export` or `quantize` wrote, to run it with ONNX Runtime.
+    """Loads a file of ONNX or ExecuTorch that `export` or `quantize` wrote, to run it.
 
-    An ONNX file is a program. Load only files that you trust: one of a stranger may use any amount
-    of time and memory, even while it is loaded, and read files beside it. What is checked here is
-    only that its input, its classes and its images are such as `export` states them.
+    Such a file is a program. Load only files that you trust: one of a stranger may use any amount
+    of time and memory, even while it is loaded. What is checked here is only that its input, its
+    classes and its images are such as `export` states them, and of an ONNX file that all its
+    numbers are in the file itself, and that it has no loop.
 
     Args:
         path: The file.
-        threads: Number of threads per forward pass; None for one per core.
+        threads: Number of threads per forward pass of ONNX Runtime; None for one per core.
+            ExecuTorch uses one per core.
 
     Returns:
         The network, which `predict`, `evaluate` and `ensemble` accept.
 
     Raises:
-        ExportError: If ONNX Runtime cannot read the file, or `export` did not write it.
+        ExportError: If the runtime cannot read the file, or `export` did not write it.
         FileNotFoundError: If the file does not exist.
         ValueError: If `threads` is less than 1.
-        ImportError: If ONNX Runtime is missing; ``pip install "mnist-zoo[onnx]"``.
+        ImportError: If the runtime is missing; the message names the extra that installs it.
 
     Example:
         >>> import torch
@@ -198,32 +181,13 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
         raise FileNotFoundError(f"`path` (='{path}'): no such file")
     if not path.is_file():
         raise ExportError(f"'{path}' must be a file")
-    need("onnxruntime")
-    return Session(path, path.read_bytes(), threads)
+    content = path.read_bytes()
+    if path.suffix == ".pte" or content[4:8] == EXECUTORCH:
+        from . import executorch
 
+        need("executorch", "executorch.runtime")
+        return Session(path, executorch.opened(content, f"'{path}'"))
+    from . import onnx_file
 
-def onnx_session(
-    content: bytes, threads: int | None, name: str = "the file"
-) -> onnxruntime.InferenceSession:
-    """Loads a model into ONNX Runtime; `name` stands for it in the message of an error."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3  # only errors
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of many types, which ONNX Runtime does not document
-        reason = printable(f"{error!s:.300}")
-        raise ExportError(f"{name} cannot be read by ONNX Runtime: {reason}") from error
-
-
-def run_onnx(session: onnxruntime.InferenceSession, x: Tensor) -> Tensor:
-    """The first output for a batch; tensors are on the CPU."""
-    values = x.detach().to("cpu", torch.float32).contiguous().numpy()
-    try:
-        outputs = session.run(None, {INPUT: values})
-    except Exception as error:  # of many types, which ONNX Runtime does not document
-        reason = printable(f"{error!s:.300}")
-        raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error
-    return torch.from_numpy(outputs[0])
+    need("onnx", "onnxruntime")
+    return Session(path, onnx_file.opened(content, threads, f"'{path}'"))

@@ -1,45 +1,44 @@
-"""`export`: writes a network to a file in one of three formats, and checks the file."""
+"""`export`: writes a network to a file in one of several formats, and checks the file."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from .._checks import check_range
+from .._checks import check_positive, check_range
 from .._files import check_place, written_whole
+from .._names import check_choice
 from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
-from ..pictures.preprocessing import preprocessing_of
-from .session import (
-    INPUT,
+from ..pictures.outputs import gives_familiarity, with_familiarity
+from ..pictures.preprocessing import Preprocessing, preprocessing_of
+from .comparing import agreeing_content, failures_named, images, output_of
+from .program import (
     LOGITS,
-    METADATA,
+    MODULES,
     PROBABILITIES,
     ExportError,
-    need,
-    onnx_session,
-    run_onnx,
+    Format,
+    Pixels,
+    Program,
+    form_of,
     square_shape,
 )
 
-if TYPE_CHECKING:
-    import onnx
-
 __all__ = ["ExportReport", "export"]
 
-Format: TypeAlias = Literal["onnx", "torch_export", "torchscript"]
-BATCHES = (1, 2, 7)  # batch sizes to compare; the export traces with 2
+OPSETS = (18, 23)  # of ONNX, first and last
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ExportReport:
         path: The file.
         format: Format of the file.
         size: Size of the file in bytes.
-        opset: Version of ONNX's operators; None for other formats.
+        opset: Version of ONNX's operators; None for formats without ONNX.
         largest_difference: Largest difference between the outputs of the file and those of the
             network, over batches of 1, 2 and 7.
         milliseconds: Median time per image in the runtime of the file, with a batch of 1.
@@ -91,26 +90,38 @@ def export(
     softmax: bool = False,
     classes: Sequence[str] | None = None,
     tolerance: float = 1e-4,
+    pixels: Pixels = "float32",
+    batch: int | None = None,
+    opset: int | None = None,
 ) -> ExportReport:
     """Writes a network to a file for other runtimes, and checks that its outputs are the same.
 
     The file maps float32 images ``digits`` (N, C, H, W), for any N and normalised as by
     `Preprocessing`, to ``logits`` (N, classes). It stores the preprocessing and the class names
-    as JSON: in the metadata of ONNX, or in the extra file ``mnist_zoo`` of the other formats.
-    Before it replaces an earlier file, its own runtime reads it and it is compared with the
-    network. Threads that export wait for each other.
+    as JSON: in the metadata of ONNX, or in the extra file ``mnist_zoo`` of torch's formats.
+    With a record of familiarity (`fit_familiarity`; the pretrained weights have one), an ONNX file
+    also gives ``familiarity`` (N,). Before it replaces an earlier file, its own runtime reads it
+    and it is compared with the network. Threads that export wait for each other.
 
     Args:
         model: The network; it stays unchanged. The file holds it in eval mode and float32.
         path: The file to write.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
-            ``torch.jit.load`` and C++.
+            ``torch.jit.load`` and C++; ``"executorch"``, for `load_session` and ExecuTorch on
+            phones; ``"c"``, C99 for any machine, with a header beside it; ``"page"``, an HTML file
+            with a pad on which to draw digits, which needs nothing but a browser.
         input_size: Shape (C, H, W) of one input, with H equal to W; None for the network's own.
         softmax: Whether the file returns ``probabilities`` instead of logits.
         classes: Names of the classes; None for the network's own, or else "0", "1" and so on.
         tolerance: Largest allowed difference from the outputs of the network. If an output
-            exceeds 1, the tolerance is multiplied by the largest output.
+            exceeds 1, the tolerance is multiplied by the largest output. A page holds weights of
+            half precision if that keeps it within the tolerance, and of single precision if not.
+        pixels: ``"uint8"`` for a file that takes images as they come, uint8 (N, C, H, W), and
+            normalises them itself; ``"float32"`` for one that takes them normalised.
+        batch: Number of images that the file takes at a time, for runtimes that must know it;
+            None for any. A page, C and ExecuTorch always take one.
+        opset: Version of ONNX's operators, between 18 and 23; None for that of the exporter.
 
     Returns:
         Size, largest difference and time, measured with the runtime of the file.
@@ -120,7 +131,7 @@ def export(
             `tolerance`. Nothing is written, and an earlier file stays.
         ValueError: If an argument is impossible.
         FileNotFoundError: If the folder of `path` does not exist.
-        ImportError: If a package is missing; ``pip install "mnist-zoo[onnx]"``.
+        ImportError: If a package is missing; the message names the extra that installs it.
 
     Example:
         >>> from mnist_zoo import mini_resnet
@@ -130,75 +141,112 @@ def export(
         ('onnx', True)
     """
     path = Path(path).expanduser()
-    if format not in get_args(Format):
-        known = ", ".join(map(repr, get_args(Format)))
-        raise ValueError(f"`format` (={format!r}) must be one of {known}")
+    check_choice(format=(format, MODULES), pixels=(pixels, get_args(Pixels)))
     if not isinstance(model, nn.Module):
         raise ValueError(f"`model` (={model!r:.80}) must be a network")
     check_range(above=0, finite=False, tolerance=tolerance)
+    if batch is not None:
+        check_positive(batch=batch)
+    _check_opset(opset, format)
+    if format == "c" and not re.fullmatch(r"[\w.-]+\.c", path.name, re.ASCII):
+        raise ValueError(f"`path` (='{path}') must be letters, digits, _, - and ., and end in .c")
     check_place(path)
-    if format == "onnx":
-        need("onnx", "onnxruntime", "onnxscript")
+    form = form_of(format)
+    if form.BATCH and batch not in (None, form.BATCH):
+        raise ValueError(f"`batch` (={batch}) must be None or {form.BATCH} for {format!r}")
+    batch, pixels = form.BATCH or batch, form.PIXELS or pixels
     model = unwrapped(model)
     try:
         network = duplicate(model).cpu().float().eval()
     except ValueError as error:
         raise ExportError(f"{error}") from error
     shape = square_shape(model, input_size)
-    inputs = [
-        torch.randn(
-            batch,
-            *shape,
-            generator=torch.Generator().manual_seed(batch),
-            device="cpu",
-            dtype=torch.float32,
-        )
-        for batch in BATCHES
-    ]
+    preprocessing = replace(preprocessing_of(model), image_size=shape[2])
+    inputs = images(shape, batch, pixels)
     with torch.no_grad():
-        outputs = [_output(network, x) for x in inputs]
+        normalised = [preprocessing(x) for x in inputs] if pixels == "uint8" else inputs
+        outputs = [output_of(network, x) for x in normalised]
         classes = _class_names(model, outputs[0].shape[1], classes)
         if softmax:
-            network = nn.Sequential(network, nn.Softmax(1))
             outputs = [values.softmax(1) for values in outputs]
-        preprocessing = replace(preprocessing_of(model), image_size=shape[2])
+        largest = max(float(values.abs().max()) for values in outputs)
+        if format == "onnx" and gives_familiarity(network):
+            network = _Told(network, softmax)
+            outputs = [torch.column_stack(network(x)) for x in normalised]
+        elif softmax:
+            network = nn.Sequential(network, nn.Softmax(1))
+        if pixels == "uint8":
+            network = _TakesBytes(network, preprocessing)
+            preprocessing = replace(preprocessing, mean=0.0, std=1.0)
         metadata = {
             "network": getattr(model, "factory", None) or type(model).__name__,
             "classes": classes,
+            "pixels": pixels,
             "preprocessing": asdict(preprocessing),
             "output": PROBABILITIES if softmax else LOGITS,
         }
+        program = Program(path.stem, network, inputs[1], batch, opset, metadata)
         with (
             TRACING,
             torch.device("cpu"),
-            _failures_named(model, format),
+            failures_named(model, format),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            content, opset = _content(network, inputs[1], format, metadata)
-            run = _read_back(content, format)
-            difference = _largest_difference(run, inputs, outputs)
-        largest = max(float(values.abs().max()) for values in outputs)
-        if not difference <= tolerance * max(1.0, largest):
+            content, run, difference = agreeing_content(
+                form, program, inputs, outputs, tolerance * max(1.0, largest)
+            )
+        if content is None:
             raise ExportError(
                 f"`model` ({metadata['network']}) exported as {format} differs by {difference:.1e} "
                 f"from the original, more than `tolerance` (={tolerance:g})"
             )
         seconds, eager = latency([run, network], inputs[0])
-    with written_whole(path) as file:
-        file.write(content)
-    return ExportReport(path, format, len(content), opset, difference, 1000 * seconds, 1000 * eager)
+    with ExitStack() as files:
+        for suffix, data in {path.suffix: content.data, **content.beside}.items():
+            files.enter_context(written_whole(path.with_suffix(suffix))).write(data)
+    return ExportReport(
+        path, format, len(content.data), content.opset, difference, 1000 * seconds, 1000 * eager
+    )
 
 
-def _output(network: nn.Module, x: Tensor) -> Tensor:
-    try:
-        output = network(x)
-    except Exception as error:  # of any type: the code of the network may raise anything
-        rule = f"`model` ({type(network).__name__}) must accept images of shape {tuple(x.shape)}"
-        raise ValueError(f"{rule}: {error!s:.300}") from error
-    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x):
-        raise ValueError("`model` must map images (N, C, H, W) to logits (N, classes)")
-    return output
+class _Told(nn.Module):
+    """A network that also gives the familiarity of images."""
+
+    def __init__(self, network: nn.Module, softmax: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+
+    @override
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        values, familiarity = with_familiarity(self.network, x)
+        return values.softmax(1) if self.softmax else values, familiarity
+
+
+class _TakesBytes(nn.Module):
+    """A network that takes uint8 images and normalises them itself."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32, device="cpu")
+            self.register_buffer(name, values.view(-1, 1, 1))
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network((x.float() / 255 - self.mean) / self.std)
+
+
+def _check_opset(opset: int | None, format: Format) -> None:
+    if opset is not None:
+        if format != "onnx":
+            raise ValueError(f"`opset` (={opset!r}) is for ONNX; it must be None for {format!r}")
+        check_range(at_least=OPSETS[0], at_most=OPSETS[1], whole=True, opset=opset)
 
 
 def _class_names(model: nn.Module, count: int, classes: Sequence[str] | None) -> list[str]:
@@ -207,93 +255,3 @@ def _class_names(model: nn.Module, count: int, classes: Sequence[str] | None) ->
     if isinstance(classes, str) or len(classes) != count:
         raise ValueError(f"`classes` (={classes!r:.80}) must be the names of {count} classes")
     return [str(name) for name in classes]
-
-
-def _largest_difference(
-    run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
-) -> float:
-    """The largest difference over all inputs; NaN if an output is NaN, or infinite on one side."""
-    gaps = [run(x) - y for x, y in zip(inputs, outputs, strict=True)]
-    return float(torch.cat([gap.abs().flatten() for gap in gaps]).max())
-
-
-def _content(
-    network: nn.Module, x: Tensor, format: Format, metadata: Mapping[str, Any]
-) -> tuple[bytes, int | None]:
-    """The content of the file, and its opset for ONNX."""
-    extra, buffer = json.dumps(metadata), io.BytesIO()
-    if format == "torchscript":
-        torch.jit.save(_traced(network, x), buffer, _extra_files={METADATA: extra})
-        return buffer.getvalue(), None
-    batch = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(network, (x,), dynamic_shapes=batch)
-    if format == "torch_export":
-        torch.export.save(program, buffer, extra_files={METADATA: extra})
-        return buffer.getvalue(), None
-    import onnx
-
-    proto = _to_onnx(program, batch, metadata["output"])
-    proto.metadata_props.add(key=METADATA, value=extra)
-    onnx.checker.check_model(proto, full_check=True)
-    opset = next(opset.version for opset in proto.opset_import if not opset.domain)
-    return proto.SerializeToString(), opset
-
-
-def _traced(network: nn.Module, x: Tensor) -> torch.jit.ScriptModule:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        traced = torch.jit.trace(network, x)
-    for warning in caught:
-        if issubclass(warning.category, torch.jit._trace.TracerWarning):
-            raise ExportError(
-                f"the trace would be wrong for other inputs: {warning.message!s:.300}"
-            )
-    return cast(torch.jit.ScriptModule, traced)
-
-
-def _to_onnx(
-    program: torch.export.ExportedProgram, batch: tuple[Any, ...], output: str
-) -> onnx.ModelProto:
-    converted = torch.onnx.export(
-        program,
-        input_names=[INPUT],
-        output_names=[output],
-        dynamic_shapes=batch,
-        dynamo=True,
-        verbose=False,
-    )
-    proto = cast("torch.onnx.ONNXProgram", converted).model_proto  # None without dynamo
-    graph = proto.graph
-    for part in (
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.initializer,
-        *graph.value_info,
-    ):
-        del part.metadata_props[:]  # the exporter stores source lines and folders there
-    return proto
-
-
-@contextmanager
-def _failures_named(model: nn.Module, format: Format) -> Iterator[None]:
-    """Raises any error again as an ExportError that names the network."""
-    try:
-        yield
-    except Exception as error:  # of many types: exporters and runtimes document none
-        raise ExportError(
-            f"`model` ({type(model).__name__}) cannot be exported as {format}; its forward must "
-            "use operations of torch only, and not branch on the values of tensors or on the batch "
-            f"size (use torch.where or torch.cond): {type(error).__name__}: {error!s:.500}"
-        ) from error
-
-
-def _read_back(content: bytes, format: Format) -> Callable[[Tensor], Tensor]:
-    """The file as a function that its own runtime computes."""
-    if format == "onnx":
-        session = onnx_session(content, None)
-        return lambda x: run_onnx(session, x)
-    if format == "torch_export":
-        return torch.export.load(io.BytesIO(content)).module()
-    return cast("Callable[[Tensor], Tensor]", torch.jit.load(io.BytesIO(content)))

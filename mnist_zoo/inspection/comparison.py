@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..blocks.layers import no_random_init
 from ..models.registry import get_model
 from .copies import Inputs, Size
 from .costs import aligned, profile
@@ -129,7 +130,10 @@ def compare(
         models = _named(models)
     rows = []
     for name, item in models.items():
-        with torch.device("meta"):  # the network needs no data and no random numbers
+        with (
+            torch.device("meta"),
+            no_random_init(),
+        ):  # the network needs no data and no random numbers
             model = get_model(item).float() if isinstance(item, str) else item
         try:
             cost = profile(model, inputs)

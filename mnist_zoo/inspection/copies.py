@@ -27,6 +27,7 @@ Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None
 KEPT = 64
 """So many elements a tensor may have for the copy to keep its values, if it is no parameter."""
 GENERATOR_STATE = 5056  # bytes of the largest state of a torch.Generator
+PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.device}  # never hold tensors
 _LOCK = threading.RLock()  # the random state belongs to the process
 
 
@@ -56,7 +57,14 @@ def _copied(tensor: Tensor, kept: int) -> Tensor:
     small = tensor.numel() <= kept or (tensor.numel() <= GENERATOR_STATE and _is_state(tensor))
     if small and not tensor.is_meta and type(tensor) is Tensor:
         return tensor.detach().cpu().clone().requires_grad_(tensor.requires_grad)
-    return torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
+    return without_data(tensor).requires_grad_(tensor.requires_grad)
+
+
+def without_data(tensor: Tensor) -> Tensor:
+    """A tensor of the same shape and type on device meta."""
+    if tensor.is_contiguous():  # `empty_like` is ten times slower
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return torch.empty_like(tensor, device="meta")
 
 
 def _is_state(tensor: Tensor) -> bool:
@@ -73,22 +81,25 @@ def structural_copy(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
     model = unwrapped(model)
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if nn.parameter.is_lazy(tensor):
-            raise ValueError(
-                f"`model` must be initialised; {name} gets its shape in the first forward"
-            )
-        if tensor.layout is not torch.strided:
-            raise TypeError(f"`model` must have dense tensors; {name} is {tensor.layout}")
-    for name, module in model.named_modules():
+    modules = dict(model.named_modules())
+    memo: dict[int, Any] = {}
+    for name, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError(f"`model` must be in Python; '{name}' is a {type(module).__name__}")
+        for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                _check_copied(f"{name}.{key}" if name else key, tensor)
+                if type(tensor) is nn.Parameter:
+                    twin_data = _copied(tensor.data, 1)
+                    memo[id(tensor)] = nn.Parameter(twin_data, tensor.requires_grad)
     hooks = [key for key in vars(nn.Module()) if "_hooks" in key]
-    memo: dict[int, Any] = {}
-    for module in model.modules():
+    for module in modules.values():
         memo.update({id(getattr(module, key)): OrderedDict() for key in hooks})
+        names = module._non_persistent_buffers_set
+        memo[id(names)] = set(names)
     try:
         with _DataFreeCopies(), random_state_kept():
+            _copy_plain_modules(list(modules.values()), memo)
             twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TypeError(f"`model` ({type(model).__name__}) cannot be copied: {error}") from error
@@ -104,6 +115,39 @@ def structural_copy(model: nn.Module) -> nn.Module:
         if isinstance(copied := memo.get(id(module)), nn.Module):
             copied.training = mode
     return twin
+
+
+def _check_copied(name: str, tensor: Tensor) -> None:
+    if nn.parameter.is_lazy(tensor):
+        raise ValueError(f"`model` must be initialised; {name} gets its shape in the first forward")
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"`model` must have dense tensors; {name} is {tensor.layout}")
+
+
+def _copy_plain_modules(modules: list[nn.Module], memo: dict[int, Any]) -> None:
+    """Does for most modules what `copy.deepcopy` does, in a third of the time."""
+    for module in reversed(modules):  # those inside before those around them
+        if id(module) in memo or not _is_copied_by_its_attributes(module):
+            continue
+        memo[id(module)] = twin = type(module).__new__(type(module))
+        twin.__setstate__({key: _attribute(value, memo) for key, value in vars(module).items()})
+
+
+def _is_copied_by_its_attributes(module: nn.Module) -> bool:
+    kind = type(module)
+    own = ("__new__", "__reduce__", "__reduce_ex__", "__getstate__")
+    return (
+        not hasattr(module, "__deepcopy__")
+        and not hasattr(kind, "__slots__")
+        and all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in own)
+    )
+
+
+def _attribute(value: Any, memo: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind in PLAIN or (kind is tuple and all(type(item) in PLAIN for item in value)):
+        return value
+    return memo[id(value)] if id(value) in memo else copy.deepcopy(value, memo)
 
 
 @contextlib.contextmanager

@@ -6,17 +6,16 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from .copies import Inputs, Size, meta_inputs, structural_copy
-from .running import Trace, is_layer, tensors_in
+from .running import BATCH_NORM, Trace, is_layer, parameters_of, tensors_in
 
 __all__ = ["LayerProfile", "Profile", "profile"]
 
@@ -105,14 +104,24 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")
 
 
-class _Uncounted(TorchDispatchMode):
-    """Counts the operations outside the layers for which thop has a rule."""
+class _Operations(TorchDispatchMode):
+    """Counts the FLOPs, and the operations outside the layers for which thop has a rule."""
 
     def __init__(self, run: Trace, rules: Mapping[type, Any]) -> None:
+        from torch.utils.flop_counter import flop_registry  # 0.1 s, for `profile` only
+
         super().__init__()  # type: ignore[no-untyped-call]
+        self.formulas = flop_registry
         self.run = run
         self.rules = rules
         self.calls: Counter[str] = Counter()
+        self.flops = 0
+        self.inside = False  # of an operation that consists of others
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Says that nothing is compiled here; each call is faster."""
+        return False
 
     def __torch_dispatch__(
         self,
@@ -121,12 +130,27 @@ class _Uncounted(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        # thop's own arithmetic runs on the CPU
-        of_the_network = any(t.is_meta for t in tensors_in((args, kwargs)))
+        kwargs = kwargs or {}
         operation = func.overloadpacket.__name__.strip("_")
-        if of_the_network and self.run.stack and not func.is_view and operation not in MOVES:
+        computes = not (self.inside or func.is_view or operation in MOVES)
+        if computes and self.run.stack and any(t.is_meta for t in tensors_in((args, kwargs))):
             self._count(operation)
-        return func(*args, **(kwargs or {}))
+        formula = self.formulas.get(func.overloadpacket)
+        if formula is None and func is not BATCH_NORM and func._can_decompose():
+            return self._decomposed(func, args, kwargs)
+        output = func(*args, **kwargs)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=output)
+        return output
+
+    def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Counts the FLOPs of the operations of which one consists."""
+        outer, self.inside = self.inside, True
+        try:
+            with self:
+                return func.decompose(*args, **kwargs)
+        finally:
+            self.inside = outer
 
     def _count(self, operation: str) -> None:
         call = self.run.stack[-1]
@@ -175,8 +199,6 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
         >>> profile(resnet18(in_channels=3), (3, 224, 224)).macs
         1823526912
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     rules = _thop_rules()
     twin = structural_copy(model).eval()
     tensors = meta_inputs(twin, inputs, batch=1)
@@ -184,21 +206,20 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
 
     def count(module: nn.Module, inputs: Any, output: Any) -> None:
         if _has_rule(module, rules):
-            counted = _Counted(module)
-            rules[type(module)](counted, inputs, output)
-            macs[module] += int(counted.total_ops)
+            with _disable_current_modes():  # thop's own arithmetic is not the network's
+                counted = _Counted(module)
+                rules[type(module)](counted, inputs, output)
+                macs[module] += int(counted.total_ops)
 
     run = Trace(model, twin, count)
-    uncounted = _Uncounted(run, rules)
-    flops = FlopCounterMode(display=False)
-    flops.mod_tracker = _WholeNetwork()  # type: ignore[assignment]
-    with run.guarded(), flops, uncounted:
+    operations = _Operations(run, rules)
+    with run.guarded(), operations:
         twin(*tensors)
 
     by_layer: dict[str, LayerProfile] = {}
     seen: set[nn.Parameter] = set()
     for name, module in twin.named_modules():
-        own = set(module.parameters(recurse=False)) - seen
+        own = parameters_of(module) - seen
         seen.update(own)
         if own or _has_rule(module, rules) or is_layer(module):
             params = sum(p.numel() for p in own)
@@ -208,19 +229,10 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
         input_shapes=tuple(tuple(t.shape) for t in tensors),
         macs=macs.total(),
         params=sum(p.numel() for p in twin.parameters()),
-        flops=flops.get_total_flops(),
+        flops=operations.flops,
         by_layer=by_layer,
-        uncounted=dict(uncounted.calls),
+        uncounted=dict(operations.calls),
     )
-
-
-class _WholeNetwork(nullcontext[None]):
-    """Replaces torch's tracker of modules, which hooks every module of every thread.
-
-    Its hooks also ask for gradient functions, which views of parameters lack under no_grad.
-    """
-
-    parents = ("Global",)
 
 
 class _Counted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from .._modes import modes_of, set_modes
-from .copies import random_state_kept
+from .copies import PLAIN, random_state_kept, without_data
 
 
 @contextlib.contextmanager
@@ -53,6 +54,12 @@ class _DataFree(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         tensors = (*model.parameters(), *model.buffers())
         self.own = {tensor.untyped_storage()._cdata for tensor in tensors}
+        self.own_on_meta = any(tensor.is_meta for tensor in tensors)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Says that nothing is compiled here; each call is faster."""
+        return False
 
     def __torch_dispatch__(
         self,
@@ -61,18 +68,51 @@ class _DataFree(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        tensors = tensors_in((args, kwargs))
-        if any(t.untyped_storage()._cdata in self.own for t in tensors):
+        kwargs = kwargs or {}
+        tensors = tensors_in((args, kwargs) if kwargs else args)
+        with_data = [t for t in tensors if not t.is_meta]
+        suspects = tensors if self.own_on_meta else with_data
+        if any(t.untyped_storage()._cdata in self.own for t in suspects):
             raise RuntimeError("the forward uses tensors of the original network, not of its copy")
-        args, kwargs = _all_on_meta(args, kwargs or {})
-        if not any(t.is_meta for t in tensors):
+        if len(with_data) == len(tensors):
             return func(*args, **kwargs)
+        if with_data:
+            args, kwargs = _on_meta(args, kwargs)
         if func is torch.ops.aten._to_copy.default and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        if func is torch.ops.aten.native_batch_norm.default:
-            statistics = args[0].new_empty(args[0].shape[1])  # torch's rule is far slower
-            return torch.empty_like(args[0]), statistics, statistics
-        return func(*args, **kwargs)
+        known = _known_output(func, args)
+        return func(*args, **kwargs) if known is None else known
+
+
+ATEN = torch.ops.aten
+BATCH_NORM = ATEN.native_batch_norm.default
+IN_PLACE = {ATEN.relu_.default, ATEN.silu_.default, ATEN.add_.Tensor, ATEN.mul_.Tensor}
+ELEMENTWISE = {
+    *IN_PLACE,
+    *(ATEN.relu.default, ATEN.silu.default, ATEN.gelu.default, ATEN.sigmoid.default),
+    *(ATEN.add.Tensor, ATEN.sub.Tensor, ATEN.mul.Tensor),
+}
+
+
+def _known_output(func: Any, args: tuple[Any, ...]) -> Any:
+    """The output of the commonest operations, whose rules in torch are far slower; or None."""
+    if func is BATCH_NORM:
+        statistics = torch.empty(args[0].shape[1], dtype=args[0].dtype, device="meta")
+        return without_data(args[0]), statistics, statistics
+    if func is ATEN.addmm.default and args[1].shape[1:] == args[2].shape[:1]:  # nn.Linear
+        shape = (len(args[1]), *args[2].shape[1:])
+        return torch.empty(shape, dtype=args[0].dtype, device="meta")
+    if func not in ELEMENTWISE or not _are_alike(*args[:2]):
+        return None
+    return args[0] if func in IN_PLACE else without_data(args[0])
+
+
+def _are_alike(first: Tensor, second: Any = None) -> bool:
+    """Whether an operation on them has the shape and type of the first one."""
+    if second is not None and not isinstance(second, Tensor):
+        return False
+    same = second is None or (second.shape, second.dtype) == (first.shape, first.dtype)
+    return same and first.is_floating_point() and first.is_contiguous()
 
 
 class _MixedArguments(TorchFunctionMode):
@@ -85,9 +125,14 @@ class _MixedArguments(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", None) == "__get__":  # an attribute of a tensor
+            return func(*args, **kwargs)
         if func is Tensor.__getitem__ and args[0].is_meta:
             args = (args[0], tree_map_only(Tensor, _numbered, args[1]))
-        args, kwargs = _all_on_meta(args, kwargs or {})
+        tensors = tensors_in((args, kwargs) if kwargs else args)
+        if len({tensor.is_meta for tensor in tensors}) > 1:
+            args, kwargs = _on_meta(args, kwargs)
         if kwargs.get("generator") is not None and _gives_meta(args, kwargs):
             kwargs = {**kwargs, "generator": None}  # device meta has none
         return func(*args, **kwargs)
@@ -105,11 +150,8 @@ def _gives_meta(args: Any, kwargs: Any) -> bool:
     return on_meta or any(tensor.is_meta for tensor in tensors_in((args, kwargs)))
 
 
-def _all_on_meta(args: Any, kwargs: Any) -> Any:
-    """Moves all arguments of a call to device meta if one of them is there."""
-    on_meta = {tensor.is_meta for tensor in tensors_in((args, kwargs))}
-    if len(on_meta) < 2:
-        return args, kwargs
+def _on_meta(args: Any, kwargs: Any) -> Any:
+    """Moves all arguments of a call to device meta."""
     return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
 
 
@@ -148,7 +190,8 @@ class Trace:
         call = self.stack.pop()
         while call.module is not module:  # calls that failed, where the network caught the error
             call = self.stack.pop()
-        self.on_return(module, call.inputs, output)
+        with torch._C.DisableTorchFunction():  # shapes are read without `_MixedArguments`
+            self.on_return(module, call.inputs, output)
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -158,7 +201,7 @@ class Trace:
                 _switches_kept(self.model),
                 random_state_kept(),
                 torch.no_grad(),
-                torch.device("cpu"),
+                _cpu_by_default(),
                 _MixedArguments(),
                 self.data_free,
             ):
@@ -176,17 +219,34 @@ class Trace:
         return f" in layer '{name}', {kind}, given {given}" if name else f" in {kind} itself"
 
 
+def _cpu_by_default() -> AbstractContextManager[Any]:
+    """Makes the CPU the default device, where it is not: the context sees every call of torch."""
+    default = torch.get_default_device()
+    return nullcontext() if default.type == "cpu" else torch.device("cpu")
+
+
 def tensors_in(tree: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists, dicts and dataclasses."""
+    found: list[Tensor] = []
+    _collect(tree, found)
+    return found
+
+
+def _collect(tree: Any, found: list[Tensor]) -> None:
     if isinstance(tree, Tensor):
-        return [tree]
+        found.append(tree)
+        return
     if is_dataclass(tree) and not isinstance(tree, type):
         tree = [getattr(tree, field.name) for field in fields(tree)]
-    if isinstance(tree, Mapping):
-        tree = tree.values()
-    elif not isinstance(tree, (tuple, list)):
-        return []
-    return [tensor for item in tree for tensor in tensors_in(item)]
+    if isinstance(tree, (tuple, list, Mapping)):
+        for item in tree.values() if isinstance(tree, Mapping) else tree:
+            if type(item) not in PLAIN:
+                _collect(item, found)
+
+
+def parameters_of(module: nn.Module) -> set[nn.Parameter]:
+    """The module's own parameters, without those of the modules inside."""
+    return {p for p in module._parameters.values() if p is not None}
 
 
 def is_layer(module: nn.Module) -> bool:

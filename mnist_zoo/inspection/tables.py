@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .copies import Inputs, meta_inputs, structural_copy
-from .running import Trace, tensors_in
+from .running import Trace, parameters_of, tensors_in
 
 __all__ = ["ModelSummary", "SummaryRow", "summary"]
 
@@ -179,7 +180,7 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
         nonlocal output_bytes
         if isinstance(module, (nn.Sequential, nn.ModuleList)) or (module is twin and rows):
             return
-        own = set(module.parameters(recurse=False)) - seen
+        own = parameters_of(module) - seen
         seen.update(own)
         outputs = tensors_in(output)
         output_bytes += sum(map(_bytes_of_one, outputs))
@@ -192,7 +193,8 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
     with run.guarded():
         twin(*tensors)
 
-    parameters = list(twin.parameters())
+    named = dict(twin.named_parameters())
+    parameters = list(named.values())
     table = ModelSummary(
         model=type(twin).__name__,
         rows=tuple(rows),
@@ -201,7 +203,7 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
         input_bytes=sum(map(_bytes_of_one, tensors)),
         forward_backward_bytes=2 * output_bytes,  # the outputs and their gradients
         params_bytes=sum(p.nbytes for p in parameters),
-        unlisted=tuple(name for name, p in twin.named_parameters() if p not in seen),
+        unlisted=tuple(name for name, p in named.items() if p not in seen),
     )
     if not quiet:
         print(table)
@@ -210,7 +212,7 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
 
 def _bytes_of_one(batch: Tensor) -> int:
     """Bytes of one element of a batch."""
-    return batch[:1].nbytes if batch.dim() else batch.nbytes
+    return math.prod(batch.shape[1:]) * batch.element_size()
 
 
 def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
@@ -221,9 +223,10 @@ def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
     """
     from torchsummary import summary as print_table
 
-    with _printed_lines() as lines, torch.device("cpu"):
-        # an input of size 0 needs no random numbers; without rows torchsummary fails
-        print_table(_Replay(rows or [SummaryRow("", "", (), 0)]), (0,), -1, "cpu")
+    # without modes of torch, such as another default device, it counts on the CPU, and faster
+    with _printed_lines() as lines, torch._C.DisableTorchFunction():
+        # an input of size 0 needs no random numbers
+        print_table(_Replay(rows), (0,), -1, "cpu")
     lines = lines[: 3 + len(rows)]
     for place, row in enumerate(rows, start=3):
         if not _is_shape(row.output_shape):
@@ -257,23 +260,35 @@ def _printed_lines() -> Iterator[list[str]]:
 
 
 class _Replay(nn.Module):
-    """Calls one module per row, which has the row's class name, output and parameter count."""
+    """Calls one module per row, which has the row's class name, output and parameter count.
+
+    One more has a parameter, because torchsummary fails if none has; its line is cut off.
+    """
 
     def __init__(self, rows: Sequence[SummaryRow]) -> None:
         super().__init__()
-        self.calls = nn.ModuleList(map(_replayed, rows))
+        printed = [*((row.type, row.output_shape, row.params) for row in rows), ("", (), 1)]
+        kinds = {name: type(name, (_ReplayedCall,), {}) for name in {key[0] for key in printed}}
+        calls = {key: kinds[key[0]](*key[1:]) for key in set(printed)}  # alike rows share one
+        self.replayed = nn.ModuleList(calls.values())
+        self.calls = [calls[key] for key in printed]
 
     def forward(self, x: Tensor) -> None:
         for call in self.calls:
             call(x)
 
 
-def _replayed(row: SummaryRow) -> nn.Module:
-    plain = _is_shape(row.output_shape)
-    output = torch.empty(2, *row.output_shape[1:], device="meta") if plain else ()
-    call: nn.Module = type(row.type, (nn.Module,), {"forward": lambda self, x: output})()
-    call.weight = nn.Parameter(torch.empty(row.params, device="meta"))
-    return call
+class _ReplayedCall(nn.Module):
+    """One row; the name of its class is the row's."""
+
+    def __init__(self, shape: tuple[Any, ...], params: int) -> None:
+        super().__init__()
+        self.output = torch.empty(2, *shape[1:], device="meta") if _is_shape(shape) else ()
+        if params:
+            self.weight = nn.Parameter(torch.empty(params, device="meta"))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[()]:
+        return self.output
 
 
 def _is_shape(shape: tuple[Any, ...]) -> bool:

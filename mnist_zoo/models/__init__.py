@@ -10,6 +10,14 @@ from .densenet import densenet169 as densenet169
 from .densenet import densenet201 as densenet201
 from .densenet import densenet_bc100_12 as densenet_bc100_12
 from .densenet import mini_densenet as mini_densenet
+from .digitnet import DigitNet as DigitNet
+from .digitnet import digitnet_1k as digitnet_1k
+from .digitnet import digitnet_2k as digitnet_2k
+from .digitnet import digitnet_6k as digitnet_6k
+from .digitnet import digitnet_20k as digitnet_20k
+from .digitnet import digitnet_50k as digitnet_50k
+from .digitnet import digitnet_150k as digitnet_150k
+from .digitnet import digitnet_400k as digitnet_400k
 from .lenet import LeNet5 as LeNet5
 from .lenet import lenet5 as lenet5
 from .lenet import lenet5_conv_residual as lenet5_conv_residual

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_positive, check_range
+from ..pictures.familiarity import Familiarity
 from ..pictures.preprocessing import Preprocessing
 from .inputs import check_input
 
@@ -50,6 +51,8 @@ class Classifier(nn.Module, ABC):
         options: Options of that function; `num_classes` may have been reset since.
         preprocessing: How to prepare images for its weights; None if unknown. `fit` sets it.
         classes: Names of the classes; None for "0", "1" and so on. `fit` sets them to its data's.
+        familiarity: Tells images of the kind that it learnt from others; None if unknown.
+            `fit_familiarity` sets it, and training clears it.
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes).
@@ -83,6 +86,7 @@ class Classifier(nn.Module, ABC):
         self.options: Mapping[str, Any] = {}
         self.preprocessing: Preprocessing | None = None
         self.classes: tuple[str, ...] | None = None
+        self.familiarity: Familiarity | None = None
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -109,6 +113,17 @@ class Classifier(nn.Module, ABC):
         """Maps images (N, C, H, W) to logits (N, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
+    def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Maps images (N, C, H, W) to logits and, with a record of it, their familiarity (N,)."""
+        features = self.forward_features(x)
+        logits = self.forward_head(features)
+        record = self.familiarity
+        return logits, None if record is None else record(x, features, logits)
+
+    def gives_familiarity(self) -> bool:
+        """Whether the network has a record of the familiarity of images."""
+        return self.familiarity is not None
+
     def get_classifier(self) -> nn.Linear:
         """The last linear layer, which gives the logits.
 
@@ -125,7 +140,7 @@ class Classifier(nn.Module, ABC):
         """Replaces the last linear layer by a randomly initialised one with `num_classes` outputs.
 
         The new layer keeps the device, dtype and training mode of the old one. The classes lose
-        their names.
+        their names, and `familiarity` is cleared.
 
         Raises:
             ValueError: If `num_classes` is less than 1.
@@ -146,6 +161,7 @@ class Classifier(nn.Module, ABC):
         setattr(self, self.classifier_name, new.train(old.training))
         self.num_classes = num_classes
         self.classes = None
+        self.familiarity = None
 
     def check_input(self, x: Tensor) -> Tensor:
         """Returns x, or raises a ValueError with the expected and the actual shape."""

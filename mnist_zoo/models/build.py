@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from .._checks import plain
 from .._names import check_known, printable
@@ -18,7 +18,7 @@ from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
 from ..weights.conversion import Source, fill, most_bytes
-from ..weights.files import FileInfo, WeightsFile, info_in, read_file
+from ..weights.files import FileInfo, WeightsFile, info_in, read_file, read_safetensors
 from ..weights.manifest import Weights, manifest
 from ..weights.report import ConversionError
 from .base import Classifier
@@ -86,6 +86,8 @@ def build(
         model.preprocessing = info.preprocessing
         if info.classes and len(info.classes) == model.num_classes:
             model.classes = info.classes
+        if not changed & {*model.state_dict()}:
+            model.familiarity = info.familiarity
     if all(isinstance(value, bool | int | float | str) for value in options.values()):
         model.factory, model.options = name, options
     return model
@@ -100,7 +102,7 @@ def _source(
         if record is None:
             known = ", ".join(record.network for record in manifest().values())
             raise ValueError(f"`weights` (='mnist') exist for {known}; not for {name}")
-        return record, FileInfo(preprocessing=record.preprocessing)
+        return _read(record)
     if isinstance(weights, str) and weights == "imagenet":
         if not imagenet:
             raise ValueError("`weights` (='imagenet') is for torchvision's ResNets and DenseNets")
@@ -110,7 +112,7 @@ def _source(
     if isinstance(weights, Weights):
         info = FileInfo(weights.network, weights.options, weights.preprocessing)
         _check_info(info, weights.name, name, options)
-        return weights, info
+        return _read(weights)
     if isinstance(weights, (str, os.PathLike)):
         file = read_file(Path(weights).expanduser(), most_bytes(model))
         _check_info(file.info, str(weights), name, options)
@@ -128,7 +130,15 @@ def _source(
     return weights, FileInfo(
         preprocessing=noted if isinstance(noted, Preprocessing) else None,
         classes=stated_classes(network) if network is not None else None,
+        familiarity=network.familiarity if isinstance(network, Classifier) else None,
     )
+
+
+def _read(record: Weights) -> tuple[Mapping[str, Tensor], FileInfo]:
+    """The tensors of pretrained weights, and what the record and the file say of them."""
+    file = read_safetensors(record.path, record.sha256)
+    info = FileInfo(preprocessing=record.preprocessing, familiarity=file.info.familiarity)
+    return file.state, info
 
 
 def _check_info(info: FileInfo, label: str, name: str, options: Mapping[str, Any]) -> None:

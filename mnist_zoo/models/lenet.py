@@ -18,7 +18,7 @@ __all__ = ["LeNet5", "lenet5", "lenet5_conv_residual", "lenet5_fc_residual"]
 
 
 def _module(channels: int) -> BasicBlock:
-    """The residual module with PyTorch's initialisation: He's misses the report's accuracy."""
+    """The residual module with PyTorch's initialisation: He's misses the report's losses."""
     module = BasicBlock(channels, channels)
     module.conv1.reset_parameters()
     module.conv2.reset_parameters()

@@ -12,7 +12,7 @@ from .._checks import check_range
 from .._names import did_you_mean
 from ..blocks.layers import no_random_init
 from ..weights.manifest import manifest
-from . import densenet, lenet, mini, preact, resnet
+from . import densenet, digitnet, lenet, mini, preact, resnet
 from .base import Classifier
 
 __all__ = ["get_model", "list_models"]
@@ -23,6 +23,13 @@ MODELS: dict[str, Callable[..., Classifier]] = {
         lenet.lenet5,
         lenet.lenet5_conv_residual,
         lenet.lenet5_fc_residual,
+        digitnet.digitnet_1k,
+        digitnet.digitnet_2k,
+        digitnet.digitnet_6k,
+        digitnet.digitnet_20k,
+        digitnet.digitnet_50k,
+        digitnet.digitnet_150k,
+        digitnet.digitnet_400k,
         mini.mini_convnet,
         densenet.mini_densenet,
         mini.mini_googlenet,

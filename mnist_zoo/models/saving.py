@@ -39,8 +39,8 @@ def save_model(
     """Saves a network of the zoo to one safetensors file, from which `load_model` makes it again.
 
     The file holds the tensors, the factory's name and options, the preprocessing, the names of the
-    classes, which parameters are tied, and a checksum of everything. It replaces an older file only
-    once all of it is written.
+    classes, the record of familiarity, which parameters are tied, and a checksum of everything. It
+    replaces an older file only once all of it is written.
 
     Args:
         model: A network made by a factory of the zoo; it may be wrapped by DataParallel,
@@ -91,6 +91,8 @@ def save_model(
         metadata["preprocessing"] = json.dumps(asdict(preprocessing))
     if names := stated_classes(model):
         metadata["classes"] = json.dumps(class_names(names, model.num_classes))
+    if model.familiarity is not None:
+        metadata["familiarity"] = model.familiarity.to_text()
     if tied := _tied(model):
         metadata["tied"] = json.dumps(tied)
     write_safetensors(path, state, metadata)
@@ -139,6 +141,7 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
     _tie(values, file, model)
     model.load_state_dict(values, assign=True)
     model.preprocessing, model.classes = file.info.preprocessing, file.info.classes
+    model.familiarity = file.info.familiarity
     return model.eval()
 
 

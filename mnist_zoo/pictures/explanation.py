@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .ink import find_on_even_paper
 from .looks import EVEN
-from .mnist_form import light_on_black, redrawn, to_grey
+from .mnist_form import grey_of, light_on_black, redrawn
 from .photos import Sight, reduced
 from .reading import PictureError, is_one_picture, read_pictures
 
@@ -49,7 +49,7 @@ def explain(picture: Picture) -> Explanation:
     if not is_one_picture(picture):
         raise ValueError("`picture` must be one image")
     ((_, batch),), name_of = read_pictures([picture])
-    grey, problems = to_grey(batch)
+    grey, problems = grey_of(batch)
     if problems:
         raise PictureError(f"{name_of(0)}: {problems[0]}", problems)
     height, width = grey.shape[1:]

@@ -15,6 +15,13 @@ from .preprocessing import Preprocessing
 @torch.inference_mode()
 def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Float32 logits (N, classes) of images (N, C, H, W), in eval mode on the model's device."""
+    inputs = prepared(model, images, preprocessing)
+    with eval_mode(model):
+        return model(inputs).float()
+
+
+def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """The network's input for images (N, C, H, W): on its device, in its channels and precision."""
     none = images.new_empty(0, dtype=torch.float32)
     tensor = next(itertools.chain(model.parameters(), model.buffers()), none)
     inputs = preprocessing(images.to(tensor.device))
@@ -23,5 +30,4 @@ def logits(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Te
         inputs = inputs.expand(-1, channels, -1, -1)
     if tensor.is_floating_point():
         inputs = inputs.to(tensor.dtype)
-    with eval_mode(model):
-        return model(inputs).float()
+    return inputs

@@ -132,7 +132,7 @@ def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
     if not digit:
         return replace(nothing, problem=SPECKS)
     own = np.isin(labels, [part.label for part in digit])
-    step = -float(np.log(1 - min(np.median(values[own]), 0.9)))
+    step = -float(np.log(1 - min(float(np.median(values[own])), 0.9)))
     likeness *= _explained(light, own, values <= low, ruled > values, is_light, step)
     ink = _rendered(values, own, low, threshold, is_light and paper != EVEN)
     problem = SEVERAL if several else ""
@@ -163,7 +163,8 @@ def _explained(
     from scipy import ndimage
 
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    room = 2 + max(np.ptp(rows), np.ptp(columns)) // 4
+    height, width = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
+    room, box = 2 + max(height, width) // 4, height * width
     place = tuple(slice(max(0, ends[0] - room), ends[-1] + room + 1) for ends in (rows, columns))
     page = -light[place] if is_light else light[place]
     ink, paper, lines = ink[place], paper[place], lines[place]
@@ -180,7 +181,7 @@ def _explained(
     whole = own[labels]
     more = whole.sum() / ink.sum() - 1
     squareness, _ = outline(whole, whole) if more > 0.1 else (0.0, False)
-    apart = (paper & as_dark & ~whole).sum() / (np.ptp(rows) * np.ptp(columns) + 1)
+    apart = (paper & as_dark & ~whole).sum() / box
     shape = strokelike(0.0, squareness)
     return float(shape / (1 + 8 * max(0.0, more - 0.1) + apart))
 

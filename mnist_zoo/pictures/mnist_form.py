@@ -89,7 +89,7 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         The digits, uint8 (n, 28, 28); and what is wrong with each image that does not show exactly
         one digit, by its index.
     """
-    grey, problems = to_grey(images)
+    grey, problems = grey_of(images)
     grey, ready = light_on_black(grey)
     digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8, device="cpu")
     if ready.any():
@@ -109,7 +109,7 @@ def light_on_black(grey: Tensor) -> tuple[Tensor, Tensor]:
     return grey, in_mnist_form(grey)
 
 
-def to_grey(images: Tensor) -> tuple[Tensor, dict[int, str]]:
+def grey_of(images: Tensor) -> tuple[Tensor, dict[int, str]]:
     """Images (n, C, H, W) of any numbers as grey ones (n, H, W) in 0…255; problems by index."""
     images = averaged(images)
     problems: dict[int, str] = {}
@@ -120,11 +120,11 @@ def to_grey(images: Tensor) -> tuple[Tensor, dict[int, str]]:
             images = images.float()
         is_bad = ~images.isfinite().flatten(1).all(1)
         problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
-        images = _stretched(images.nan_to_num(0, 0, 0)).float()
+        images = stretched(images.nan_to_num(0, 0, 0)).float()
     if images.shape[1] > 1 and images.shape[2:] == (SIDE, SIDE):
         for row in _holds_several(images).nonzero().flatten().tolist():
             problems.setdefault(row, "its channels show different digits; pass images[:, None]")
-    return _grey(images), problems
+    return to_grey(images), problems
 
 
 def _holds_several(images: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def _holds_several(images: Tensor) -> Tensor:
     return (in_form.sum(1) > 1) & ((high - low).flatten(1).amax(1) > 127)
 
 
-def _stretched(values: Tensor) -> Tensor:
+def stretched(values: Tensor) -> Tensor:
     """Brings values (n, …) to 0…255: bytes stay, 0…1 is multiplied, other ranges are stretched."""
     low, high = values.flatten(1).aminmax(dim=1)
     one = (-1, *[1] * (values.dim() - 1))
@@ -150,7 +150,7 @@ def _stretched(values: Tensor) -> Tensor:
     return (values - start) * factor
 
 
-def _grey(images: Tensor) -> Tensor:
+def to_grey(images: Tensor) -> Tensor:
     """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey ones (n, H, W).
 
     Transparent areas become white paper under dark ink, black under light ink. Of the three
@@ -201,20 +201,20 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
     """
     small = reduced(grey)
     ink, is_clear, problems = find_on_even_paper(small)
-    digits = _placed(ink)
+    digits = placed(ink)
     if small.shape != grey.shape:  # a small digit is worth a look from nearer
         side = torch.maximum(*(_extent((ink > LINKED).any(axis)) for axis in (1, 2)))
         is_clear &= side > NEARER * WORKING_SIDE
     sights = {row: find_on_photo(grey[row]) for row in (~is_clear).nonzero().flatten().tolist()}
     for row, sight in sights.items():
         problems.pop(row, None)
-        digits[row] = _placed(torch.from_numpy(sight.look.ink)[None])[0]
+        digits[row] = placed(torch.from_numpy(sight.look.ink)[None])[0]
         if sight.look.problem:
             problems[row] = sight.look.problem
     return digits, problems, sights
 
 
-def _placed(ink: Tensor) -> Tensor:
+def placed(ink: Tensor) -> Tensor:
     """Resamples ink (n, H, W) in 0…1 to uint8 (n, 28, 28), sized and centred like MNIST's."""
     rows, columns = ink.amax(2), ink.amax(1)
     step = torch.maximum(_length(rows), _length(columns)).clamp(min=1) / INK_SIDE
@@ -224,10 +224,10 @@ def _placed(ink: Tensor) -> Tensor:
     centre = torch.where(as_it_is, centre.round(), centre)
     along_rows = _filters(centre[0], step, ink.shape[1])
     along_columns = _filters(centre[1], step, ink.shape[2])
-    placed = along_rows @ ink @ along_columns.mT
+    small = along_rows @ ink @ along_columns.mT
     # thin strokes of large images have become faint: make the brightest pixels white again
-    bright = placed.flatten(1).topk(BRIGHT).values[:, -1].clamp(min=0.05)
-    return (placed / bright[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
+    bright = small.flatten(1).topk(BRIGHT).values[:, -1].clamp(min=0.05)
+    return (small / bright[:, None, None]).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def _length(profile: Tensor) -> Tensor:

@@ -267,9 +267,21 @@ def averaged(pictures: Tensor) -> Tensor:
     factor = max(pictures.shape[2:]) // (4 * WORKING_SIDE)
     if factor < 2:
         return pictures
+    if pictures.dtype == torch.uint8 and pictures.shape[1] in (1, 3):
+        return torch.cat([_averaged_bytes(picture, factor) for picture in pictures])
     strips = [
         F.avg_pool2d(strip.float(), factor, ceil_mode=True)
         for strip in pictures.split(64 * factor, 2)
     ]
     small = torch.cat(strips, 2)
     return small if pictures.is_floating_point() else small.round().to(pictures.dtype)
+
+
+def _averaged_bytes(picture: Tensor, factor: int) -> Tensor:
+    """An image (C, H, W) of bytes, reduced as (1, C, H, W) by PIL: five times faster."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = picture.movedim(0, 2).squeeze(2).contiguous().numpy()
+    small = torch.from_numpy(np.array(Image.fromarray(pixels).reduce(factor)))
+    return small.movedim(2, 0)[None] if small.dim() == 3 else small[None, None]

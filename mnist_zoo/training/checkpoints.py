@@ -5,27 +5,25 @@ from __future__ import annotations
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._files import written_whole
+from .._names import printable
 from ..weights.archives import Archive
-from ..weights.pickles import MAX_PICKLE
 from .locking import FolderInUseError, in_use
 from .resuming import LEFT, check_network, check_start, described, digest_of, starts_of
 from .run import TrainingRun
-from .scanning import check_pickle
 
 __all__ = ["CheckpointError", "TrainingError"]
 
 FORMAT, OLD_FORMAT = "mnist_zoo checkpoint 2", "mnist_zoo checkpoint 1"
 NAMED = re.compile(r"checkpoint-\d{9,}\.pt")
+MORE = 10  # times the texts of a run before its first step: its optimiser has noted nothing yet
 UNFINISHED = re.compile(r"checkpoint-\d{9,}\.pt\.\d+-\d+\.part")  # names of written_whole
 
 
@@ -59,7 +57,7 @@ class CheckpointError(TrainingError):
         ... except CheckpointError as error:
         ...     print(error)
         no checkpoint of this run in .:
-          checkpoint-000000004.pt: incomplete, or not a checkpoint: File is not a zip file
+          checkpoint-000000004.pt: incomplete, or not a checkpoint: it is no file of torch.save
     """
 
 
@@ -115,7 +113,7 @@ class Checkpoints:
         refused = []
         for path in reversed(self.files()):
             try:
-                state = _read_checkpoint(path, MAX_PICKLE + _longest_pickle(self.run.state()))
+                state = _read_checkpoint(path, MORE * _longest_pickle(self.run.state()))
                 self.run.check_same_run(state)
                 check_network(state["network"], self.network)
                 check_start(state["start"], self.starts)
@@ -180,26 +178,19 @@ def _longest_pickle(state: object) -> int:
 def _read_checkpoint(path: Path, longest_pickle: int) -> dict[str, Any]:
     """Reads a checkpoint without running any code in it.
 
+    Each tensor is read once, into memory of its own, and only if the file holds all its numbers.
+
     Raises:
         CheckpointError: If it is damaged, or not a checkpoint.
     """
     try:
-        content = _content(path)
-        if not content.startswith(b"PK\3\4"):
-            raise ValueError("File is not a zip file")
-        Archive(BytesIO(content), len(content))  # its parts are those that torch.save writes
-        with zipfile.ZipFile(BytesIO(content)) as archive:  # torch.load verifies no checksums
-            damaged = archive.testzip()
-            for name in archive.namelist():
-                if name.lower().endswith("/data.pkl"):
-                    check_pickle(BytesIO(archive.read(name)), longest_pickle)
-        if damaged:
-            raise CheckpointError(f"{path}: damaged at {damaged!r:.200}")
-        state = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:  # zipfile and pickle raise many types
-        reason = str(error).partition("\n")[0]
+        if not path.is_file():
+            raise OSError("it is not a file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            state = Archive(file, size, longest_pickle, exact=True).read_all()
+    except Exception as error:  # foreign content leads to errors of many types
+        reason = printable(str(error).partition("\n")[0] or type(error).__name__)
         raise CheckpointError(f"{path}: incomplete, or not a checkpoint: {reason:.300}") from error
     if isinstance(state, dict) and state.get("format") == OLD_FORMAT:
         raise CheckpointError(
@@ -209,10 +200,3 @@ def _read_checkpoint(path: Path, longest_pickle: int) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a training checkpoint of mnist_zoo")
     return state
-
-
-def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise OSError("it is not a file")
-    with path.open("rb") as file:
-        return file.read(os.fstat(file.fileno()).st_size)

@@ -18,6 +18,7 @@ from .recipe import Recipe
 from .small_maps import SmallMapsAsProducts
 
 TRAINED = (torch.float32, torch.float64)
+HEADS = ("fc", "classifier", "head", "heads")  # torchvision's names of the last layer
 
 
 class Probe(NamedTuple):
@@ -91,6 +92,44 @@ def check_trainable(model: nn.Module, recipe: Recipe) -> None:
                 f"`precision` (={recipe.precision!r}) of the recipe needs a network of "
                 f"torch.float32; {name} of {kind} is {dtype}"
             )
+    if recipe.head_lr is not None and not head_parameters(unwrapped(model)):
+        raise ValueError(
+            f"`head_lr` (={recipe.head_lr!r}) of the recipe needs a last layer that trains; that "
+            f"of {kind} is frozen"
+        )
+
+
+def head_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the last layer that train.
+
+    Raises:
+        ValueError: If the network does not tell which layer is the last.
+    """
+    names = (getattr(network, "classifier_name", ""), *HEADS)
+    named = [child for name, child in network.named_children() if name in names]
+    get = getattr(network, "get_classifier", None)
+    head = named[0] if len(named) == 1 else get() if callable(get) else None
+    if not isinstance(head, nn.Module):
+        raise ValueError(
+            f"`head_lr` of the recipe needs to know the last layer of {type(network).__name__}: "
+            "name it 'fc', 'classifier' or 'head', or give the network a method get_classifier() "
+            "that returns it"
+        )
+    return [parameter for parameter in head.parameters() if parameter.requires_grad]
+
+
+def check_class_weights(recipe: Recipe, classes: int) -> None:
+    """Checks that there is one weight for each class of the network.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    weights = recipe.class_weights
+    if isinstance(weights, tuple) and len(weights) != classes:
+        raise ValueError(
+            f"`class_weights` (={weights!r}) of the recipe must be {classes} numbers, one for each "
+            f"class of the network; they are {len(weights)}"
+        )
 
 
 def check_labels(classes: int, **data: Digits | None) -> None:
@@ -130,7 +169,9 @@ def check_batches(recipe: Recipe, images: int, processes: int, norms: tuple[str,
             )
 
 
-def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Probe:
+def probed(
+    model: nn.Module, digits: Digits, preprocessing: Preprocessing, *, argument: str = "target"
+) -> Probe:
     """Runs the network on two images in eval mode; its buffers and modes are restored.
 
     Raises:
@@ -140,6 +181,7 @@ def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Pr
     images = to_float(digits.images[:2].to(device_of(network)))
     inputs = preprocessing(images).to(float_type(network))
     logits: object
+    kind = type(network).__name__
     with ExitStack() as stack:
         for each in (eval_mode(network), _buffers_kept(network), torch.no_grad()):
             stack.enter_context(each)
@@ -149,12 +191,12 @@ def probed(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Pr
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"`target` ({type(network).__name__}) must give logits ({len(inputs)}, classes) for "
-            f"{len(inputs)} images, got {found}"
+            f"`{argument}` ({kind}) must give logits ({len(inputs)}, classes) for {len(inputs)} "
+            f"images, got {found}"
         )
     if logits.shape[1] < 2:
         raise ValueError(
-            f"`target` ({type(network).__name__}) must give at least 2 logits, got 1, of which the "
+            f"`{argument}` ({kind}) must give at least 2 logits, got 1, of which the "
             "cross-entropy is always 0; nothing would train"
         )
     return Probe(logits.shape[1], tuple(norms))

@@ -15,8 +15,17 @@ from .._files import expanded
 from .._networks import device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
+from ..pictures.familiarity import forget_familiarity
 from .checkpoints import Checkpoints, TrainingError
-from .checks import check_batches, check_labels, check_sizes, check_trainable, probed
+from .checks import (
+    check_batches,
+    check_class_weights,
+    check_labels,
+    check_sizes,
+    check_trainable,
+    probed,
+)
+from .distillation import Teacher, check_distillation
 from .history import History
 from .processes import process_group
 from .progress import Progress
@@ -36,6 +45,7 @@ def fit(
     validation: Digits | None = None,
     *,
     recipe: Recipe | None = None,
+    teacher: nn.Module | None = None,
     folder: str | Path | None = None,
     checkpoint_every: int | None = None,
     device: torch.device | str | None = None,
@@ -68,10 +78,13 @@ def fit(
         validation: Images to evaluate on after each epoch, and as often as the recipe says. None
             evaluates nothing, if `train` is given.
         recipe: The recipe, if `target` is a network. Its `network` and `options` are ignored.
+        teacher: A trained network, or an `ensemble`, whose probabilities for the same augmented
+            images are part of the loss; `distillation` and `temperature` of the recipe say how. It
+            must have the same classes and take the same images, and stays as it is.
         folder: Folder for checkpoints. If it holds checkpoints of the same run, training resumes
-            from the last good one: the same recipe, data, network and initial weights. `epochs`
-            may be another number if the recipe's schedule is ``"constant"``. One run at a time
-            uses a folder. On several machines it must be shared by all.
+            from the last good one: the same recipe, data, teacher, network and initial weights.
+            `epochs` may be another number if the recipe's schedule is ``"constant"``. One run at a
+            time uses a folder. On several machines it must be shared by all.
         checkpoint_every: Steps between two checkpoints; None writes one after each epoch.
         device: Device to train on. None takes the device of a given network, and otherwise a GPU
             if there is one.
@@ -112,13 +125,18 @@ def fit(
         validation = validation or kept or (None if recipe.select == "best" else test)
     check_sizes(recipe, train, validation)
     check_trainable(model, recipe)
+    check_distillation(recipe, teacher)
     device = _choose_device(device, target)
     with process_group(device) as group, random_state_kept(group.device):
         with seeded(random_seed(recipe.seed, "probe"), group.device):
             classes, norms = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
+        check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
-        run = TrainingRun(model, recipe, train, validation, group)
+        guide = None
+        if teacher is not None:
+            guide = Teacher(teacher, recipe, train, classes, group.device)
+        run = TrainingRun(model, recipe, train, validation, group, guide)
         saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)
@@ -188,6 +206,7 @@ def _train(
     hook: Callable[[History], object] | None,
 ) -> None:
     """The loop. Each step: batch, forward, backward, update; then what is due after that step."""
+    forget_familiarity(run.model)
     recipe, history = run.recipe, run.history
     for step in range(history.step, run.total_steps):
         if history.stopped:
@@ -201,7 +220,9 @@ def _train(
                 losses = F.cross_entropy(
                     logits, labels, reduction="none", label_smoothing=recipe.label_smoothing
                 )
-                loss = losses @ weights
+                if run.teacher is not None:
+                    losses = run.teacher.mixed(losses, logits, images)
+                loss = losses @ run.loss_weights(step, labels, weights)
             loss.backward()  # draws again where activations are computed again
         run.optimizer.step()
         run.schedule.step()

@@ -27,7 +27,11 @@ def process_group(device: torch.device) -> Iterator[ProcessGroup]:
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
     joins = launched and not dist.is_initialized()
     if device.type == "cuda" and (launched or dist.is_initialized()):
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= gpus:
+            known = f"this is process {place}, of GPUs 0 to {gpus - 1}"
+            raise ValueError(f"`device` (='cuda') needs one GPU per process: {known}")
+        device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if joins:
         _join("nccl" if device.type == "cuda" else "gloo")

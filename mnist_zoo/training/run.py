@@ -18,12 +18,15 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._networks import unwrapped
-from ..data.augmentation import resample, sampling_grid
+from ..data.augmentation import augment
+from ..data.corruption import corrupt
 from ..data.digits import Digits
 from ..data.form import preprocessing_for
+from ..data.style import restyle
 from ..evaluation import Metrics
 from ..pictures.preprocessing import Preprocessing, to_float
-from .checks import float_type, train_mode
+from .checks import float_type, head_parameters, train_mode
+from .distillation import Teacher
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
 from .randomness import random_seed, seeded
@@ -56,8 +59,9 @@ class TrainingRun:
         train: Digits,
         validation: Digits | None,
         group: ProcessGroup,
+        teacher: Teacher | None = None,
     ) -> None:
-        self.recipe, self.group = recipe, group
+        self.recipe, self.group, self.teacher = recipe, group, teacher
         self.train, self.validation = train.to(group.device), validation
         full_batches, rest = divmod(len(train), recipe.batch_size)
         steps_per_epoch = full_batches + (rest > 1)
@@ -68,6 +72,7 @@ class TrainingRun:
         self.model = unwrapped(model)
         train_mode(model)
         self.dtype = float_type(self.model)
+        self.class_weights = _class_weights(recipe, self.train.labels, self.dtype)
         self.optimizer = _optimizer(self.model, recipe)
         self.schedule = _schedule(self.optimizer, recipe, self.total_steps)
         self.ema: AveragedModel | None = None
@@ -120,17 +125,34 @@ class TrainingRun:
         weights = torch.full((len(share),), weight, dtype=self.dtype, device=group.device)
         if not len(share):  # fewer images than processes: compute one of weight zero
             share, weights = F.pad(share, (0, 1)), F.pad(weights, (0, 1))
-        own = rows[share]
-        images = to_float(self.train.images.index_select(0, own))  # images[own] is much slower
-        if recipe.augmentation:
-            generator = self.augmentation_generator
-            generator.manual_seed(random_seed(recipe.seed, "augmentation", step))
-            grid = sampling_grid(images, len(rows), recipe.augmentation, generator)
-            images = resample(images, grid[share])
+        labels = self.train.labels.index_select(0, rows)
+        images = to_float(self.train.images.index_select(0, rows))  # images[rows] is much slower
+        images = self._changed(images, labels, step)
+        if len(share) < len(rows):
+            images, labels = images[share], labels[share]
         images = recipe.preprocessing(images).to(self.dtype)
         if recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, self.train.labels.index_select(0, own), weights
+        return images, labels, weights
+
+    def _changed(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        """The images of a whole batch after the recipe's random changes."""
+        recipe, generator = self.recipe, self.augmentation_generator
+        generator.manual_seed(random_seed(recipe.seed, "augmentation", step))
+        images = restyle(images, labels, recipe.style, generator)
+        if recipe.augmentation:
+            images = augment(images, recipe.augmentation, generator)
+        return corrupt(images, recipe.corruption, generator)
+
+    def loss_weights(self, step: int, labels: Tensor, weights: Tensor) -> Tensor:
+        """The weight of each image's loss: that of `batch` times that of its class.
+
+        As in torch's cross-entropy, the weights of the classes have a mean of 1 over the batch.
+        """
+        if self.class_weights is None:
+            return weights
+        whole = self.class_weights[self.train.labels.index_select(0, self._rows(step))]
+        return self.class_weights[labels] * weights / whole.mean()
 
     def seeded(self, step: int) -> AbstractContextManager[None]:
         """The context of a step's forward and backward pass, in which dropout draws its numbers."""
@@ -213,6 +235,7 @@ class TrainingRun:
             "preprocessing": asdict(self.preprocessing),
             "classes": self.train.classes,
             "data": self.fingerprints,
+            "teacher": self.teacher and self.teacher.digest,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -231,6 +254,8 @@ class TrainingRun:
         check_recipe(state["recipe"], self.recipe, step=step, total_steps=self.total_steps)
         if state["data"] != self.fingerprints:
             raise ValueError("it belongs to other training or validation images")
+        if state.get("teacher") != (self.teacher and self.teacher.digest):
+            raise ValueError("it belongs to another teacher")
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores what `state` returned.
@@ -285,12 +310,25 @@ def _record(network: nn.Module, preprocessing: Preprocessing, train: Digits) -> 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": parameters, "lr": recipe.lr}]
+    if recipe.head_lr is not None:
+        head = head_parameters(model)
+        rest = [p for p in parameters if all(p is not own for own in head)]
+        groups = [{"params": rest, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
     shared: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": True}
     if recipe.optimizer == "sgd":
         momentum, nesterov = recipe.momentum, recipe.nesterov
-        return torch.optim.SGD(parameters, momentum=momentum, nesterov=nesterov, **shared)
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, **shared)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, betas=recipe.betas, **shared)
+    return kind(groups, betas=recipe.betas, **shared)
+
+
+def _class_weights(recipe: Recipe, labels: Tensor, dtype: torch.dtype) -> Tensor | None:
+    if recipe.class_weights is None:
+        return None
+    if recipe.class_weights == "balanced":
+        return 1 / labels.bincount().clamp(min=1).to(dtype)
+    return torch.tensor(recipe.class_weights, dtype=dtype, device=labels.device)
 
 
 def _schedule(
@@ -302,8 +340,9 @@ def _schedule(
         message = f"`schedule` (='onecycle') needs at least 3 steps; there are {total_steps}"
         raise ValueError(message)
     warmup = max(recipe.warmup, 2 / total_steps)  # torch divides by the steps of each phase
+    highest = [float(group["lr"]) for group in optimizer.param_groups]
     return lr_scheduler.OneCycleLR(
-        optimizer, recipe.lr, total_steps, pct_start=warmup, cycle_momentum=False
+        optimizer, highest, total_steps, pct_start=warmup, cycle_momentum=False
     )
 
 

@@ -12,14 +12,14 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from .pickles import MAX_PICKLE, PickleRefused, Storage, StoredTensor, read_pickle
+from .pickles import MAX_PICKLE, Foreign, PickleRefused, Storage, StoredTensor, read_pickle
 
 MAX_MEMBERS = 60_000  # of a zip archive
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,14 +43,19 @@ class Archive:
     Args:
         file: The file; it must stay open while tensors are read.
         size: Its size.
+        longest: The most bytes that may describe its tensors.
+        exact: As for `read_pickle`.
 
     Raises:
         PickleRefused: If torch.save would not have written it.
         Exception: Of many types, if it is damaged.
     """
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(
+        self, file: BinaryIO, size: int, longest: int = MAX_PICKLE, *, exact: bool = False
+    ) -> None:
         self._file, self._size = file, size
+        self._longest, self._exact = longest, exact
         self._parts: dict[str, Part] = {}
         self._swapped = False
         self._storages: dict[str, Tensor] = {}
@@ -61,14 +66,18 @@ class Archive:
         """The bytes that these tensors take, after a check that the file holds as many numbers.
 
         Raises:
-            PickleRefused: If a tensor has more numbers than its storage.
+            PickleRefused: If a tensor has more numbers than its storage, or all have more than
+                the file.
         """
         for name, tensor in tensors.items():
             needed = math.prod(tensor.shape) * tensor.dtype.itemsize
             if needed > tensor.storage.count * tensor.storage.dtype.itemsize:
                 raise PickleRefused(f"{name!r:.80} has more numbers than the file holds for it")
         storages = {tensor.storage for tensor in tensors.values()}
-        return sum(storage.count * storage.dtype.itemsize for storage in storages)
+        total = sum(storage.count * storage.dtype.itemsize for storage in storages)
+        if total > self._size:
+            raise PickleRefused("its tensors have more numbers than the file")
+        return total
 
     def read(self, tensor: StoredTensor) -> Tensor:
         """Reads a tensor; those that share a storage share memory.
@@ -81,6 +90,35 @@ class Archive:
             self._storages[storage.key] = self._read_storage(storage)
         numbers = self._storages[storage.key].view(tensor.dtype)
         return numbers.as_strided(tensor.shape, tensor.strides, tensor.offset)
+
+    def read_all(self) -> Any:
+        """What was saved, with every tensor read.
+
+        Raises:
+            PickleRefused: If anything was saved but tensors, texts, numbers and what holds them.
+        """
+        stored: dict[str, StoredTensor] = {}
+
+        def collect(value: Any) -> None:
+            if isinstance(value, StoredTensor):
+                stored[str(len(stored))] = value
+            for part in _parts_of(value):
+                collect(part)
+
+        def filled(value: Any) -> Any:
+            if isinstance(value, StoredTensor):
+                return self.read(value)
+            if isinstance(value, dict):
+                return {key: filled(part) for key, part in value.items()}
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(filled, value))
+            if isinstance(value, (Foreign, Storage)):
+                raise PickleRefused(f"it holds {getattr(value, 'what', 'a storage')!r:.80}")
+            return value
+
+        collect(self.value)
+        self.size_of(stored)
+        return filled(self.value)
 
     def _read_storage(self, storage: Storage) -> Tensor:
         part = self._parts.get(storage.key)
@@ -122,7 +160,7 @@ class Archive:
             for name, entry in found.items()
             if name.startswith(folder)
         }
-        return read_pickle(content).value
+        return read_pickle(content, exact=self._exact).value
 
     def _count_members(self) -> int:
         """The number of members that a zip archive states at its very end.
@@ -155,8 +193,8 @@ class Archive:
     def _content(self, entry: zipfile.ZipInfo) -> bytes:
         """The content of a short member."""
         part = self._part(entry)
-        if part.size > MAX_PICKLE:
-            raise PickleRefused(f"it describes its tensors in more than {MAX_PICKLE:,} bytes")
+        if part.size > self._longest:
+            raise PickleRefused(f"it describes its tensors in more than {self._longest:,} bytes")
         self._file.seek(part.place)
         content = self._file.read(part.size)
         if len(content) < part.size or (part.crc and zlib.crc32(content) != part.crc):
@@ -166,13 +204,13 @@ class Archive:
     def _read_old_format(self) -> Any:
         """Reads five pickles: magic number, version, machine, value, keys of the storages."""
         self._file.seek(0)
-        content = self._file.read(MAX_PICKLE)
-        magic = read_pickle(content)
-        if magic.value != OLD_MAGIC:
+        content = self._file.read(self._longest)
+        if not content.startswith(b"\x80") or read_pickle(content).value != OLD_MAGIC:
             raise PickleRefused("it is no file of torch.save")
+        magic = read_pickle(content)
         machine = read_pickle(content, read_pickle(content, magic.end).end)
         self._swapped = machine.value["little_endian"] != (sys.byteorder == "little")
-        saved = read_pickle(content, machine.end)
+        saved = read_pickle(content, machine.end, exact=self._exact)
         keys = read_pickle(content, saved.end)
         place = keys.end
         for key in keys.value:
@@ -181,6 +219,12 @@ class Archive:
             self._parts[key] = Part(place + 8, size)  # behind the count
             place += 8 + size
         return saved.value
+
+
+def _parts_of(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _read_into(file: BinaryIO, memory: memoryview) -> int:

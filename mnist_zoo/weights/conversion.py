@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from .._names import printable
 from .._networks import from_thop, state_of, unwrapped
+from ..pictures.familiarity import forget_familiarity
 from .files import (
     MAX_TENSORS,
     WeightsFile,
@@ -26,7 +27,7 @@ from .files import (
     read_file,
     read_saved,
 )
-from .fitting import adapt_stem, names_in, why_unusable
+from .fitting import RESNET, adapt_stem, fold_biases, names_in, why_unusable
 from .manifest import Weights
 from .report import ConversionError, ConversionReport, TensorReport
 
@@ -59,6 +60,9 @@ def from_torchvision(
     The first convolution is adapted. From RGB to grey, its weights are summed over the channels;
     from grey to RGB, they are spread as 1/4, 1/2 and 1/4. A smaller kernel takes the centre of a
     larger one; a larger kernel gets zeros around a smaller one. The report says so.
+
+    A ResNet without conv biases takes those of the source, too: each is subtracted from the running
+    mean of the BatchNorm behind it, which gives the same outputs, and the same training.
 
     Args:
         model: The network; its tensors are filled in place.
@@ -121,6 +125,7 @@ def fill(
     from_file = isinstance(source, WeightsFile)
     label = f"'{source.path}'" if isinstance(source, WeightsFile) else f"`{argument}`"
     given, reports = _rename(_state_dict(source), target)
+    folded = fold_biases(given, target)
     stem, last = _stem_and_head(model)
     resized = _other_classes(given.get(f"{last}.weight"), target.get(f"{last}.weight"))
     fate = "re-initialised" if head == "reset" else "kept"
@@ -131,17 +136,22 @@ def fill(
             reports.append(TensorReport(name, "skipped", f"{_shape_change(value, tensor)}; {fate}"))
             continue
         report, fitted = _fit(name, value, tensor, adaptable=name == f"{stem}.weight")
+        if name in folded:
+            report = TensorReport(name, "adapted", f"{folded[name]} subtracted")
         reports.append(report)
         if fitted is not None:
             values[name] = fitted
             if from_file and not is_finite(fitted.to(tensor.dtype)):
                 raise ConversionError(f"{label} must hold finite numbers; {name} does not")
+    for mean, bias in folded.items():
+        reports.append(TensorReport(bias, "skipped", f"folded into {mean}"))
     for name in given:
         reports.append(TensorReport(name, "skipped", "no such tensor in the network", fatal=True))
 
     result = ConversionReport(tuple(reports))
     if strict:
         _refuse_misfits(result, model, label)
+    forget_familiarity(model)
     with torch.no_grad():
         for name, value in values.items():
             target[name].copy_(value)
@@ -230,10 +240,7 @@ def _strange_to_torchvision(state: Mapping[str, Tensor], family: str) -> list[st
 TORCHVISION: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     "ResNet": (
         ("conv1.weight",),
-        re.compile(
-            r"conv1\.weight|bn1\.\w+|fc\.(weight|bias)|layer[1-4]\.\d+\."
-            r"(conv[123]\.weight|bn[123]\.\w+|downsample\.0\.weight|downsample\.1\.\w+)"
-        ),
+        RESNET,
     ),
     "DenseNet": (
         ("features.conv0.weight", "features.norm0.weight"),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .._files import written_whole
 from .._names import printable
+from ..pictures.familiarity import Familiarity, parse_familiarity
 from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
 from .archives import Archive
 from .pickles import Foreign, PickleRefused, StoredTensor
@@ -29,7 +30,8 @@ __all__ = ["WeightsError"]
 MAX_FILE = 2 << 30  # bytes; the largest network here needs a quarter of a gigabyte
 MAX_HEADER = 1 << 20  # bytes; the largest network here needs a tenth of a megabyte
 MAX_TENSORS = 512 << 20  # bytes, where no network says how large they may be
-SIGNED = {"network", "options", "preprocessing", "classes", "tied"}  # need a checksum
+# these need a checksum
+SIGNED = {"network", "options", "preprocessing", "classes", "tied", "familiarity"}
 UNSIGNED = b"0" * 64  # stands in the header while the checksum is computed
 ONE_THREAD = 1 << 15  # numbers; for more, torch starts threads, which wait where cores are busy
 RUN = "mnist_zoo checkpoint"  # how the format of a checkpoint of `fit` begins
@@ -65,6 +67,7 @@ class FileInfo:
     classes: tuple[str, ...] | None = None
     tied: Mapping[str, str] = field(default_factory=dict)
     """Parameters that are the same as an earlier one, by their names."""
+    familiarity: Familiarity | None = None
 
 
 @dataclass(frozen=True)
@@ -317,7 +320,8 @@ def _parse_info(metadata: Mapping[str, str], path: Path) -> FileInfo:
         values = json.loads(metadata.get("preprocessing", "null"))
         preprocessing = None if values is None else parse_preprocessing(values)
         classes = parse_classes(json.loads(metadata.get("classes", "null")))
-    except (ValueError, TypeError, RecursionError) as error:
+        familiarity = parse_familiarity(metadata.get("familiarity"))
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         reason = printable(f"{error!s:.200}")
         raise WeightsError(f"'{path}' must describe its network: {reason}") from error
     if not isinstance(options, dict):
@@ -326,7 +330,7 @@ def _parse_info(metadata: Mapping[str, str], path: Path) -> FileInfo:
         raise WeightsError(f"'{path}' must tie parameters by their names; it has {tied!r:.80}")
     if isinstance(size := options.get("image_size"), int) and size > MAX_SIDE:
         raise WeightsError(f"'{path}' must state an `image_size` of at most {MAX_SIDE}")
-    return FileInfo(metadata.get("network"), options, preprocessing, classes, tied)
+    return FileInfo(metadata.get("network"), options, preprocessing, classes, tied, familiarity)
 
 
 def parse_classes(names: Any) -> tuple[str, ...] | None:

@@ -1,9 +1,9 @@
-"""Fits one tensor of a checkpoint to a network: its name, and the shape of a first convolution."""
+"""Fits tensors of a checkpoint to a network: names, biases, the shape of a first convolution."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,12 @@ NET_LAYOUT = (
 )
 # torchvision's files of DenseNets are older than the rule that a module's name has no dot
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+# all names of the tensors of torchvision's ResNets, in which a norm follows every convolution
+RESNET = re.compile(
+    r"conv1\.weight|bn1\.\w+|fc\.(weight|bias)|layer[1-4]\.\d+\."
+    r"(conv[123]\.weight|bn[123]\.\w+|downsample\.0\.weight|downsample\.1\.\w+)"
+)
+CONV_BIAS = re.compile(r"((?:layer[1-4]\.\d+\.)?)(?:conv([123])|(downsample)\.0)\.bias")
 
 
 def names_in(target: Container[str], names: list[str]) -> dict[str, str]:
@@ -48,6 +54,35 @@ def _from_net_layout(name: str) -> str:
         if pattern.match(name):
             return pattern.sub(replacement, name, count=1)
     return name
+
+
+def fold_biases(given: dict[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, str]:
+    """Takes the biases that a ResNet lacks out of `given`, and off the BatchNorm's running mean.
+
+    BatchNorm subtracts the mean of what it gets, so a bias before it changes nothing but that mean.
+
+    Returns:
+        The name of each bias, by the name of the running mean that was changed.
+    """
+    folded: dict[str, str] = {}
+    if not all(RESNET.fullmatch(name) for name in target):
+        return folded
+    for name in [name for name in given if name not in target]:
+        if not (match := CONV_BIAS.fullmatch(name)):
+            continue
+        block, number, downsample = match.groups()
+        norm = f"{block}downsample.1" if downsample else f"{block}bn{number}"
+        mean = f"{norm}.running_mean"
+        pair = given[name], given.get(mean), target.get(mean)
+        if all(
+            tensor is not None
+            and not why_unusable(tensor, pair[0])
+            and tensor.shape == pair[0].shape
+            for tensor in pair
+        ):
+            given[mean] = given[mean] - given.pop(name)
+            folded[mean] = name
+    return folded
 
 
 def why_unusable(value: Tensor, tensor: Tensor) -> str:

@@ -41,6 +41,7 @@ class Weights:
             file's seed comes first.
         nll: Mean negative log-likelihood of this file per test digit, in nats.
         calibration_error: Expected calibration error of this file on the test digits, over 15 bins.
+        refused: How many of the test digits the file takes for images of another kind.
         params: Number of parameters.
         macs: Multiply-accumulates per image.
         training_seconds: Time that training took, without evaluation.
@@ -50,7 +51,7 @@ class Weights:
         >>> from mnist_zoo import get_weights, mini_resnet
         >>> weights = get_weights("mini_resnet")
         >>> weights.name, weights.size, weights.params
-        ('mini_resnet.mnist', 84428, 41514)
+        ('mini_resnet.mnist', 115124, 41514)
         >>> weights.accuracy > 0.995
         True
         >>> model = mini_resnet(weights=weights)
@@ -69,6 +70,7 @@ class Weights:
     accuracies: tuple[float, ...]
     nll: float
     calibration_error: float
+    refused: int
     params: int
     macs: int
     training_seconds: float

@@ -80,9 +80,11 @@ HARMLESS = re.compile(
     r"torch\.serialization _get_layout|torch\.nn\.parameter (Parameter|Buffer)|"
     r"torch\._utils _rebuild_\w+|torch\._tensor _rebuild_from_type_v2"
 )
-ROW = re.compile(rb"(?:G.{8}){50,}|(?:J.{4}){50,}|(?:M..){50,}|(?:K.){50,}", re.DOTALL)
+ROW = re.compile(  # of at most 5,000, because re takes memory for each
+    rb"(?:G.{8}){50,5000}|(?:J.{4}){50,5000}|(?:M..){50,5000}|(?:K.){50,5000}", re.DOTALL
+)
 ROW_STEPS = {b"G": 9, b"J": 5, b"M": 3, b"K": 2}
-ROW_VALUE = Foreign("a number")  # stands for each number of a long row, such as a history's
+ROW_VALUE = Foreign("a number")  # one or two stand for a long row of them, such as a history's
 MARK = Foreign("a mark")
 
 
@@ -102,7 +104,7 @@ class Pickle:
     end: int
 
 
-def read_pickle(content: bytes, start: int = 0) -> Pickle:
+def read_pickle(content: bytes, start: int = 0, *, exact: bool = False) -> Pickle:
     """Reads a pickle as torch.save writes it.
 
     Memory and time are bounded by `MAX_STEPS` and by the length of the content.
@@ -110,23 +112,26 @@ def read_pickle(content: bytes, start: int = 0) -> Pickle:
     Args:
         content: The pickle, with whatever follows it.
         start: Where it begins.
+        exact: Whether long rows of numbers and long texts are read, too, or stood for by `Foreign`.
 
     Raises:
         PickleRefused: If torch.save would not have written it, or it names code.
         Exception: Of many types, if it is damaged.
     """
-    reader = _Reader(content, start)
+    reader = _Reader(content, start, exact)
     for _ in range(MAX_STEPS):
         if reader.step():
-            return Pickle(reader.stack.pop(), reader.storages, reader.place)
+            value = reader.stack.pop()
+            _check_weight(value, MAX_STEPS + 2 * len(content))
+            return Pickle(value, reader.storages, reader.place)
     raise PickleRefused(f"it takes more than {MAX_STEPS:,} steps to describe its tensors")
 
 
 class _Reader:
     """The machine that a pickle is a program for, without the instructions that are dangerous."""
 
-    def __init__(self, content: bytes, start: int) -> None:
-        self.content, self.place = content, start
+    def __init__(self, content: bytes, start: int, exact: bool) -> None:
+        self.content, self.place, self.exact = content, start, exact
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
@@ -134,9 +139,13 @@ class _Reader:
     def step(self) -> bool:
         """Runs one instruction; returns whether it was the last."""
         code = self._take(1)
-        if code in ROW_STEPS and (row := ROW.match(self.content, self.place - 1)):
+        if (
+            code in ROW_STEPS
+            and not self.exact
+            and (row := ROW.match(self.content, self.place - 1))
+        ):
             count = (row.end() - row.start()) // ROW_STEPS[code]
-            self.stack.extend([ROW_VALUE] * count)
+            self.stack.extend([ROW_VALUE] * (2 - count % 2))  # keys and values stay in step
             self.place = row.end()
         elif code in NUMBERS:
             form, size = NUMBERS[code]
@@ -146,7 +155,7 @@ class _Reader:
             text = self._take(struct.unpack(form, self._take(size))[0])
             if code == b"\x8a":
                 self.stack.append(int.from_bytes(text, "little", signed=True))
-            elif text.isascii() or len(text) < MAX_TEXT:
+            elif text.isascii() or self.exact or len(text) < MAX_TEXT:
                 self.stack.append(text.decode("utf-8", "surrogatepass"))
             else:
                 self.stack.append(Foreign("a long text"))
@@ -191,6 +200,28 @@ class _Reader:
 NUMBERS = {b"G": (">d", 8), b"J": ("<i", 4), b"M": ("<H", 2), b"K": ("<B", 1)}
 LENGTHS = {b"X": ("<I", 4), b"T": ("<i", 4), b"U": ("<B", 1), b"\x8a": ("<B", 1)}
 CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False, b")": (), b"(": MARK}
+
+
+def _check_weight(value: Any, most: int) -> None:
+    """Refuses values that contain each other so often that they could never be written out.
+
+    A list of twice the same list, forty times over, has as many values as fill a terabyte.
+    """
+    weights: dict[int, int] = {}
+
+    def weight(value: Any) -> int:
+        if isinstance(value, str):
+            return len(value)
+        if not isinstance(value, (dict, list, tuple)):
+            return 1
+        if id(value) not in weights:
+            weights[id(value)] = most + 1  # if it contains itself
+            parts = [*value, *value.values()] if isinstance(value, dict) else value
+            weights[id(value)] = 1 + sum(map(weight, parts))
+        return weights[id(value)]
+
+    if weight(value) > most:
+        raise PickleRefused("its values contain each other too often")
 
 
 def _named(name: str) -> Foreign:

@@ -21,7 +21,7 @@ class TensorReport:
 
     Attributes:
         name: Its name in the network, or in the source if the network has no such tensor.
-        action: ``"copied"``; ``"adapted"``, copied in another shape; ``"skipped"``, not copied;
+        action: ``"copied"``; ``"adapted"``, copied with a change; ``"skipped"``, not copied;
             ``"missing"``, not in the source, so the network keeps its own values.
         note: How it was adapted, or why it was not copied.
         fatal: Whether a strict conversion fails because of it.
@@ -74,7 +74,7 @@ class ConversionReport:
 
     @property
     def adapted(self) -> tuple[str, ...]:
-        """Names of the tensors that were copied in another shape."""
+        """Names of the tensors that were copied with a change, most often of shape."""
         return self.names("adapted")
 
     @property

@@ -133,6 +133,15 @@ def test_fit_of_resnet18_against_steps_of_torchvisions(race, precision):
     race(lambda: fit(recipe, digits, progress=False), steps, at_least=1.2, rounds=5)
 
 
+def test_styles_and_corruptions_cost_at_most_30_percent_of_a_step(race):
+    digits = load_mnist()[:9600]
+    plain = get_recipe("mini_resnet_mnist", epochs=1)
+    rich = get_recipe("digitnet_50k_mnist")
+    changed = plain.replace(style=rich.style, corruption=rich.corruption)
+    ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (changed, plain))
+    race(ours, theirs, at_least=1 / 1.3, rounds=5)
+
+
 def test_ninety_nine_against_an_epoch_of_the_reports_loop(report, seconds):
     """Training alone on both sides: networks are made and data are in memory before."""
     recipe, digits = get_recipe("ninety_nine"), load_mnist()

@@ -9,11 +9,16 @@ from export_cases import onnx
 
 from mnist_zoo import get_model, list_models, load_mnist
 from mnist_zoo.export import ExportError, export, load_session, quantize
-from mnist_zoo.export.writing import BATCHES
+from mnist_zoo.export.comparing import BATCHES
 
 
-def test_int8_file_is_small_and_keeps_accuracy_and_metadata(file, calibration, digits, tmp_path):
+def test_int8_file_is_small_and_keeps_accuracy_and_metadata(
+    file, calibration, digits, tmp_path, capfd
+):
     report = quantize(file, tmp_path / "q.onnx", calibration, test=digits)
+    assert capfd.readouterr() == ("", "")
+    stated = onnx.load(tmp_path / "q.onnx").opset_import
+    assert [(opset.domain, opset.version >= 18) for opset in stated] == [("", True)]
     assert [path.name for path in tmp_path.iterdir()] == ["q.onnx"]
     assert report.metrics.correct >= report.float_metrics.correct - len(digits) // 500
     assert report.size == (tmp_path / "q.onnx").stat().st_size
@@ -39,6 +44,16 @@ def test_int8_weights_have_one_scale_per_channel(file, calibration, tmp_path):
         if node.op_type == "DequantizeLinear" and len(sizes.get(node.input[0], ())) == 4
     ]
     assert sorted(scales) == [(16,)] * 3 + [(32,)] * 3
+
+
+@pytest.mark.parametrize("batch", [None, slow_if(True, 1)])
+def test_a_file_of_uint8_images_is_quantised(batch, model, calibration, digits, tmp_path):
+    export(model, tmp_path / "a.onnx", pixels="uint8", batch=batch)
+    few = calibration[slice(0, 200)]
+    report = quantize(tmp_path / "a.onnx", tmp_path / "q.onnx", few, test=digits)
+    assert report.metrics.correct >= report.float_metrics.correct - len(digits) // 200
+    (given,) = onnx.load(tmp_path / "q.onnx").graph.input
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
 def full_test():

@@ -1,5 +1,6 @@
 """Sessions: exported ONNX files as networks."""
 
+import copy
 import json
 import os
 import pickle
@@ -8,10 +9,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import unknown_cases
 from export_cases import onnx
 
-from mnist_zoo import ensemble, evaluate, mini_resnet, predict
-from mnist_zoo.export import ExportError, Session, export, load_session
+from mnist_zoo import as_mnist, ensemble, evaluate, mini_resnet, predict
+from mnist_zoo.export import ExportError, Session, export, load_session, quantize
 
 
 def test_predict_evaluate_and_ensemble_accept_a_session(file, model, digits):
@@ -132,3 +134,69 @@ def test_a_session_works_after_its_file_is_deleted(file, tmp_path, digits):
     (tmp_path / "a.onnx").unlink()
     assert isinstance(session, Session)
     assert predict(session, digits.images[0]).digit == digits.labels[0]
+
+
+# --- Familiarity -------------------------------------------------------------------------------
+
+
+def familiarity(network, images):
+    return np.array([prediction.familiarity for prediction in predict(network, images)])
+
+
+def test_a_session_tells_the_familiarity_of_the_network(file, model, digits):
+    scribbles = as_mnist(unknown_cases.scribbles(20))
+    images = torch.cat([digits.images[:50], scribbles])
+    session = load_session(file, threads=1)
+    assert familiarity(session, images) == pytest.approx(familiarity(model, images), abs=1e-3)
+    found = familiarity(model, scribbles).argmin()
+    assert predict(session, scribbles[found], reject_unknown=True).digit is None
+    assert [output.name for output in onnx.load(file).graph.output] == ["logits", "familiarity"]
+    x = session.preprocessing(images)
+    assert session(x).shape == (70, 10)
+
+
+def test_a_file_of_probabilities_tells_the_same_familiarity(model, digits, tmp_path):
+    export(model, tmp_path / "softmax.onnx", softmax=True)
+    session = load_session(tmp_path / "softmax.onnx")
+    images = digits.images[:20]
+    assert familiarity(session, images) == pytest.approx(familiarity(model, images), abs=1e-3)
+    both = familiarity(ensemble([session, model]), images)
+    assert both == pytest.approx(familiarity(model, images), abs=1e-3)
+
+
+def test_a_file_without_familiarity_still_works(model, digits, tmp_path):
+    bare = copy.deepcopy(model)
+    bare.familiarity = None
+    export(bare, tmp_path / "bare.onnx")
+    assert [output.name for output in onnx.load(tmp_path / "bare.onnx").graph.output] == ["logits"]
+    session = load_session(tmp_path / "bare.onnx")
+    assert predict(session, digits.images[0]).is_digit is None
+    with pytest.raises(ValueError, match="fit_familiarity"):
+        predict(session, digits.images[0], reject_unknown=True)
+
+
+def test_int8_keeps_the_familiarity(file, model, digits, calibration, tmp_path):
+    quantize(file, tmp_path / "int8.onnx", calibration)
+    session = load_session(tmp_path / "int8.onnx")
+    images = digits.images[:300]
+    one, other = familiarity(session, images), familiarity(model, images)
+    assert np.corrcoef(one, other)[0, 1] > 0.97
+    assert (one < 0).mean() == pytest.approx((other < 0).mean(), abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_other_formats_give_logits_alone(model, tmp_path):
+    x = torch.zeros(2, 1, 28, 28)
+    export(model, tmp_path / "m.pt2", "torch_export")
+    export(model, tmp_path / "m.pt", "torchscript")
+    for run in (torch.export.load(tmp_path / "m.pt2").module(), torch.jit.load(tmp_path / "m.pt")):
+        assert run(x).shape == (2, 10)
+
+
+def test_a_session_refuses_other_outputs(file, tmp_path):
+    proto = onnx.load(file)
+    proto.graph.output[1].name = "other"
+    next(node for node in proto.graph.node if "familiarity" in node.output).output[0] = "other"
+    onnx.save(proto, tmp_path / "other.onnx")
+    with pytest.raises(ExportError, match="at most its familiarity"):
+        load_session(tmp_path / "other.onnx")

@@ -8,13 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import randomize_norms
-from export_cases import CASES, SUFFIX, export_and_compare, onnx, onnxruntime
+from conftest import randomize_norms, slow_if
+from export_cases import CASES, SUFFIX, export_and_compare, onnx, onnxruntime, run_by_runtime
 from torch import nn
 
 import mnist_zoo
-from mnist_zoo import Preprocessing, get_model, lenet5, mini_convnet, mini_resnet, predict, resnet18
-from mnist_zoo.export import ExportError, export, load_session, quantize, writing
+from mnist_zoo import (
+    Preprocessing,
+    evaluate,
+    get_model,
+    lenet5,
+    mini_convnet,
+    mini_resnet,
+    predict,
+    resnet18,
+)
+from mnist_zoo.export import ExportError, export, load_session, quantize
+from mnist_zoo.export.program import form_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 
@@ -102,14 +112,15 @@ def test_export_leaves_the_network_unchanged(tmp_path):
 def test_tolerance_is_relative_for_large_outputs(tmp_path, monkeypatch):
     model = lenet5().eval()
     model.fc3.bias.data.fill_(1000.0)
-    read_back = writing._read_back
+    form = form_of("torchscript")
+    reader = form.reader
     for off, fits in ((0.05, True), (0.2, False)):
 
         def a_little_off(*arguments, off=off):
-            run = read_back(*arguments)
+            run = reader(*arguments)
             return lambda x: run(x) + off
 
-        monkeypatch.setattr(writing, "_read_back", a_little_off)
+        monkeypatch.setattr(form, "reader", a_little_off)
         if fits:
             report = export(model, tmp_path / "a", "torchscript")
             assert report.largest_difference == pytest.approx(off, rel=0.01)
@@ -151,13 +162,14 @@ def test_a_file_that_differs_does_not_replace_the_earlier_one(
 ):
     path = tmp_path / "a"
     path.write_text("what was there before")
-    read_back = writing._read_back
+    form = form_of(format)
+    reader = form.reader
 
     def a_little_off(*arguments):
-        run = read_back(*arguments)
+        run = reader(*arguments)
         return lambda x: run(x) + (off if len(x) == batch else 0)
 
-    monkeypatch.setattr(writing, "_read_back", a_little_off)
+    monkeypatch.setattr(form, "reader", a_little_off)
     with pytest.raises(ExportError, match=rf"differs by {off:.1e} from the original, more than"):
         export(lenet5(), path, format)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["what was there before"]
@@ -176,9 +188,63 @@ def test_a_branch_on_the_batch_size_is_refused(format, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("format", SUFFIX)
+def test_files_take_images_as_they_come(format, tmp_path, digits):
+    model = randomize_norms(mini_convnet()).eval()
+    model.preprocessing = Preprocessing(mean=0.2, std=0.4)
+    path = tmp_path / f"a{SUFFIX[format]}"
+    export(model, path, format, pixels="uint8")
+    if format == "onnx":
+        (given,) = onnx.load(path).graph.input
+        assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    run = run_by_runtime(path, format)
+    for count in (1, 3, 7):
+        images = digits.images[:count]
+        with torch.no_grad():
+            wanted = model(model.preprocessing(images))
+        assert torch.allclose(run(images), wanted, atol=1e-5)
+    with pytest.raises(Exception, match=r"27|28"):  # of many types
+        run(torch.zeros(2, 1, 27, 27, dtype=torch.uint8))
+
+
+def test_colours_are_normalised_in_the_file(tmp_path):
+    model = mini_convnet(in_channels=3).eval()
+    model.preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), redraw=False)
+    export(model, tmp_path / "a.onnx", pixels="uint8")
+    session = load_session(tmp_path / "a.onnx")
+    image = torch.randint(256, (3, 28, 28), dtype=torch.uint8)
+    wanted = predict(model, image).probabilities
+    assert predict(session, image).probabilities == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("pixels", ["float32", "uint8"])
+def test_a_session_of_one_image_at_a_time(pixels, tmp_path, model, digits):
+    export(model, tmp_path / "a.onnx", pixels=pixels, batch=1)
+    (given,) = onnx.load(tmp_path / "a.onnx").graph.input
+    assert given.type.tensor_type.shape.dim[0].dim_value == 1
+    session = load_session(tmp_path / "a.onnx")
+    few = digits[slice(0, 20)]
+    assert evaluate(session, few).correct == evaluate(model, few).correct
+    x = model.preprocessing(few.images)
+    if pixels == "float32":
+        assert torch.allclose(session(x), model(x), atol=1e-5)
+    assert session(x[:0]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("opset", [18, slow_if(True, 20), 23])
+def test_the_opset_is_the_one_asked_for(opset, tmp_path):
+    assert export(lenet5(), tmp_path / "a.onnx", opset=opset).opset == opset
+    stated = {entry.domain: entry.version for entry in onnx.load(tmp_path / "a.onnx").opset_import}
+    assert stated == {"": opset}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"pixels": "uint16"}, r"`pixels` \(='uint16'\) must be one of 'float32', 'uint8'"),
+        ({"batch": 0}, r"`batch` \(=0\) must be a whole number of at least 1"),
+        ({"opset": 17}, r"`opset` \(=17\) must be between 18 and 23"),
+        ({"opset": 18, "format": "torchscript"}, r"`opset` \(=18\) is for ONNX"),
         ({"format": "tflite"}, r"`format` \(='tflite'\) must be one of 'onnx'"),
         ({"tolerance": 0}, r"`tolerance` \(=0\) must be more than 0"),
         ({"classes": ["a"]}, r"`classes` \(=\['a'\]\) must be the names of 10 classes"),

@@ -283,3 +283,93 @@ def test_models_that_cannot_be_counted(count):
     model.file = open(__file__)  # noqa: SIM115
     with model.file, pytest.raises(TypeError, match=r"`model` \(Linear\) cannot be copied"):
         count(model, (3,))
+
+
+OPERATIONS = {
+    "relu": lambda x, y: F.relu(x),
+    "silu in place": lambda x, y: F.silu(x + 1, inplace=True),
+    "gelu of a view": lambda x, y: F.gelu(x.transpose(0, -1)).transpose(0, -1),
+    "sigmoid of integers": lambda x, y: torch.sigmoid(x.long()),
+    "sum": lambda x, y: x + y,
+    "sum in place": lambda x, y: (x + y).add_(y),
+    "difference in other types": lambda x, y: x.half() - y,
+    "product with integers": lambda x, y: x.long() * y.long(),
+    "product with a number": lambda x, y: 2.5 * x,
+    "normalised": lambda x, y: F.batch_norm(x, None, None, training=True),
+    "normalised in eval mode": lambda x, y: F.batch_norm(x, x[0] * 0, x[0] * 0 + 1),
+    "linear": lambda x, y: F.linear(x, torch.ones(5, x.shape[1]), torch.ones(5)),
+}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    name=st.sampled_from(sorted(OPERATIONS)),
+    width=st.integers(1, 4),
+    one=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+)
+def test_outputs_have_the_shape_and_type_that_torch_gives_them(name, width, one, dtype):
+    """Against the same forward with data: summary states the shape, and the bytes of the output."""
+
+    class Calling(nn.Module):
+        def forward(self, x, y):
+            return OPERATIONS[name](x, y)
+
+    if name == "linear":
+        dtype = torch.float32
+    x, y = torch.rand(2, width).to(dtype), torch.rand(2, 1 if one else width).to(dtype)
+    output = OPERATIONS[name](x, y)
+    table = summary(Calling(), [x, y], quiet=True)
+    assert table.rows[0].output_shape == (-1, *output.shape[1:])
+    assert table.forward_backward_bytes == 2 * output[:1].nbytes
+
+
+class Frozen(nn.Module):
+    """Runs in inference mode, where torch does not split `linear` into its parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+
+    @torch.inference_mode()
+    def forward(self, x):
+        return torch.matmul(self.fc(x), torch.ones(4, 2))
+
+
+def test_a_forward_in_inference_mode_has_flops():
+    assert profile(Frozen(), (3,)).flops == 2 * (3 * 4 + 4 * 2)
+
+
+class OwnCopy(nn.Module):
+    """Says itself how it is copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.copies = nn.Linear(3, 3), 0
+
+    def __deepcopy__(self, memo):
+        self.copies += 1
+        return OwnCopy()
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class InAList(nn.Module):
+    """Holds a module that is no child, its parameter under two names, and itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.me = [nn.Linear(3, 3)], [self]
+        self.bias = self.hidden[0].bias
+
+    def forward(self, x):
+        return self.me[0].hidden[0](x)
+
+
+def test_networks_are_copied_as_deepcopy_copies_them():
+    model = nn.Sequential(OwnCopy(), InAList())
+    assert summary(model, (3,), quiet=True).total_params == 12 + 3
+    assert model[0].copies == 1
+    assert profile(model, (3,)).flops == 2 * 18
+    assert model[1].me == [model[1]]

@@ -322,6 +322,7 @@ def test_errors_name_too_small_image_sizes():
         ({"act_layer": "relu"}, r"`act_layer` \(='relu'\) must be a class or function"),
         ({"act_layer": nn.ReLU()}, r"`act_layer` \(=ReLU\(\)\) must be"),
         ({"norm_layer": None}, r"`norm_layer` \(=None\) must be"),
+        ({"stem_act_layer": nn.ReLU()}, r"`stem_act_layer` \(=ReLU\(\)\) must be a class or"),
         ({"dropout": "a"}, r"`dropout` \(='a'\) must be"),
         ({"stem": [7]}, r"`stem` \(=\[7\]\) must be"),
         ({"zero_init_residual": True, "residual": False}, r"`zero_init_residual` .* `residual`"),
@@ -373,6 +374,19 @@ def test_custom_block_activation_and_norm():
     assert {nn.GELU, nn.GroupNorm, Bottleneck} <= kinds
     assert not {nn.ReLU, nn.BatchNorm2d} & kinds
     assert network(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_stem_may_have_an_activation_of_its_own():
+    def kinds(network):
+        return type(network.relu), {type(block.relu) for block in network.layer1}
+
+    assert kinds(resnet18()) == (nn.ReLU, {nn.ReLU})
+    assert kinds(resnet18(act_layer=nn.GELU)) == (nn.GELU, {nn.GELU})
+    assert kinds(resnet18(stem_act_layer=nn.GELU)) == (nn.GELU, {nn.ReLU})
+    cnn = get_model("resnet_cnn", act_layer=nn.SiLU)
+    assert kinds(cnn) == (nn.LeakyReLU, {nn.SiLU})
+    assert cnn.relu.negative_slope == 0.01
+    assert kinds(get_model("resnet_cnn", stem_act_layer=None)) == (nn.ReLU, {nn.ReLU})
 
 
 def test_a_plain_network_is_the_resnet_without_the_sums():

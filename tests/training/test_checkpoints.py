@@ -77,7 +77,7 @@ def damage(path, how):
 
 REASONS = {
     "half of the file": "incomplete, or not a checkpoint",
-    "a flipped bit": "damaged at",
+    "a flipped bit": "it is damaged",
     "a text": "incomplete, or not a checkpoint",
     "another torch file": "not a training checkpoint of mnist_zoo",
     "code": "incomplete, or not a checkpoint: it calls '__builtin__ print'",

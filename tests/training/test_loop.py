@@ -204,7 +204,7 @@ def test_recipe_without_a_network_trains_a_given_network_only(digits):
 
 
 def test_load_data_follows_sizes_and_seed():
-    recipe = get_recipe("plain18_report", source="sample", sizes=(300, 50, 60))
+    recipe = get_recipe("mini_resnet_report", source="sample", sizes=(300, 50, 60))
     train, validation, test = load_data(recipe)
     assert (len(train), len(validation), len(test)) == (300, 50, 60)
     other = load_data(recipe.replace(seed=1))[0]

@@ -1,5 +1,6 @@
 """Training on several processes, by torchrun."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,15 +13,22 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed.nn.functional  # before a group; see mnist_zoo.training.processes
+from torch.nn.parallel import DistributedDataParallel
+from training_cases import same
 
 from mnist_zoo import (
     History,
     Recipe,
+    evaluate,
     fit,
     get_recipe,
     lenet5,
     load_data,
     load_mnist,
+    load_model,
+    mini_resnet,
 )
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
@@ -56,16 +64,41 @@ def fitted(*changes, folder=None):
 
 
 FOLLOWED = ["augmentation.rotation=10", "augmentation.elastic=20", "batch_size=37"]
+FOLLOWED += ["class_weights=[1,2,3,4,5,5,4,3,2,1]", "head_lr=0.02"]
+FOLLOWED += ["style.flag=0.5", "style.heavy=0.3", "corruption.share=0.5", "corruption.noise=0.3"]
 NORMS = ["lenet5_fc_residual_report", "source=sample", "sizes=[68,16,20]", "epochs=1"]
 SINGLE = [*NORMS, "batch_size=33"]
 NORMS += ["batch_size=32"]
 
 TOGETHER = """
-import json, os, runpy, sys
+import gc, json, os, runpy, sys
 from pathlib import Path
+import torch
+import torch.distributed.nn.functional  # see mnist_zoo.training.processes
+from torch.nn.parallel import DistributedDataParallel
 from mnist_zoo import *
 
 _, train_script, folders, recipe, *calls = sys.argv
+torch.distributed.init_process_group("gloo")  # a user's own
+torch.manual_seed(0)
+model = mini_resnet()
+if os.environ["RANK"] == "1":
+    torch.nn.init.zeros_(model.fc.weight)  # DistributedDataParallel takes those of the first
+model = DistributedDataParallel(model)
+train, validation = load_mnist("all", source="sample").split(300, 100, seed=0)
+own = folders + "own"
+history = fit(model, train, validation, recipe=Recipe.from_json(recipe), folder=own, progress=False)
+assert history.model is model and model.module.preprocessing and not model.module.training
+if os.environ["RANK"] == "0":
+    history.save(own + ".json")
+    save_model(model, own + ".safetensors")
+try:
+    fit(model, Digits(train.images, train.labels + 1), recipe=history.recipe, progress=False)
+except ValueError as error:
+    print("own:", error)
+del model, history  # they hold the group, and with it its threads
+gc.collect()
+torch.distributed.destroy_process_group()
 for call in calls:
     sys.argv = [train_script, *json.loads(call)]
     try:
@@ -173,6 +206,41 @@ def test_single_image_of_a_process_is_refused_under_batchnorm(together):
     """The last of three batches has two images, one for each process."""
     rule = "gives a batch of 2, a single image for one of 2 processes; BatchNorm ("
     assert together[1].count(rule) == 2
+
+
+def test_network_that_the_user_wrapped_trains_on_two_processes_like_the_one_inside(together):
+    folder, out = together
+    torch.manual_seed(0)
+    digits = load_mnist("all", source="sample").split(300, 100, seed=0)
+    found = History.load(folder / "checkpoints-own.json")
+    one = fit(mini_resnet(), *digits, recipe=found.recipe, progress=False)
+    assert found.loss == pytest.approx(one.loss, abs=0.05)  # BatchNorm sees half a batch
+    assert found.loss[0] == pytest.approx(one.loss[0], abs=0.02)
+    saved = load_model(folder / "checkpoints-own.safetensors")
+    assert evaluate(saved, digits[1]).loss == pytest.approx(found.evaluations[-1].loss, abs=1e-5)
+    assert out.count("own: `train` has an image of class 10; the classes of the network") == 2
+
+
+def test_network_that_the_user_wrapped_trains_on_one_process_like_the_one_inside(tmp_path):
+    digits = load_mnist("all", source="sample").split(300, 100, seed=0)
+    recipe = Recipe(lr=0.01, head_lr=0.02, batch_size=32, epochs=1, class_weights="balanced")
+    torch.manual_seed(0)
+    plain, inside = mini_resnet(), mini_resnet()
+    inside.load_state_dict(plain.state_dict())
+    expected = fit(plain, *digits, recipe=recipe, progress=False)
+    options = {"init_method": f"file://{tmp_path}/store", "rank": 0, "world_size": 1}
+    torch.distributed.init_process_group("gloo", **options)
+    try:
+        wrapped = DistributedDataParallel(inside)
+        found = fit(wrapped, *digits, recipe=recipe, progress=False, folder=tmp_path / "run")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert same(expected, dataclasses.replace(found, model=inside))
+    assert inside.preprocessing == plain.preprocessing
+    torch.manual_seed(0)
+    fresh = mini_resnet()
+    again = fit(fresh, *digits, recipe=recipe, progress=False, folder=tmp_path / "run")
+    assert same(expected, again)  # the checkpoint is of the network inside
 
 
 def test_processes_with_different_checkpoints_are_refused(together):

@@ -9,7 +9,6 @@ import torch
 
 from mnist_zoo import (
     Augmentation,
-    Preprocessing,
     Recipe,
     fit,
     get_recipe,
@@ -18,41 +17,11 @@ from mnist_zoo import (
     load_mnist,
 )
 
-LENET5 = {"optimizer": "sgd", "lr": 0.001, "momentum": 0.9, "batch_size": 64, "epochs": 10}
-MINI = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.5, "batch_size": 64, "epochs": 5}
-RESNET_CNN = {"optimizer": "adam", "lr": 0.001, "batch_size": 64, "epochs": 10, "seed": 1}
-SMALL = {"optimizer": "sgd", "sizes": (2000, 200, 200), "eval_every": 15, "select": "best"}
-REPORTED = {
-    "lenet5_report": LENET5,
-    "lenet5_conv_residual_report": LENET5,
-    "lenet5_fc_residual_report": LENET5,
-    "mini_googlenet_report": MINI,
-    "mini_resnet_report": MINI,
-    "resnet50_report": {"epochs": 15},
-    "resnet_cnn_report": RESNET_CNN,
-    "resnet_cnn_norm_report": RESNET_CNN,
-    "plain18_report": {**SMALL, "lr": 0.005, "batch_size": 64, "seed": 100},
-    "resnet18_report": {**SMALL, "lr": 0.01, "batch_size": 128, "seed": 100},
-}
-
 
 @pytest.fixture(params=list_recipes())
 def recipe(request) -> Recipe:
     """Each recipe in turn."""
     return get_recipe(request.param)
-
-
-def test_report_recipes_have_the_settings_of_the_reports():
-    assert sorted(REPORTED) == sorted(list_recipes("*_report"))
-    for name, values in REPORTED.items():
-        recipe = get_recipe(name)
-        assert recipe.network == name.removesuffix("_report")
-        assert {key: getattr(recipe, key) for key in values} == values
-        assert not recipe.augmentation
-        assert recipe.schedule == "constant"
-    mini = get_recipe("mini_resnet_report").preprocessing
-    assert (mini.mean, mini.std) == (0.1370, 0.3081)
-    assert get_recipe("plain18_report").preprocessing == Preprocessing(1.0, 1.0, 32)
 
 
 def test_dictionary_and_json_give_the_recipe_back(recipe):
@@ -122,6 +91,7 @@ def test_recipes_are_listed_and_wrong_names_are_refused():
         ({"augmentation": {"rotation": 10}}, "`augmentation` .* must be of type Augmentation"),
         ({"preprocessing": None}, "`preprocessing`"),
         ({"sizes": (100, 0, 100)}, "`sizes`"),
+        ({"sampling": "last"}, r"`sampling` \(='last'\) must be one of 'random', 'first'"),
         ({"options": {"depth": 3}}, r"`options` \(={'depth': 3}\) do not fit mini_resnet"),
         ({"options": {"image_size": 3}}, "`options`.*`image_size`"),
         ({"options": {"stem": "3x3"}, "network": None}, "`options` .* need a `network`"),

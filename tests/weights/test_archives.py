@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_save
 from torch import nn
-from weights_cases import refused
+from weights_cases import hostile_pickles, refused, zipped
 
 from mnist_zoo import Digits, Recipe, WeightsError, fit, lenet5, load_model, mini_resnet, save_model
 from mnist_zoo.weights.files import read_saved
@@ -132,31 +132,11 @@ def test_files_that_claim_more_than_they_hold_are_refused_in_little_memory(tmp_p
     assert "'conv1.weight' has more numbers" in messages["half-True.pth"]
 
 
-HOSTILE = {
-    "dicts": b"}" * 60_000_000,
-    "lists": b"]" * 749_000 + b".",
-    "marks": b"(" * 749_000 + b".",
-    "tuples": b"K\1\x85q\1" + b"h\1\x86q\1" * 149_000 + b"}h\1K\1s.",
-    "itself": b"]q\1" + b"h\1a" * 370_000 + b".",
-    "memo": b"".join(b"]r" + struct.pack("<I", 10**9 + i) for i in range(370_000)) + b".",
-    "keys": b"}("
-    + b"".join(
-        b"\x8a\x10" + ((2**61 - 1) << i % 60).to_bytes(16, "little") + b"N" for i in range(200_000)
-    )
-    + b"u.",
-    "text": b"X" + struct.pack("<I", 60_000_000) + "ü".encode() * 30_000_000 + b".",
-    "texts": (b"X" + struct.pack("<I", 900) + "𝄞".encode() * 225) * 60_000 + b".",
-    "sets": b"]q\1(" + b"K\1" * 370_000 + b"e" + b"c__builtin__\nset\nh\1\x85R0" * 20_000 + b".",
-    "row": b"](" + b"G\0\0\0\0\0\0\0\0" * 7_000_000 + b"e.",
-}
-
-
 def test_pickles_that_ask_for_memory_and_time_are_refused(tmp_path):
-    for name, pickle in HOSTILE.items():
-        with zipfile.ZipFile(tmp_path / f"{name}.pth", "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("a/data.pkl", b"\x80\x02" + pickle)
-            archive.writestr("a/version", b"3\n")
-    refused(*tmp_path.iterdir())
+    for name, pickle in hostile_pickles(60_000_000).items():
+        zipped(tmp_path / f"{name}.pth", b"\x80\x02" + pickle)
+    messages = refused(*tmp_path.iterdir())
+    assert "its values contain each other too often" in messages["doubled.pth"]
 
 
 @pytest.fixture(scope="module")

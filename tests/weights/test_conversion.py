@@ -28,7 +28,6 @@ from mnist_zoo import (
     from_torchvision,
     get_model,
     lenet5,
-    mini_googlenet,
     mini_resnet,
     resnet18,
     to_torchvision,
@@ -198,117 +197,6 @@ def test_torchvision_through_the_net_layout_gives_the_same_outputs():
 
 def test_a_network_in_the_net_layout_takes_a_checkpoint_in_that_layout():
     assert len(from_torchvision(Net(), Net()).copied) == len(Net().state_dict())
-
-
-class ReportResidualModule(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = nn.Sequential()
-
-    def forward(self, x):
-        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        return F.relu(out + self.shortcut(x))
-
-
-class ReportLeNet(nn.Module):
-    """The report's LeNet, with its residual module on the maps or on the numbers."""
-
-    def __init__(self, where):
-        super().__init__()
-        self.where = where
-        self.conv1 = nn.Conv2d(1, 6, 5)
-        self.pool = nn.MaxPool2d(2, 2)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.resnet_block = ReportResidualModule(16 if where == "conv" else 120)
-        self.fc1 = nn.Linear(256, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 10)
-
-    def forward(self, x):
-        x = self.pool(F.relu(self.conv1(x)))
-        x = self.pool(F.relu(self.conv2(x)))
-        x = self.resnet_block(x) if self.where == "conv" else x
-        x = F.relu(self.fc1(x.view(-1, 256)))
-        x = self.resnet_block(x.view(-1, 120, 1, 1)).view(-1, 120) if self.where == "fc" else x
-        return self.fc3(F.relu(self.fc2(x)))
-
-
-@pytest.mark.parametrize("where", ["conv", "fc"])
-def test_lenet_checkpoints_load_unchanged(where):
-    report = randomize_norms(ReportLeNet(where)).eval()
-    ours = get_model(f"lenet5_{where}_residual").eval()
-    ours.load_state_dict(report.state_dict(), strict=True)
-    x = torch.randn(3, 1, 28, 28)
-    assert torch.equal(ours(x), report(x))
-
-
-class ReportInception(nn.Module):
-    def __init__(self, in_channels):
-        super().__init__()
-        self.branch1x1 = nn.Conv2d(in_channels, 16, kernel_size=1)
-        self.branch5x5_1 = nn.Conv2d(in_channels, 16, kernel_size=1)
-        self.branch5x5_2 = nn.Conv2d(16, 24, kernel_size=5, padding=2)
-        self.branch3x3_1 = nn.Conv2d(in_channels, 16, kernel_size=1)
-        self.branch3x3_2 = nn.Conv2d(16, 24, kernel_size=3, padding=1)
-        self.branch3x3_3 = nn.Conv2d(24, 24, kernel_size=3, padding=1)
-        self.branch_pool = nn.Conv2d(in_channels, 24, kernel_size=1)
-
-    def forward(self, x):
-        five = self.branch5x5_2(self.branch5x5_1(x))
-        three = self.branch3x3_3(self.branch3x3_2(self.branch3x3_1(x)))
-        pool = self.branch_pool(F.avg_pool2d(x, kernel_size=3, stride=1, padding=1))
-        return torch.cat([self.branch1x1(x), five, three, pool], dim=1)
-
-
-class ReportResidualBlock(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, padding=1)
-
-    def forward(self, x):
-        return F.relu(x + self.conv2(F.relu(self.conv1(x))))
-
-
-class ReportGoogLeNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 10, 5), nn.Conv2d(88, 20, 5)
-        self.incep1, self.incep2 = ReportInception(10), ReportInception(20)
-        self.fc = nn.Linear(1408, 10)
-
-    def forward(self, x):
-        x = self.incep1(F.relu(F.max_pool2d(self.conv1(x), 2)))
-        x = self.incep2(F.relu(F.max_pool2d(self.conv2(x), 2)))
-        return self.fc(x.view(len(x), -1))
-
-
-class ReportResNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 16, 5), nn.Conv2d(16, 32, 5)
-        self.rblock1, self.rblock2 = ReportResidualBlock(16), ReportResidualBlock(32)
-        self.fc = nn.Linear(512, 10)
-
-    def forward(self, x):
-        x = self.rblock1(F.max_pool2d(F.relu(self.conv1(x)), 2))
-        x = self.rblock2(F.max_pool2d(F.relu(self.conv2(x)), 2))
-        return self.fc(x.view(len(x), -1))
-
-
-@pytest.mark.parametrize(
-    ("factory", "report"), [(mini_googlenet, ReportGoogLeNet), (mini_resnet, ReportResNet)]
-)
-def test_mini_checkpoints_load_unchanged(factory, report):
-    report, ours = report(), factory()
-    ours.load_state_dict(report.state_dict(), strict=True)
-    x = torch.randn(3, 1, 28, 28)
-    assert torch.equal(ours(x), report(x))
 
 
 @given(

@@ -1,0 +1,67 @@
+"""Networks as programs of ExecuTorch, for phones: computed by XNNPACK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .._names import printable
+from .program import INPUT, METADATA, Content, ExportError, Opened, Program, Run
+
+EXTRA, PACKAGES = "executorch", ("executorch.runtime",)
+BATCH, PIXELS = 1, None
+TYPES = {0: torch.uint8, 6: torch.float32}  # by ExecuTorch's numbers
+
+
+def contents(program: Program) -> Iterator[Content]:
+    """The .pte file; its method `mnist_zoo` gives what it states."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    exported = torch.export.export(program.network, (program.example,))
+    edge = to_edge_transform_and_lower(
+        exported,
+        partitioner=[XnnpackPartitioner()],
+        constant_methods={METADATA: json.dumps(program.metadata)},
+    )
+    yield Content(edge.to_executorch().buffer)
+
+
+def reader(content: Content) -> Run:
+    """The file, run by ExecuTorch."""
+    run = opened(content.data, "the file").run
+    return lambda x: torch.cat([run(image) for image in x.split(1)])
+
+
+def opened(content: bytes, name: str) -> Opened:
+    """The file, read by ExecuTorch; `name` stands for it in the message of an error.
+
+    Raises:
+        ExportError: If ExecuTorch cannot read it, or it is of another form.
+    """
+    from executorch.runtime import Runtime
+
+    try:
+        program = Runtime.get().load_program(content)
+        method = program.load_method("forward")
+        given, output = method.metadata.input_tensor_meta(0), method.metadata.output_tensor_meta(0)
+        stated = ""
+        if METADATA in program.method_names:
+            stated = str(program.load_method(METADATA).execute(())[0])
+        count = output.sizes()[1] if len(output.sizes()) == 2 else None
+    except Exception as error:  # of many types, which ExecuTorch does not document
+        reason = printable(f"{error!s:.300}")
+        raise ExportError(f"{name} cannot be read by ExecuTorch: {reason}") from error
+
+    def run(x: Tensor) -> Tensor:
+        try:
+            found: Tensor = method.execute((x,))[0]
+        except Exception as error:  # of many types, which ExecuTorch does not document
+            reason = printable(f"{error!s:.300}")
+            raise ExportError(f"ExecuTorch cannot run the network: {reason}") from error
+        return found.clone()  # the next run writes into the same memory
+
+    return Opened(run, stated, INPUT, tuple(given.sizes()), TYPES.get(given.dtype()), count)

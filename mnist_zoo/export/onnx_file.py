@@ -1,0 +1,109 @@
+"""Networks as ONNX files, run by ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from .._names import printable
+from .onnx_check import check_program
+from .program import FAMILIARITY, INPUT, METADATA, Content, ExportError, Opened, Program, Run
+
+if TYPE_CHECKING:
+    import onnx
+
+EXTRA, PACKAGES = "onnx", ("onnx", "onnxruntime", "onnxscript")
+BATCH = PIXELS = None
+
+
+def contents(program: Program) -> Iterator[Content]:
+    """The ONNX file, as ONNX's own checker accepts it."""
+    import onnx
+
+    proto = to_onnx(program)
+    proto.metadata_props.add(key=METADATA, value=json.dumps(program.metadata))
+    onnx.checker.check_model(proto, full_check=True)
+    opset = next(opset.version for opset in proto.opset_import if not opset.domain)
+    yield Content(proto.SerializeToString(), opset)
+
+
+def reader(content: Content) -> Run:
+    """The file, run by ONNX Runtime."""
+    return opened(content.data, None).run
+
+
+def opened(content: bytes, threads: int | None, name: str = "the file") -> Opened:
+    """The file, read by ONNX Runtime; `name` stands for it in the message of an error.
+
+    Raises:
+        ExportError: If ONNX Runtime cannot read it, or it has other inputs and outputs.
+    """
+    import onnxruntime
+
+    try:
+        check_program(content)
+    except ValueError as error:
+        raise ExportError(f"{name} cannot be read by ONNX Runtime: {error}") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # only errors
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of many types, which ONNX Runtime does not document
+        reason = printable(f"{error!s:.300}")
+        raise ExportError(f"{name} cannot be read by ONNX Runtime: {reason}") from error
+
+    def run(x: Tensor) -> Tensor:
+        try:
+            found = session.run(None, {given.name: x.numpy()})
+            return torch.column_stack([torch.from_numpy(output) for output in found])
+        except Exception as error:  # of many types, which ONNX Runtime does not document
+            reason = printable(f"{error!s:.300}")
+            raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error
+
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    others = [(output.name, len(output.shape)) for output in outputs[1:]]
+    ranks = [len(output.shape) for output in outputs[:1]]
+    if len(inputs) != 1 or ranks != [2] or others not in ([], [(FAMILIARITY, 1)]):
+        raise ExportError(
+            f"{name} must be a file that mnist_zoo.export wrote: it must map one batch to one "
+            "table, and at most its familiarity"
+        )
+    given = inputs[0]
+    stated = session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+    dtype = {"tensor(float)": torch.float32, "tensor(uint8)": torch.uint8}.get(given.type)
+    shape = tuple(given.shape)
+    return Opened(run, stated, given.name, shape, dtype, outputs[0].shape[1], bool(others))
+
+
+def to_onnx(program: Program) -> onnx.ModelProto:
+    """The network as a graph of ONNX's operators, without names of the machine."""
+    batch = None if program.batch else ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(program.network, (program.example,), dynamic_shapes=batch)
+    converted = torch.onnx.export(
+        exported,
+        input_names=[INPUT],
+        output_names=[program.metadata["output"], FAMILIARITY][
+            : len(exported.graph_signature.user_outputs)
+        ],
+        opset_version=program.opset,
+        dynamic_shapes=batch,
+        dynamo=True,
+        verbose=False,
+    )
+    proto = cast("torch.onnx.ONNXProgram", converted).model_proto  # None without dynamo
+    graph = proto.graph
+    for part in (
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+        *graph.value_info,
+    ):
+        del part.metadata_props[:]  # the exporter stores source lines and folders there
+    return proto

@@ -1,0 +1,111 @@
+"""Judging a row's candidates: which of them are the digits, by a network's probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .lattice import Candidate
+
+WEIGHTS = Path(__file__).with_name("judge.safetensors")
+NEVER = -1e9  # the score of a way that does not exist
+
+
+@cache
+def judge_weights() -> dict[str, Tensor]:
+    """The judge's weights, which tests/reading_fit.py fits on MNIST's training digits."""
+    from safetensors.torch import load
+
+    return load(WEIGHTS.read_bytes())
+
+
+def features(candidates: Sequence[Candidate], probabilities: Tensor) -> Tensor:
+    """What the judge knows of candidates: (n, features), from probabilities (n, classes)."""
+    best = probabilities.float().cpu().amax(1)
+    shape = torch.tensor([candidate.shape for candidate in candidates], device="cpu")
+    width, height, gap, cut, is_cut, has_parts = shape.unbind(1)
+    pieces = torch.tensor([candidate.end - candidate.first for candidate in candidates])
+    return torch.stack(
+        (
+            (best + 1e-6).log(),
+            -(1 - best + 1e-3).log(),
+            width,
+            width * width,
+            height,
+            height * height,
+            gap,
+            cut,
+            is_cut,
+            has_parts,
+            width * is_cut,
+            height * is_cut,
+            pieces,
+        ),
+        1,
+    )
+
+
+def scores(candidates: Sequence[Candidate], probabilities: Tensor) -> list[float]:
+    """How likely each candidate is a digit: the higher, the likelier; sums compare."""
+    weights = judge_weights()
+    x = (features(candidates, probabilities) - weights["mean"]) / weights["std"]
+    hidden = torch.tanh(x @ weights["hidden"] + weights["hidden_bias"])
+    return (hidden @ weights["out"] + weights["out_bias"]).tolist()
+
+
+def skip_scores(sizes: Sequence[float]) -> list[float]:
+    """How likely pieces of these sizes, in digits' heights, belong to no digit, as `scores`."""
+    base, by_size = judge_weights()["skip"].tolist()
+    return [base + by_size * size for size in sizes]
+
+
+def best_way(
+    spans: Sequence[tuple[int, int]],
+    scores: Sequence[float],
+    skips: Sequence[float],
+    count: int | None,
+) -> list[int] | None:
+    """The spans that cover pieces 0, 1, … once each with the highest sum of scores.
+
+    Args:
+        spans: First piece of each candidate, and the one after its last.
+        scores: Their scores.
+        skips: The score of leaving out each piece.
+        count: The number of spans to take; None for any number.
+
+    Returns:
+        The places of these spans, in order; None if no way takes `count` of them.
+    """
+    most = len(skips) if count is None else count
+    ending: dict[int, list[int]] = {}
+    for place, (_, end) in enumerate(spans):
+        ending.setdefault(end, []).append(place)
+    # best[e][n]: the best score of the pieces before e in n spans, and the last span, if any
+    best: list[list[tuple[float, int | None]]] = [[(NEVER, None)] * (most + 1)]
+    best[0][0] = (0.0, None)
+    for end, skip in enumerate(skips, 1):
+        row: list[tuple[float, int | None]] = [(score + skip, None) for score, _ in best[end - 1]]
+        for place in ending.get(end, []):
+            before = best[spans[place][0]]
+            for taken in range(most):
+                score = before[taken][0] + scores[place]
+                if score > row[taken + 1][0]:
+                    row[taken + 1] = (score, place)
+        best.append(row)
+    totals = [score for score, _ in best[-1]]
+    taken = totals.index(max(totals)) if count is None else count
+    if totals[taken] < NEVER / 2:
+        return None
+    way, end = [], len(skips)
+    while end:
+        last = best[end][taken][1]
+        if last is None:
+            end -= 1
+        else:
+            way.append(last)
+            end, taken = spans[last][0], taken - 1
+    return way[::-1]

@@ -1,0 +1,215 @@
+"""`read_digits`: the digits on a picture of several, or none."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import check_positive
+from .._networks import class_names, stated_classes
+from ..pictures.logits import logits
+from ..pictures.mnist_form import placed, stretched, to_grey
+from ..pictures.preprocessing import Preprocessing, preprocessing_of
+from ..pictures.reading import PictureError, averaged, is_one_picture, read_pictures
+from .judge import NEVER, best_way, scores, skip_scores
+from .lattice import Candidate, Lattice
+from .layout import lay_out
+from .result import Box, FoundDigit, Mark, Number, Reading
+
+if TYPE_CHECKING:
+    from ..pictures.reading import Picture
+
+__all__ = ["read_digits"]
+
+BATCH = 256  # candidates per forward pass
+SPACE = 1.0  # of the digits' height; a gap between two numbers is wider than this,
+TIMES = 3.0  # and than so many usual gaps
+FAR = 3.0  # of the digits' height; digits that are farther apart are never of one number
+SMALL = 0.5  # of the digits' height; smaller ink that is left out is a speck
+
+
+def read_digits(
+    model: nn.Module,
+    picture: Picture,
+    *,
+    length: int | None = None,
+    rows: int | None = None,
+    top: int = 3,
+    preprocessing: Preprocessing | None = None,
+) -> Reading:
+    """Reads all digits on an image: numbers, one row of them or several, forms and grids.
+
+    Finds the ink, takes off ruled lines and boxes, and sorts the parts into rows, which may be
+    slightly slanted. Touching digits are parted: each way to cut a row into digits is a sum of
+    scores, which a small judge gives for the network's probabilities and the shape of each piece
+    (over-segmentation, as in LeCun et al. 1998, section VIII); the best way is taken.
+
+    Args:
+        model: A network that learnt digits in MNIST's form, such as the pretrained ones, or a
+            `Session`.
+        picture: One image, of any kind and size, as for `predict`.
+        length: Number of digits in each row, which is then one number; None if not known.
+        rows: Number of rows; None if not known.
+        top: Number of classes in `FoundDigit.top`; all classes if there are fewer.
+        preprocessing: The preprocessing that the network was trained with; by default its own.
+
+    Returns:
+        A `Reading`: its `text`, its `numbers` and `digits` with their boxes, and what was
+        `rejected`. An image without digits gives one without numbers. Boxes are in pixels of the
+        image, turned upright as its EXIF data says.
+
+    Raises:
+        PictureError: If the image cannot be read, or does not show `rows` rows of `length` digits.
+        FileNotFoundError: If a file does not exist.
+        TypeError: If `model` is no network, or `picture` is no image.
+        ValueError: If another argument is out of range, or the network was trained on images that
+            are not in MNIST's form.
+
+    Example:
+        >>> from PIL import Image, ImageDraw, ImageFont
+        >>> from mnist_zoo import mini_resnet, read_digits
+        >>> page = Image.new("L", (240, 100), "white")
+        >>> ImageDraw.Draw(page).text((20, 20), "2017", font=ImageFont.load_default(60))
+        >>> reading = read_digits(mini_resnet(weights="mnist"), page)
+        >>> print(reading)
+        2017
+        >>> reading.digits[1].digit
+        0
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
+    check_positive(top=top)
+    for name, count in (("length", length), ("rows", rows)):
+        if count is not None:
+            check_positive(**{name: count})
+    preprocessing = preprocessing or preprocessing_of(model)
+    if not preprocessing.redraw:
+        raise ValueError(
+            "`model` must have learnt digits in MNIST's form; its preprocessing takes images as "
+            "they are (redraw=False)"
+        )
+    page, scale = _page(picture)
+    layout = lay_out(to_grey(page)[0].numpy(), rows)
+    if rows is not None and len(layout.rows) != rows:
+        raise PictureError(f"the image: `rows` (={rows}); it shows {len(layout.rows)}")
+    lattice = Lattice(layout)
+    found, rejected = _found(model, lattice, preprocessing, length, top)
+    limit = _widest_gap(found, layout.height) if length is None else float("inf")
+    return Reading(
+        tuple(_numbers(row, limit, scale) for row in found if row),
+        tuple(
+            Mark(_scaled(mark.box, scale), mark.why)
+            for mark in sorted(layout.marks + rejected, key=lambda mark: (mark.box[1], mark.box[0]))
+        ),
+        page[0, :3].round().to(torch.uint8).movedim(0, 2).squeeze(2),
+        scale,
+    )
+
+
+def _page(picture: Picture) -> tuple[Tensor, float]:
+    """The image (1, C, H, W) in 0…255, and how many of its pixels one of them is wide."""
+    flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
+    if not flat and not is_one_picture(picture):
+        raise PictureError("`picture` must be one image; read several one by one")
+    (((_, image),), name_of) = read_pictures([picture] if flat else picture)
+    if len(image) != 1:
+        raise PictureError(f"{name_of(0)}: must be one image; it holds {len(image)}")
+    page = averaged(image)
+    page = page if page.dtype == torch.float64 else page.float()
+    if not page.isfinite().all():
+        raise PictureError(f"{name_of(0)}: holds NaN or infinity")
+    return stretched(page).float(), round(image.shape[3] / page.shape[3])
+
+
+def _found(
+    model: nn.Module,
+    lattice: Lattice,
+    preprocessing: Preprocessing,
+    length: int | None,
+    top: int,
+) -> tuple[list[list[FoundDigit]], list[Mark]]:
+    """The digits of each row, in the page's pixels; and the ink that belongs to none."""
+    flat = [candidate for row in lattice.candidates for candidate in row]
+    if not flat:
+        return [], []
+    probabilities = candidate_probabilities(model, lattice, flat, preprocessing)
+    names = class_names(stated_classes(model), probabilities.shape[1])
+    rows, rejected, start = [], [], 0
+    for number, candidates in enumerate(lattice.candidates, 1):
+        own = probabilities[start : start + len(candidates)]
+        start += len(candidates)
+        boxes = [piece.box for piece in lattice.rows[number - 1]]
+        spans = [(candidate.first, candidate.end) for candidate in candidates]
+        sizes = [max(box[2] - box[0], box[3] - box[1]) / lattice.height for box in boxes]
+        skips = skip_scores(sizes)
+        if length is not None:  # then whatever is large must be of a digit
+            skips = [
+                NEVER if size >= SMALL else skip for size, skip in zip(sizes, skips, strict=True)
+            ]
+        way = best_way(spans, scores(candidates, own), skips, length)
+        if way is None:
+            raise PictureError(
+                f"the image: `length` (={length}); row {number} cannot be parted into so many"
+            )
+        rows.append([_digit(candidates[place].box, own[place], names, top) for place in way])
+        taken = {place for at in way for place in range(*spans[at])}
+        for place, (box, size) in enumerate(zip(boxes, sizes, strict=True)):
+            if place not in taken:
+                rejected.append(Mark(box, "not a digit" if size >= SMALL else "speck"))
+    return rows, rejected
+
+
+def candidate_probabilities(
+    model: nn.Module, lattice: Lattice, candidates: list[Candidate], preprocessing: Preprocessing
+) -> Tensor:
+    """The network's probabilities (n, classes) of candidates, drawn as MNIST's digits are."""
+    found = []
+    for start in range(0, len(candidates), BATCH):
+        inks = [lattice.ink_of(candidate) for candidate in candidates[start : start + BATCH]]
+        side = max(max(ink.shape) for ink in inks)
+        cells = torch.zeros(len(inks), side, side, device="cpu")
+        for cell, ink in zip(cells, inks, strict=True):
+            cell[: ink.shape[0], : ink.shape[1]] = torch.from_numpy(ink)
+        digits = placed(cells)[:, None]
+        digits = 255 - digits if preprocessing.dark_on_light else digits
+        found.append(logits(model, digits, preprocessing).softmax(1).cpu())
+    return torch.cat(found)
+
+
+def _digit(box: Box, probabilities: Tensor, names: tuple[str, ...], top: int) -> FoundDigit:
+    values, digits = probabilities.topk(min(top, len(probabilities)))
+    ranked = tuple(zip(digits.tolist(), values.tolist(), strict=True))
+    return FoundDigit(*ranked[0], tuple(probabilities.tolist()), ranked, names, box=box)
+
+
+def _widest_gap(rows: list[list[FoundDigit]], height: float) -> float:
+    """The widest gap between two digits of a number."""
+    gaps = sorted(
+        max(0, right.box[0] - left.box[2])
+        for row in rows
+        for left, right in itertools.pairwise(row)
+    )
+    usual = gaps[len(gaps) // 4] if gaps else 0
+    return min(FAR * height, max(SPACE * height, TIMES * usual))
+
+
+def _numbers(row: list[FoundDigit], limit: float, scale: float) -> tuple[Number, ...]:
+    """The numbers of a row, in the picture's pixels: digits with gaps of at most `limit`."""
+    groups: list[list[FoundDigit]] = []
+    for digit in row:
+        if not groups or digit.box[0] - groups[-1][-1].box[2] > limit:
+            groups.append([])
+        groups[-1].append(digit)
+    return tuple(
+        Number(tuple(replace(digit, box=_scaled(digit.box, scale)) for digit in group))
+        for group in groups
+    )
+
+
+def _scaled(box: Box, scale: float) -> Box:
+    left, top, right, bottom = (round(end * scale) for end in box)
+    return left, top, right, bottom

@@ -1,0 +1,18 @@
+"""The conformance kit of examples/conformance.py, for the tests of formats."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "conformance.py"
+_spec = importlib.util.spec_from_file_location("conformance", SCRIPT)
+conformance = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(conformance)
+
+
+def images_and_logits(folder, network):
+    """The kit's images (100, 1, 28, 28), uint8, and the logits (100, 10) of a network."""
+    conformance.write(folder, [network])
+    images = np.fromfile(folder / "digits.u8", np.uint8).reshape(-1, 1, 28, 28)
+    return images, np.fromfile(folder / f"{network}.f32", "<f4").reshape(-1, 10)

@@ -1,0 +1,97 @@
+"""Tests of rules, frames, rows and cuts on ink drawn in code."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from mnist_zoo.reading.cuts import seams
+from mnist_zoo.reading.layout import lay_out
+from mnist_zoo.reading.lines import without_rules
+from mnist_zoo.reading.page import page_ink
+
+
+def drawn(width, height, *strokes, paper=255):
+    """A page (H, W) with black strokes: lines through points, 5 pixels wide."""
+    picture = Image.new("L", (width, height), paper)
+    for stroke in strokes:
+        ImageDraw.Draw(picture).line(stroke, fill=0, width=5)
+    return np.asarray(picture, np.float32)
+
+
+def ones(*places, high=40):
+    return [((x, y), (x, y + high)) for x, y in places]
+
+
+def test_ink_is_1_in_strokes_and_0_on_paper():
+    grey = drawn(120, 80, *ones((40, 20), (80, 20)))
+    ink = page_ink(grey)
+    assert (ink == (grey == 0)).all()
+    assert (page_ink(255 - grey) == ink).all()
+
+
+def test_a_plain_page_has_no_ink():
+    assert not page_ink(np.full((50, 90), 128, np.float32)).any()
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.6, 1.0])
+def test_rules_go_and_strokes_stay(strength):
+    clean = 1 - drawn(200, 90, *ones((40, 20), (80, 25), (140, 20))) / 255
+    ruled = clean.copy()
+    ruled[30:32] = np.maximum(ruled[30:32], strength)
+    ruled[52:54] = np.maximum(ruled[52:54], strength)
+    assert np.abs(without_rules(ruled) - clean).mean() < 0.002
+
+
+def test_long_strokes_inside_a_page_are_no_rules():
+    ink = 1 - drawn(200, 90, ((25, 40), (175, 40))) / 255
+    assert (without_rules(ink) == ink).all()
+
+
+def test_rows_are_sorted_by_their_level_and_parts_by_column():
+    places = [(150, 20), (30, 20), (90, 30), (60, 90), (140, 95)]
+    layout = lay_out(drawn(220, 160, *ones(*places)))
+    columns = [[round(part.middle()) for part in row] for row in layout.rows]
+    assert [
+        [abs(a - b) <= 1 for a, b in zip(row, known, strict=True)]
+        for row, known in zip(columns, [[30, 90, 150], [60, 140]], strict=True)
+    ] == [[True] * 3, [True] * 2]
+    assert layout.height == pytest.approx(41, abs=3)
+
+
+def test_the_number_of_rows_may_be_given():
+    grey = drawn(220, 160, *ones((30, 20), (90, 38), (60, 90)))
+    assert [len(row) for row in lay_out(grey, 2).rows] == [2, 1]
+    assert [len(row) for row in lay_out(grey, 3).rows] == [1, 1, 1]
+
+
+def test_a_frame_around_digits_is_a_mark():
+    frame = ((10, 10), (200, 10), (200, 80), (10, 80), (10, 8))
+    layout = lay_out(drawn(220, 100, frame, *ones((60, 25), (120, 25))))
+    assert [mark.why for mark in layout.marks] == ["box or grid"]
+    assert [len(row) for row in layout.rows] == [2]
+
+
+def test_a_round_zero_is_no_frame():
+    picture = Image.new("L", (100, 100), 255)
+    ImageDraw.Draw(picture).ellipse((20, 10, 70, 90), outline=0, width=6)
+    layout = lay_out(np.asarray(picture, np.float32))
+    assert layout.marks == []
+    assert [len(row) for row in layout.rows] == [1]
+
+
+def test_a_seam_parts_two_rings_where_they_touch():
+    picture = Image.new("L", (100, 60), 0)
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((4, 8, 50, 52), outline=255, width=5)
+    pen.ellipse((48, 8, 94, 52), outline=255, width=5)
+    paths = seams(np.asarray(picture, np.float32) / 255, 45)
+    at_touch = [path for path in paths if np.abs(path - 49).max() <= 4]
+    assert at_touch
+
+
+def test_seams_do_not_cross():
+    random = np.random.default_rng(0)
+    ink = (random.random((40, 90)) > 0.6).astype(np.float32)
+    paths = seams(ink, 40)
+    assert (np.diff(paths, axis=0) >= 0).all()
+    assert paths.size == 0 or (paths.min() >= 0 and paths.max() < 90)

@@ -1,0 +1,262 @@
+"""Tests of `read_digits`: arguments, boxes, marks, rows and gaps."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from reading_cases import INK, Writer, sample_writers
+
+from mnist_zoo import (
+    PictureError,
+    Preprocessing,
+    lenet5,
+    load_mnist,
+    mini_resnet,
+    predict,
+    read_digits,
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mini_resnet(weights="mnist")
+
+
+@pytest.fixture(scope="module")
+def known():
+    """One clear image (28, 28) of each digit."""
+    digits = load_mnist(source="sample")
+    found, best = {}, mini_resnet(weights="mnist")
+    for digit in range(10):
+        images = digits.images[digits.labels == digit][:50]
+        sure = [result.probabilities[digit] for result in predict(best, images)]
+        found[digit] = images[int(np.argmax(sure)), 0].numpy()
+    return found
+
+
+def page(known, *lines, pitch=28, scale=1, light=False):
+    """Lines of digits on white paper, or light on black; "." is nothing."""
+    width = max(map(len, lines))
+    ink = np.zeros((32 * len(lines) + 8, pitch * width + 8), np.uint8)
+    for row, line in enumerate(lines):
+        for column, character in enumerate(line):
+            if character.isdigit():
+                y, x = 4 + 32 * row, 4 + pitch * column
+                window = ink[y : y + 28, x : x + 28]
+                np.maximum(window, known[int(character)], out=window)
+    picture = Image.fromarray(ink if light else 255 - ink)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+
+
+def test_rows_become_lines(model, known):
+    assert str(read_digits(model, page(known, "2017", "35", "9408"))) == "2017\n35\n9408"
+
+
+def test_light_ink_on_dark_paper(model, known):
+    assert read_digits(model, page(known, "640", light=True)).text == "640"
+
+
+def test_wide_gaps_become_spaces(model, known):
+    reading = read_digits(model, page(known, "21...70", "358...6"))
+    assert reading.text == "21 70\n358 6"
+    assert [number.text for number in reading.numbers] == ["21", "70", "358", "6"]
+
+
+def test_even_cells_are_one_number(model, known):
+    assert read_digits(model, page(known, "2604", "7153", pitch=44)).text == "2604\n7153"
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_boxes_lie_around_the_digits_in_the_pictures_own_pixels(model, known, scale):
+    reading = read_digits(model, page(known, "38", scale=scale))
+    for digit, place in zip(reading.digits, (0, 1), strict=True):
+        seen = np.argwhere(known[int(digit.label)] >= INK)
+        top, left = ((*seen.min(0), 4, 4 + 28 * place)) * scale
+        bottom, right = (seen.max(0) + 1 + (4, 4 + 28 * place)) * scale
+        assert digit.box == pytest.approx((left, top, right, bottom), abs=1.5 * scale)
+
+
+def test_boxes_of_a_very_large_picture_are_in_its_pixels(model, known):
+    small = page(known, "38")
+    large = small.resize((small.width * 40, small.height * 40), Image.Resampling.BICUBIC)
+    ours, theirs = read_digits(model, large), read_digits(model, small)
+    assert ours.text == theirs.text == "38"
+    for one, other in zip(ours.digits, theirs.digits, strict=True):
+        assert one.box == pytest.approx([40 * end for end in other.box], abs=60)
+
+
+def test_probabilities_are_those_of_predict_for_a_digit_alone(model, known):
+    for digit, image in known.items():
+        (read,) = read_digits(model, image).digits
+        alone = predict(model, image)
+        assert read.digit == alone.digit == digit
+        assert read.probability == pytest.approx(alone.probability, abs=0.05)
+        assert len(read.probabilities) == 10
+        assert read.top[0] == (read.digit, read.probability)
+
+
+def test_a_number_s_probability_is_the_product(model, known):
+    (number,) = read_digits(model, page(known, "528")).numbers
+    assert number.probability == pytest.approx(np.prod([d.probability for d in number.digits]))
+    assert number.box[0] == number.digits[0].box[0]
+    assert number.box[2] == number.digits[-1].box[2]
+
+
+def test_an_empty_page_has_no_text(model):
+    reading = read_digits(model, np.full((60, 200), 255, np.uint8))
+    assert (reading.text, reading.numbers, reading.rejected) == ("", (), ())
+
+
+def test_a_decimal_point_and_a_minus_sign_are_rejected_marks(model, known):
+    picture = page(known, ".31.5")
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((12, 17, 24, 19), fill=0)
+    pen.ellipse((98, 24, 101, 27), fill=0)
+    reading = read_digits(model, picture)
+    assert reading.text.replace(" ", "") == "315"
+    marks = {mark.why: mark.box for mark in reading.rejected}
+    assert marks["minus sign or dash"] == pytest.approx((12, 17, 25, 20), abs=1)
+    assert marks["decimal point or comma"] == pytest.approx((98, 24, 102, 28), abs=1)
+
+
+def test_form_boxes_are_rejected_marks(model, known):
+    picture = page(known, "7204", pitch=36)
+    pen = ImageDraw.Draw(picture)
+    for column in range(4):
+        pen.rectangle((2 + 36 * column, 2, 34 + 36 * column, 34), outline=90)
+    reading = read_digits(model, picture)
+    assert reading.text == "7204"
+    assert [mark.why for mark in reading.rejected] == ["box or grid"] * 4
+
+
+def test_rules_through_the_digits_are_taken_off(model, known):
+    picture = page(known, "6952", scale=3)
+    pen = ImageDraw.Draw(picture)
+    for y in range(10, picture.height, 22):
+        pen.line((0, y, picture.width, y), fill=150, width=2)
+    assert read_digits(model, picture).text == "6952"
+
+
+@pytest.mark.parametrize("digit", [5, 4, 1])
+def test_strokes_of_one_digit_are_not_parted(model, known, digit):
+    """A gap across a digit, such as a 5 whose bar is off its body."""
+    image = known[digit].copy()
+    image[9] = 0
+    picture = page({**known, digit: image}, f"2{digit}7", scale=2)
+    assert read_digits(model, picture).text == f"2{digit}7"
+
+
+def test_length_is_kept(model, known):
+    picture = page(known, "21...70")
+    assert read_digits(model, picture, length=4).text == "2170"
+    for length in (1, 9):
+        with pytest.raises(PictureError, match=rf"`length` \(={length}\); row 1"):
+            read_digits(model, page(known, "384"), length=length)
+
+
+def test_rows_are_kept(model, known):
+    picture = page(known, "21", "70")
+    assert read_digits(model, picture, rows=2).text == "21\n70"
+    with pytest.raises(PictureError, match=r"`rows` \(=7\); it shows 4"):
+        read_digits(model, picture, rows=7)
+
+
+def test_slanted_rows_keep_their_order(model, known):
+    flat = page(known, "20173", "94608", "58213", scale=2)
+    for angle in (-4, 4):
+        turned = flat.rotate(angle, Image.Resampling.BICUBIC, expand=True, fillcolor=255)
+        assert read_digits(model, turned).text == "20173\n94608\n58213"
+
+
+def test_labels_are_the_names_of_the_classes(model, known):
+    named = mini_resnet(weights="mnist")
+    named.classes = tuple("abcdefghij")
+    assert read_digits(named, page(known, "203")).text == "cad"
+
+
+def test_a_network_of_dark_digits_gets_dark_digits(known):
+    class Inverting(torch.nn.Module):
+        preprocessing = Preprocessing(mean=0, std=1, dark_on_light=True)
+        input_size = (1, 28, 28)
+
+        def __init__(self):
+            super().__init__()
+            self.inside = mini_resnet(weights="mnist")
+
+        def forward(self, x):
+            return self.inside((1 - x - 0.1307) / 0.3081)
+
+    assert read_digits(Inverting(), page(known, "4829")).text == "4829"
+
+
+def test_images_as_they_are_are_refused():
+    with pytest.raises(ValueError, match="redraw=False"):
+        read_digits(lenet5(), np.zeros((50, 50)), preprocessing=Preprocessing(redraw=False))
+
+
+def test_a_session_serves_as_model(known):
+    pytest.importorskip("onnxruntime")
+    from mnist_zoo.export import export, load_session
+
+    export(mini_resnet(weights="mnist"), "session_reads.onnx")
+    assert read_digits(load_session("session_reads.onnx"), page(known, "8153")).text == "8153"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [({"length": 0}, "`length`"), ({"rows": -1}, "`rows`"), ({"top": 0}, "`top`")],
+)
+def test_counts_must_be_positive(model, arguments, rule):
+    with pytest.raises(ValueError, match=rule):
+        read_digits(model, np.zeros((50, 50)), **arguments)
+
+
+def test_no_network_is_refused():
+    with pytest.raises(TypeError, match="`model`"):
+        read_digits("mini_resnet", np.zeros((50, 50)))
+
+
+@pytest.mark.parametrize("several", [np.zeros((3, 28, 28, 1)), [np.zeros((28, 28))] * 2])
+def test_several_pictures_are_refused(model, several):
+    with pytest.raises(PictureError, match="one image"):
+        read_digits(model, several)
+
+
+def test_nan_is_refused(model):
+    with pytest.raises(PictureError, match="NaN"):
+        read_digits(model, np.full((40, 90), np.nan))
+
+
+def test_the_network_and_the_picture_stay_as_they_were(known):
+    model = mini_resnet(weights="mnist").train()
+    picture = np.array(page(known, "204"))
+    before = picture.copy()
+    state = {name: values.clone() for name, values in model.state_dict().items()}
+    read_digits(model, picture)
+    assert model.training
+    assert (picture == before).all()
+    assert all((values == state[name]).all() for name, values in model.state_dict().items())
+
+
+def test_draw_marks_digits_and_marks(model, known):
+    picture = page(known, ".31", scale=3)
+    ImageDraw.Draw(picture).rectangle((30, 51, 70, 57), fill=0)
+    drawn = np.asarray(read_digits(model, picture).draw()).astype(int)
+    assert drawn.shape == (picture.height, picture.width, 3)
+    red, blue = drawn[..., 0] - drawn[..., 2], drawn[..., 2] - drawn[..., 0]
+    assert (red > 100).sum() > 50
+    assert (blue > 100).sum() > 200
+
+
+def test_noise_is_no_digit(model):
+    random = np.random.default_rng(0)
+    picture = random.normal(200, 6, (120, 300)).clip(0, 255).astype(np.uint8)
+    assert read_digits(model, picture).text == ""
+
+
+def test_more_than_the_mean_of_a_writer_s_digits_is_right_alone(model):
+    """One digit alone is a string, too."""
+    writer = sample_writers()[0]
+    assert isinstance(writer, Writer)
+    read = [read_digits(model, image).text for image in writer.images]
+    assert np.mean([a == str(b) for a, b in zip(read, writer.labels, strict=True)]) >= 0.96

@@ -1,0 +1,50 @@
+"""How well strings, rows and grids composed of MNIST's digits are read."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_cases import needs_mnist
+from reading_cases import KINDS, ONE_LINE, compose, sample_writers, writers
+
+from mnist_zoo import mini_resnet, read_digits
+
+GUIDE = Path(__file__).parents[2] / "docs" / "read_digits.md"
+BARS = {"spaced": 97, "touching": 90, "ruled": 95, "lit": 95, "rows": 95, "grid": 95}
+PICTURES = {kind: 400 if kind in ONE_LINE else 100 for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mini_resnet(weights="mnist")
+
+
+def lines_read(model, kind, everyone, count, seed):
+    """For each line of so many pictures, whether it is read in its place without a mistake."""
+    random, right = np.random.default_rng(seed), []
+    for _ in range(count):
+        case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
+        lines = read_digits(model, case.picture).text.split("\n")
+        in_order = len(lines) == len(case.lines)
+        right += [in_order and a == b for a, b in zip(case.lines, lines, strict=False)]
+        right += [False] * (len(case.lines) - len(lines))
+    return right
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_most_lines_of_the_sample_are_read(model, kind):
+    count = 24 if kind in ONE_LINE else 6
+    right = lines_read(model, kind, sample_writers(), count, seed=1)
+    assert np.mean(right) >= 0.8
+
+
+@needs_mnist
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_of_the_test_set_are_read_as_the_guide_says(model, kind):
+    right = lines_read(model, kind, writers("test"), PICTURES[kind], seed=0)
+    share = 100 * np.mean(right)
+    stated = re.search(rf"^\| `{kind}` .*\| ([\d.]+) % \|$", GUIDE.read_text("utf-8"), re.M)
+    assert share >= BARS[kind]
+    assert share == pytest.approx(float(stated[1]), abs=0.3)  # builds of torch differ a little

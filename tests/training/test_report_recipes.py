@@ -1,0 +1,94 @@
+"""The reports' protocols: every setting that a report states, and those that it leaves open."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_zoo import Preprocessing, Recipe, fit, get_recipe, list_recipes, load_data, load_mnist
+from mnist_zoo.training.run import EVALUATION_BATCH
+
+FULL = os.environ.get("MNIST_ZOO_DATA")
+SGD, ADAM = {"optimizer": "sgd"}, {"optimizer": "adam"}
+LENET5 = {**SGD, "lr": 0.001, "batch_size": 64, "epochs": 10}
+MINI = {**SGD, "lr": 0.01, "momentum": 0.5, "batch_size": 64, "epochs": 5}
+MINI |= {"preprocessing": Preprocessing(mean=0.1370, std=0.3081)}
+RESNET_CNN = {**ADAM, "lr": 0.001, "batch_size": 64, "epochs": 10, "seed": 1}
+FIRST = {"sizes": (2000, 200, 200), "sampling": "first", "eval_every": 15, "select": "best"}
+FIRST |= {**SGD, "seed": 100, "preprocessing": Preprocessing(mean=1.0, std=1.0, image_size=32)}
+# by recipe: what the report states; what it leaves open
+REPORTED = {
+    "lenet5_report": (LENET5, {"momentum": 0.9}),
+    "lenet5_conv_residual_report": (LENET5, {"momentum": 0.9}),
+    "lenet5_fc_residual_report": (LENET5, {"momentum": 0.9}),
+    "mini_googlenet_report": (MINI, {"channels_last": True}),
+    "mini_resnet_report": (MINI, {"channels_last": True}),
+    "resnet50_report": ({"epochs": 15}, {**ADAM, "lr": 0.001, "batch_size": 64}),
+    "resnet_cnn_report": (RESNET_CNN, {}),
+    "resnet_cnn_norm_report": (RESNET_CNN, {}),
+    "plain18_report": ({**FIRST, "lr": 0.005, "batch_size": 64}, {"epochs": 5}),
+    "resnet18_report": ({**FIRST, "lr": 0.01, "batch_size": 128}, {"epochs": 5}),
+}
+# how a reference names a field that the report leaves open; the memory format changes no result
+NAMED = {
+    "momentum": "momentum (0.9 here",
+    "optimizer": "Adam at 0.001",
+    "lr": "Adam at 0.001",
+    "batch_size": "batches of 64",
+    "epochs": "number of epochs (5 here)",
+    "channels_last": "",
+}
+
+
+@pytest.mark.parametrize("name", list_recipes("*_report"))
+def test_recipes_have_what_the_reports_state_and_say_what_they_leave_open(name):
+    stated, chosen = REPORTED[name]
+    recipe = get_recipe(name)
+    expected = Recipe(network=name.removesuffix("_report"), **stated, **chosen)
+    assert recipe.replace(reference="") == expected
+    for field in chosen:
+        assert NAMED[field] in recipe.reference
+    if "preprocessing" not in stated:
+        assert "normalisation" in recipe.reference
+
+
+def test_test_sets_are_evaluated_in_batches_of_a_thousand():
+    """As the report on the 34-layer ResNet does; no result depends on it."""
+    assert EVALUATION_BATCH == 1000
+
+
+def test_the_first_digits_of_each_part():
+    recipe = get_recipe("plain18_report", source="sample", sizes=(300, 50, 60))
+    train, test = load_mnist("train", source="sample"), load_mnist("test", source="sample")
+    start = len(train) - len(test)
+    expected = train[:300], train[start : start + 50], test[:60]
+    for seed in (100, 101):
+        parts = load_data(recipe.replace(seed=seed))
+        for part, digits in zip(parts, expected, strict=True):
+            assert torch.equal(part.images, digits.images)
+            assert torch.equal(part.labels, digits.labels)
+    everything = recipe.replace(sizes=(start, len(test), len(test)))
+    assert [len(part) for part in load_data(everything)] == [start, len(test), len(test)]
+    for place in range(3):
+        sizes = [start, len(test), len(test)]
+        sizes[place] += 1
+        with pytest.raises(ValueError, match=rf"`sizes` \(={sizes[place]}\) must be .*at most"):
+            load_data(recipe.replace(sizes=tuple(sizes)))
+
+
+@pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
+def test_the_parts_of_mnist_are_50000_and_10000():
+    train, validation, test = load_data(get_recipe("resnet18_report"), Path(FULL))
+    digits = load_mnist("train", Path(FULL))
+    assert torch.equal(train.images, digits.images[:2000])
+    assert torch.equal(validation.images, digits.images[50_000:50_200])
+    assert torch.equal(test.images, load_mnist("test", Path(FULL)).images[:200])
+
+
+def test_evaluations_come_every_so_many_steps_and_after_the_last():
+    digits = load_mnist(source="sample")[:80]
+    recipe = Recipe(network="lenet5", lr=0.01, batch_size=4, epochs=2, eval_every=15)
+    history = fit(recipe, digits, digits[:8], progress=False)
+    assert [point.step for point in history.evaluations] == [15, 20, 30, 40]
+    assert len(history.loss) == len(history.accuracy) == 40  # one of each step
