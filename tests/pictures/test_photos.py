@@ -16,12 +16,8 @@ from mnist_zoo.pictures.paper import contrast, light_of
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 FULL = os.environ.get("MNIST_ZOO_DATA")
 BAR = 0.98  # of the photos of each kind
-# what three kinds reach so far, on these photos: a sheet's corner, its end, print behind it
-RIGHT = dict.fromkeys(paper_cases.KINDS, BAR) | {
-    "corner": 0.92,
-    "sheet_end": 0.94,
-    "print_through": 0.94,
-}
+# of sheets of which only some edges are seen, fewer are read so far
+RIGHT = dict.fromkeys(paper_cases.KINDS, BAR) | {"corner": 0.94}
 
 
 @pytest.fixture(scope="module")
