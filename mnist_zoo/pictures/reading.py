@@ -37,6 +37,7 @@ FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "DIB", "TIFF"),
     *("WEBP", "AVIF", "HEIF", "JPEG2000", "ICO", "PCX", "QOI", "TGA"),
 )
+DRAFT_SIDE = 1000  # pixels; JPEG files are decoded at an eighth, fourth or half, down to this
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
 
@@ -188,6 +189,11 @@ def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, 
     with _read_errors(name):
         Image.init()
         with Image.open(content, formats=[form for form in FORMATS if form in Image.OPEN]) as image:
+            if (
+                image.format == "JPEG"
+            ):  # decoding a quarter of the pixels takes a quarter of the time
+                share = DRAFT_SIDE / max(image.size)
+                image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
             return _pixels(image)
 
 
