@@ -73,10 +73,10 @@ def read_digits(
         >>> from PIL import Image, ImageDraw, ImageFont
         >>> from mnist_zoo import mini_resnet, read_digits
         >>> page = Image.new("L", (240, 100), "white")
-        >>> ImageDraw.Draw(page).text((20, 20), "2017", font=ImageFont.load_default(60))
+        >>> ImageDraw.Draw(page).text((20, 20), "2048", font=ImageFont.load_default(60))
         >>> reading = read_digits(mini_resnet(weights="mnist"), page)
         >>> print(reading)
-        2017
+        2048
         >>> reading.digits[1].digit
         0
     """
