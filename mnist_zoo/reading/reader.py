@@ -115,7 +115,7 @@ def _page(picture: Picture) -> tuple[Tensor, float]:
     flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
     if not flat and not is_one_picture(picture):
         raise PictureError("`picture` must be one image; read several one by one")
-    (((_, image),), name_of) = read_pictures([picture] if flat else picture)
+    (((_, image),), name_of) = read_pictures([picture] if flat else picture, whole=True)
     if len(image) != 1:
         raise PictureError(f"{name_of(0)}: must be one image; it holds {len(image)}")
     page = averaged(image)

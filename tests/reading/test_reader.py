@@ -85,6 +85,15 @@ def test_boxes_of_a_very_large_picture_are_in_its_pixels(model, known):
         assert one.box == pytest.approx([40 * end for end in other.box], abs=60)
 
 
+def test_boxes_of_a_large_jpeg_file_are_in_its_pixels(model, known, tmp_path):
+    large = page(known, "274", scale=30)  # such files may be decoded in a smaller size
+    large.save(tmp_path / "large.jpg", quality=90)
+    of_file, of_image = (read_digits(model, it) for it in (tmp_path / "large.jpg", large))
+    assert of_file.text == of_image.text == "274"
+    boxes = [[digit.box for digit in reading.digits] for reading in (of_file, of_image)]
+    assert np.abs(np.subtract(*boxes)).max() <= 30  # a pixel of the original digits
+
+
 def test_probabilities_are_those_of_predict_for_a_digit_alone(model, known):
     for digit, image in known.items():
         (read,) = read_digits(model, image).digits
