@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_zoo import get_model, list_models, load_mnist
-from mnist_zoo.export import export
+from mnist_zoo.export import export, load_session
 from mnist_zoo.export.program import Content, Format, form_of
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -53,12 +53,15 @@ def measure(name: str, format: Format, images: Tensor) -> dict[str, Any]:
     """One row of the table."""
     model = get_model(name, weights="mnist").eval()
     assert model.preprocessing is not None
-    form = form_of(format)
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         path = Path(folder, f"digits{SUFFIX[format]}")
         report = export(model, path, format)
         beside = {".h": path.with_suffix(".h").read_bytes()} if format == "c" else {}
-        run = form.reader(Content(path.read_bytes(), beside=beside))
+        run: Callable[[Tensor], Tensor]
+        if format in ("onnx", "executorch"):
+            run = load_session(path, threads=1)
+        else:
+            run = form_of(format).reader(Content(path.read_bytes(), beside=beside))
         inputs = images if format == "page" else model.preprocessing(images)
         if format == "page":  # too slow here; a test counts in Chromium
             same: int | None = None

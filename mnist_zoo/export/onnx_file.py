@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
 from .._names import printable
+from ..pictures.outputs import gives_familiarity, with_familiarity
 from .onnx_check import check_program
 from .program import FAMILIARITY, INPUT, METADATA, Content, ExportError, Opened, Program, Run
 
@@ -18,6 +20,25 @@ if TYPE_CHECKING:
 
 EXTRA, PACKAGES = "onnx", ("onnx", "onnxruntime", "onnxscript")
 BATCH = PIXELS = None
+
+
+class Told(nn.Module):
+    """A network that also gives the familiarity of images."""
+
+    def __init__(self, network: nn.Module, softmax: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.softmax = softmax
+
+    @override
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        values, familiarity = with_familiarity(self.network, x)
+        return values.softmax(1) if self.softmax else values, familiarity
+
+
+def told(network: nn.Module, softmax: bool) -> Told | None:
+    """The network that also gives familiarity; None if it has no record of it."""
+    return Told(network, softmax) if gives_familiarity(network) else None
 
 
 def contents(program: Program) -> Iterator[Content]:

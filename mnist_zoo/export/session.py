@@ -96,8 +96,7 @@ class Session(nn.Module):
         found = [self._opened.run(batch) for batch in self.batches(x)]
         if len(found) != 1:
             count = self.num_classes + self.gives_familiarity()
-            none = torch.empty(0, count, device="cpu", dtype=torch.float32)
-            found = [torch.cat([none, *found])]
+            found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
         table = found[0].to(x.device)
         values = table[:, : self.num_classes]
         if self._gives_probabilities:

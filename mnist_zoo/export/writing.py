@@ -21,7 +21,6 @@ from .._names import check_choice
 from .._networks import class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
-from ..pictures.outputs import gives_familiarity, with_familiarity
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
 from .comparing import agreeing_content, failures_named, images, output_of
 from .program import (
@@ -170,8 +169,9 @@ def export(
         if softmax:
             outputs = [values.softmax(1) for values in outputs]
         largest = max(float(values.abs().max()) for values in outputs)
-        if format == "onnx" and gives_familiarity(network):
-            network = _Told(network, softmax)
+        told = _told(network, softmax) if format == "onnx" else None
+        if told is not None:
+            network = told
             outputs = [torch.column_stack(network(x)) for x in normalised]
         elif softmax:
             network = nn.Sequential(network, nn.Softmax(1))
@@ -210,18 +210,10 @@ def export(
     )
 
 
-class _Told(nn.Module):
-    """A network that also gives the familiarity of images."""
+def _told(network: nn.Module, softmax: bool) -> nn.Module | None:
+    from .onnx_file import told
 
-    def __init__(self, network: nn.Module, softmax: bool) -> None:
-        super().__init__()
-        self.network = network
-        self.softmax = softmax
-
-    @override
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        values, familiarity = with_familiarity(self.network, x)
-        return values.softmax(1) if self.softmax else values, familiarity
+    return told(network, softmax)
 
 
 class _TakesBytes(nn.Module):

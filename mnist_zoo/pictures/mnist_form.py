@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .ink import LINKED, ends, find_digit
+from .ink import LINKED, ends, find_on_even_paper
+from .photos import NEARER, Sight, find_on_photo, reduced
 from .reading import WORKING_SIDE, PictureError, averaged, read_pictures
 
 if TYPE_CHECKING:
@@ -89,28 +89,42 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         The digits, uint8 (n, 28, 28); and what is wrong with each image that does not show exactly
         one digit, by its index.
     """
-    images = averaged(images)
-    if images.dtype != torch.float64:  # float64 stays: its range is wider
-        images = images.float()
-    is_bad = ~images.isfinite().flatten(1).all(1)
-    problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
-    images = stretched(images.nan_to_num(0, 0, 0)).float()
-    if images.shape[1] > 1 and images.shape[2:] == (SIDE, SIDE):
-        for row in _holds_several(images).nonzero().flatten().tolist():
-            problems.setdefault(row, "its channels show different digits; pass images[:, None]")
-    grey = to_grey(images)
-    negative = 255 - grey
-    grey = torch.where(in_mnist_form(negative)[:, None, None], negative, grey)
-    ready = in_mnist_form(grey)
+    grey, problems = grey_of(images)
+    grey, ready = light_on_black(grey)
     digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8, device="cpu")
     if ready.any():
         digits[ready] = grey[ready].round().to(torch.uint8)
     rest = (~ready).nonzero().squeeze(1)
     if len(rest):
-        digits[rest], found = _redrawn(grey[rest])
+        digits[rest], found, _ = redrawn(grey[rest])
         for row, why in found.items():
             problems.setdefault(int(rest[row]), why)
     return digits, problems
+
+
+def light_on_black(grey: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (n, H, W), inverted where that brings MNIST's format; and which are in it, (n,)."""
+    negative = 255 - grey
+    grey = torch.where(in_mnist_form(negative)[:, None, None], negative, grey)
+    return grey, in_mnist_form(grey)
+
+
+def grey_of(images: Tensor) -> tuple[Tensor, dict[int, str]]:
+    """Images (n, C, H, W) of any numbers as grey ones (n, H, W) in 0…255; problems by index."""
+    images = averaged(images)
+    problems: dict[int, str] = {}
+    if images.dtype == torch.uint8 and bool((images.flatten(1).amax(1) > 1).all()):
+        images = images.float()
+    else:
+        if images.dtype != torch.float64:  # float64 stays: its range is wider
+            images = images.float()
+        is_bad = ~images.isfinite().flatten(1).all(1)
+        problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
+        images = stretched(images.nan_to_num(0, 0, 0)).float()
+    if images.shape[1] > 1 and images.shape[2:] == (SIDE, SIDE):
+        for row in _holds_several(images).nonzero().flatten().tolist():
+            problems.setdefault(row, "its channels show different digits; pass images[:, None]")
+    return to_grey(images), problems
 
 
 def _holds_several(images: Tensor) -> Tensor:
@@ -149,7 +163,8 @@ def to_grey(images: Tensor) -> Tensor:
         images = images[:, :3] * alpha + paper * (1 - alpha)
     if images.shape[1] == 1:
         return images[:, 0]
-    colour = images.flatten(2).std(2, correction=0).argmax(1)
+    step = 1 + max(images.shape[2:]) // 512  # of a large image, some of the pixels tell as much
+    colour = images[:, :, ::step, ::step].flatten(2).std(2, correction=0).argmax(1)
     return images[torch.arange(len(images), device="cpu"), colour]
 
 
@@ -178,14 +193,25 @@ def _centre_of_mass(weight: Tensor) -> tuple[Tensor, Tensor]:
     return weight.sum(2) @ rows / total, weight.sum(1) @ columns / total
 
 
-def _redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str]]:
-    """Redraws images (n, H, W) in 0…255 in MNIST's format; returns what `_to_mnist` does."""
-    longest = max(grey.shape[1:])
-    if longest > WORKING_SIDE:
-        size = [max(1, round(side * WORKING_SIDE / longest)) for side in grey.shape[1:]]
-        grey = F.interpolate(grey[:, None], size, mode="bilinear", antialias=True)[:, 0]
-    ink, problems = find_digit(grey)
-    return placed(ink), problems
+def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
+    """Redraws images (n, H, W) in 0…255 in MNIST's format.
+
+    Returns:
+        What `_to_mnist` does, and what was seen on the images that are not clear.
+    """
+    small = reduced(grey)
+    ink, is_clear, problems = find_on_even_paper(small)
+    digits = placed(ink)
+    if small.shape != grey.shape:  # a small digit is worth a look from nearer
+        side = torch.maximum(*(_extent((ink > LINKED).any(axis)) for axis in (1, 2)))
+        is_clear &= side > NEARER * WORKING_SIDE
+    sights = {row: find_on_photo(grey[row]) for row in (~is_clear).nonzero().flatten().tolist()}
+    for row, sight in sights.items():
+        problems.pop(row, None)
+        digits[row] = placed(torch.from_numpy(sight.look.ink)[None])[0]
+        if sight.look.problem:
+            problems[row] = sight.look.problem
+    return digits, problems, sights
 
 
 def placed(ink: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "DIB", "TIFF"),
     *("WEBP", "AVIF", "HEIF", "JPEG2000", "ICO", "PCX", "QOI", "TGA"),
 )
+# pixels; JPEG files are decoded at an eighth, fourth or half, down to this: it takes less time
+DRAFT_SIDE = 1000
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
 
 
@@ -62,8 +64,14 @@ class PictureError(ValueError):
         self.problems = dict(problems or {})
 
 
-def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
+def read_pictures(
+    pictures: Pictures, *, whole: bool = False
+) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
     """Reads one image or several.
+
+    Args:
+        pictures: The images.
+        whole: Whether large JPEG files are decoded in full size, which takes longer.
 
     Returns:
         Batches (n, C, H, W) of one shape each, after the indices (n,) of their images; and a
@@ -71,7 +79,7 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
     """
     if not _is_sequence(pictures):
         name = _name(pictures, None)
-        batch = _tensor(_rows_as_images(pictures), name)
+        batch = _tensor(_rows_as_images(pictures), name, whole)
         alone = is_one_picture(pictures)
         places = torch.arange(len(batch), device="cpu")
         return [(places, batch)], lambda at: name if alone else _name(None, at)
@@ -80,7 +88,7 @@ def read_pictures(pictures: Pictures) -> tuple[list[tuple[Tensor, Tensor]], Call
     names = [_name(picture, place) for place, picture in enumerate(given)]
     read = []
     for place, picture in enumerate(given):
-        one = averaged(_tensor(picture, names[place]))
+        one = averaged(_tensor(picture, names[place], whole))
         if len(one) != 1:
             raise PictureError(f"{names[place]}: must be one image; it holds {len(one)}")
         read.append(one)
@@ -133,7 +141,7 @@ def _name(picture: Any, place: int | None) -> str:
     return f"{which} '{picture}'" if isinstance(picture, (str, os.PathLike)) else which
 
 
-def _tensor(picture: Any, name: str) -> Tensor:
+def _tensor(picture: Any, name: str, whole: bool) -> Tensor:
     """One image, or an array or tensor of several, as a tensor (n, C, H, W) of any dtype."""
     if isinstance(picture, Tensor):
         if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
@@ -148,7 +156,7 @@ def _tensor(picture: Any, name: str) -> Tensor:
         from PIL import Image
 
         if isinstance(picture, (str, os.PathLike, bytes)):
-            picture = _open(picture, name)
+            picture = _open(picture, name, whole)
         elif isinstance(picture, Image.Image):
             with _read_errors(name):
                 picture = _pixels(picture)
@@ -173,7 +181,7 @@ def _tensor(picture: Any, name: str) -> Tensor:
     return values
 
 
-def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
+def _open(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> np.ndarray[Any, Any]:
     """The pixels of an image file or of its content."""
     from PIL import Image
 
@@ -188,6 +196,9 @@ def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, 
     with _read_errors(name):
         Image.init()
         with Image.open(content, formats=[form for form in FORMATS if form in Image.OPEN]) as image:
+            if image.format == "JPEG" and not whole:
+                share = DRAFT_SIDE / max(image.size)
+                image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
             return _pixels(image)
 
 

@@ -1,4 +1,4 @@
-"""Figures: training curves, accuracies, mistakes, and what happens inside a network.
+"""Figures: training curves, accuracies, mistakes, what is seen on a photo, and inside a network.
 
 Every function returns a matplotlib Figure. A notebook displays it by itself, and
 ``figure.savefig("name.png")`` saves it. matplotlib is imported only when a figure is made, and
@@ -13,4 +13,5 @@ from .evaluation import confusion_matrix as confusion_matrix
 from .evaluation import mistakes as mistakes
 from .inside import feature_maps as feature_maps
 from .inside import filters as filters
+from .preparation import preparation as preparation
 from .training import curves as curves

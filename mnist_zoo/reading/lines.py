@@ -63,7 +63,7 @@ def _erased(ink: Array, lines: Array) -> Array:
     stroke = ((ink / lines.clip(1e-6) - 1) / (OVER - 1)).clip(0, 1)
     left = np.where(marked, ink * stroke, ink)
     # a strong line leaves nothing where a stroke crosses it: bridge from above to below
-    bridged = ndimage.grey_closing(left, size=(_thickness(marked) + 2, 1))
+    bridged = ndimage.grey_closing(left, size=(_thickness(marked) + 4, 1))
     return np.where(marked, np.maximum(bridged, left), left)
 
 

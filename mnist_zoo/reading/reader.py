@@ -73,10 +73,10 @@ def read_digits(
         >>> from PIL import Image, ImageDraw, ImageFont
         >>> from mnist_zoo import mini_resnet, read_digits
         >>> page = Image.new("L", (240, 100), "white")
-        >>> ImageDraw.Draw(page).text((20, 20), "2017", font=ImageFont.load_default(60))
+        >>> ImageDraw.Draw(page).text((20, 20), "2048", font=ImageFont.load_default(60))
         >>> reading = read_digits(mini_resnet(weights="mnist"), page)
         >>> print(reading)
-        2017
+        2048
         >>> reading.digits[1].digit
         0
     """
@@ -115,7 +115,7 @@ def _page(picture: Picture) -> tuple[Tensor, float]:
     flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
     if not flat and not is_one_picture(picture):
         raise PictureError("`picture` must be one image; read several one by one")
-    (((_, image),), name_of) = read_pictures([picture] if flat else picture)
+    (((_, image),), name_of) = read_pictures([picture] if flat else picture, whole=True)
     if len(image) != 1:
         raise PictureError(f"{name_of(0)}: must be one image; it holds {len(image)}")
     page = averaged(image)

