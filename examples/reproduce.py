@@ -332,7 +332,7 @@ EXPERIMENTS = {
     "resnet_cnn_findings": Experiment(
         "Further findings of that report, on a small budget",
         "5,000 training digits, redrawn for each seed, 4 epochs; otherwise the report's recipe, "
-        "in bfloat16.",
+        "in bfloat16. The training times are overestimates: other work ran on the machine.",
         (
             Row("as reported", SMALL),
             Row("7×7 stem of stride 2", SMALL.replace(options={"stem": "7x7"}), "about 85 %"),
