@@ -27,7 +27,8 @@ FACES = ["mnist_zoo"] + [
     f"mnist_zoo.{part}"
     for part in (
         *("blocks", "weights", "models", "inspection", "pictures", "data", "prediction"),
-        *("evaluation", "familiarity", "training", "optimization", "export", "plots", "hub"),
+        *("reading", "evaluation", "familiarity", "training", "optimization"),
+        *("export", "plots", "hub"),
     )
 ]
 

@@ -18,6 +18,7 @@ FAINT = 5.0  # of 255; an image with less contrast is empty
 TINY = 24  # pixels; images with a shorter side are taken to have even paper
 LINKED = 0.2  # connected pixels with more ink than this form a part
 FULL = 0.6  # of a box's pixels; a part that fills more of its box may be a sheet
+SHEET = 0.9  # of the box of a sheet, at least, where it stands upright
 HELD = 0.2  # of a box's longer side; a part with others of this size in its box may be a frame
 ALIKE = 0.5  # of the longest part; another one as long may be a digit of its own
 TOUCHING = 0.2  # of a box's outline; a part with more of it at the image's edges may be a shadow
@@ -131,6 +132,26 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
             is_clear[row] = bool(is_most and strokes and not sheets)
         kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
     return ink * _grown(torch.from_numpy(kept)), is_clear, problems
+
+
+def stands_free(ink: Tensor) -> bool:
+    """Whether ink (H, W) is upright, has room at a side, and is no sheet."""
+    marked = ink > LINKED
+    rows, columns = (marked.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    if not rows:
+        return False
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    has_room = columns[0] > 0 or columns[-1] < ink.shape[1] - 1
+    return has_room and width <= height and int(marked.sum()) < SHEET * height * width
+
+
+def is_joined(ink: Tensor) -> bool:
+    """Whether ink (H, W) hangs together, as a digit does, and leaves room in its box."""
+    import numpy as np
+    from scipy import ndimage
+
+    labels, count = ndimage.label(ink.numpy() > LINKED, structure=np.ones((3, 3)))
+    return count == 1 and not _fills(ndimage.find_objects(labels)[0], int((labels > 0).sum()))
 
 
 def _is_clear(kept: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .ink import LINKED, ends, find_on_even_paper
+from .ink import LINKED, SEVERAL, ends, find_on_even_paper, is_joined, stands_free
 from .photos import NEARER, Sight, find_on_photo, reduced
 from .reading import WORKING_SIDE, PictureError, averaged, read_pictures
 
 if TYPE_CHECKING:
+    from .looks import Look
     from .reading import Pictures
 
 __all__ = ["as_mnist"]
@@ -24,6 +25,7 @@ CHUNK = 1 << 20  # pixels converted at a time, to bound the memory
 SIDE = 28  # pixels; height and width of MNIST's images
 INK_SIDE = 20  # pixels; the longer side of MNIST's digits
 CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
+UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 
 
@@ -206,12 +208,20 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
         side = torch.maximum(*(_extent((ink > LINKED).any(axis)) for axis in (1, 2)))
         is_clear &= side > NEARER * WORKING_SIDE
     sights = {row: find_on_photo(grey[row]) for row in (~is_clear).nonzero().flatten().tolist()}
-    for row, sight in sights.items():
+    for row, sight in list(sights.items()):
+        if row not in problems and stands_free(ink[row]) and _is_doubtful(sight.look, ink[row]):
+            del sights[row]
+            continue
         problems.pop(row, None)
         digits[row] = placed(torch.from_numpy(sight.look.ink)[None])[0]
         if sight.look.problem:
             problems[row] = sight.look.problem
     return digits, problems, sights
+
+
+def _is_doubtful(look: Look, ink: Tensor) -> bool:
+    """Whether a photo is better seen as even paper: unlike a digit, or parted where ink joins."""
+    return look.likeness < UNLIKELY or (look.problem == SEVERAL and is_joined(ink))
 
 
 def placed(ink: Tensor) -> Tensor:

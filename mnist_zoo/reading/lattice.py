@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from .cuts import seams
 from .layout import Layout
@@ -45,6 +44,8 @@ class Lattice:
     """The pieces of each row of a page, and the candidates made of them."""
 
     def __init__(self, layout: Layout) -> None:
+        from scipy import ndimage
+
         self.ink, self.height = layout.ink, layout.height
         self.owners = np.zeros_like(layout.labels)
         self.count = 0

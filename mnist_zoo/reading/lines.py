@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import ndimage
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
@@ -33,6 +32,8 @@ def _without_lines(ink: Array, tall: int, wide: int, *, to_edge: bool) -> Array:
 
 def _lines(ink: Array, length: int, to_edge: bool) -> Array:
     """How strong a level line of this length is at each pixel (H, W); 0 where there is none."""
+    from scipy import ndimage
+
     # a line may slope by a pixel within its length
     tall = np.concatenate((np.maximum(ink[:-1], ink[1:]), ink[-1:]))
     length = max(8, min(length, 2 * ink.shape[1] - 1))
@@ -51,6 +52,8 @@ def _lines(ink: Array, length: int, to_edge: bool) -> Array:
 
 def _reaching(lines: Array) -> Array:
     """Those of the lines that reach the left or the right edge."""
+    from scipy import ndimage
+
     labels, _ = ndimage.label(lines > 0, structure=np.ones((3, 3)))
     reaching = np.unique(np.concatenate((labels[:, 0], labels[:, -1])))
     reaching = reaching[reaching > 0]
@@ -59,6 +62,8 @@ def _reaching(lines: Array) -> Array:
 
 def _erased(ink: Array, lines: Array) -> Array:
     """Ink without lines; strokes that cross them stay, or are made whole again."""
+    from scipy import ndimage
+
     marked = lines > 0
     stroke = ((ink / lines.clip(1e-6) - 1) / (OVER - 1)).clip(0, 1)
     left = np.where(marked, ink * stroke, ink)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from .lines import Array, without_lines
 from .page import LINKED
@@ -58,6 +57,8 @@ class Part:
 
 def find_parts(ink: Array) -> tuple[Array, list[Part]]:
     """Labels (H, W) of connected ink, and its parts by label."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(ink > LINKED, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     strong = np.bincount(labels.ravel(), (ink > STRONG).ravel(), count + 1)
@@ -71,6 +72,8 @@ def find_parts(ink: Array) -> tuple[Array, list[Part]]:
 
 def without_frames(ink: Array) -> tuple[Array, list[Box]]:
     """Ink without the boxes and grids that are drawn around other parts; and their boxes."""
+    from scipy import ndimage
+
     frames: list[Box] = []
     for _ in range(3):  # a sheet on a table may bear a form with boxes
         labels, parts = find_parts(ink)
@@ -92,6 +95,8 @@ def without_frames(ink: Array) -> tuple[Array, list[Box]]:
 
 def _without_large(ink: Array) -> Array:
     """Ink without parts that are about as wide or high as all of it, such as tilted lines."""
+    from scipy import ndimage
+
     labels, _ = ndimage.label(ink > LINKED, structure=np.ones((3, 3)))
     large = [
         number

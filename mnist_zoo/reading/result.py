@@ -152,6 +152,9 @@ class Reading:
         """The picture with a box and a label for each digit, and a red box for each mark.
 
         Very large pictures are drawn smaller, at most about 2,000 pixels a side.
+
+        Raises:
+            ValueError: If `read_digits` did not give this reading.
         """
         from PIL import Image, ImageDraw, ImageFont
 

@@ -47,10 +47,10 @@ def test_onnx_file_of_resnet18_agrees_and_has_no_batch_norm(tmp_path):
 def test_onnx_file_has_a_dynamic_batch_and_stores_preprocessing_and_classes(file, model):
     proto = onnx.load(file)
     onnx.checker.check_model(proto, full_check=True)
-    (given,), (output,) = proto.graph.input, proto.graph.output
+    (given,), (output, familiarity) = proto.graph.input, proto.graph.output
     shape = [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim]
     assert (given.name, shape) == ("digits", ["batch", 1, 28, 28])
-    assert output.name == "logits"
+    assert (output.name, familiarity.name) == ("logits", "familiarity")
     (entry,) = proto.metadata_props
     stated = json.loads(entry.value)
     assert Preprocessing(**stated["preprocessing"]) == model.preprocessing
