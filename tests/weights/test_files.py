@@ -16,6 +16,7 @@ from mnist_zoo import (
     lenet5,
     load_model,
     mini_resnet,
+    save_model,
 )
 from mnist_zoo.weights.files import is_finite, read_safetensors, write_safetensors
 
@@ -79,11 +80,16 @@ def test_hostile_safetensors_are_refused(tmp_path):
     assert "must have at most 2,147,483,648 bytes" in messages["sparse.safetensors"]
 
 
-def test_the_checksum_covers_every_bit_of_the_metadata(tmp_path):
-    content = get_weights("mini_resnet").path.read_bytes()
-    start = content.index(b"__metadata__")
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "with a record"])
+def test_the_checksum_covers_every_bit_of_the_metadata(tmp_path, record):
+    model = mini_resnet(weights="mnist")
+    model.familiarity = model.familiarity if record else None
     path = tmp_path / "flipped.safetensors"
-    for place in range(start, content.index(b"}", start) + 200):
+    save_model(model, path)
+    content = path.read_bytes()
+    start = content.index(b"__metadata__")
+    end = content.index(b"}", start) + 200
+    for place in range(start, end, 101 if record else 1):  # a record is long
         for bit in range(8):
             flipped = bytearray(content)
             flipped[place] ^= 1 << bit
