@@ -42,7 +42,7 @@ def test_sizes_are_those_of_the_files(rows, tmp_path):
         if row["format"] in (*SUFFIX, "page"):
             model = get_model(row["network"], weights="mnist")
             report = export(model, tmp_path / "a", row["format"])
-            assert report.size == pytest.approx(row["size"], rel=0.02)
+            assert report.size == pytest.approx(row["size"], rel=0.05)
 
 
 @pytest.mark.slow
