@@ -1,14 +1,9 @@
 """The conformance kit of examples/conformance.py, for the tests of formats."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
+from example_scripts import load_example
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "conformance.py"
-_spec = importlib.util.spec_from_file_location("conformance", SCRIPT)
-conformance = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(conformance)
+conformance = load_example("conformance")
 
 
 def images_and_logits(folder, network):

@@ -1,6 +1,5 @@
 """The examples that train: their command line, and the page of results that one writes."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import each_network
+from example_scripts import EXAMPLES, load_example
 
 from mnist_zoo import (
     Recipe,
@@ -35,22 +35,14 @@ from mnist_zoo.data.corruption import KINDS
 from mnist_zoo.data.style import STYLES
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples"
 FULL = os.environ.get("MNIST_ZOO_DATA")
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train, reproduce, faces, catalogue = map(load, ("train", "reproduce", "faces", "catalogue"))
-make_weights = load("make_weights")
-variants, benchmarks = load("residual_variants"), load("benchmarks")
-lenet_settings = load("lenet_settings")
-robustness, gpu = load("robustness"), load("gpu")
+train, reproduce, faces, catalogue = map(load_example, ("train", "reproduce", "faces", "catalogue"))
+make_weights = load_example("make_weights")
+variants, benchmarks = load_example("residual_variants"), load_example("benchmarks")
+lenet_settings = load_example("lenet_settings")
+robustness, gpu = load_example("robustness"), load_example("gpu")
 RESULTS = reproduce.results()
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")

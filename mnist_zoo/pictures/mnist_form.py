@@ -207,11 +207,12 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
     if small.shape != grey.shape:  # a small digit is worth a look from nearer
         side = torch.maximum(*(_extent((ink > LINKED).any(axis)) for axis in (1, 2)))
         is_clear &= side > NEARER * WORKING_SIDE
-    sights = {row: find_on_photo(grey[row]) for row in (~is_clear).nonzero().flatten().tolist()}
-    for row, sight in list(sights.items()):
+    sights = {}
+    for row in (~is_clear).nonzero().flatten().tolist():
+        sight = find_on_photo(grey[row])
         if row not in problems and stands_free(ink[row]) and _is_doubtful(sight.look, ink[row]):
-            del sights[row]
             continue
+        sights[row] = sight
         problems.pop(row, None)
         digits[row] = placed(torch.from_numpy(sight.look.ink)[None])[0]
         if sight.look.problem:

@@ -75,7 +75,7 @@ def without_frames(ink: Array) -> tuple[Array, list[Box]]:
     from scipy import ndimage
 
     frames: list[Box] = []
-    for _ in range(3):  # a sheet on a table may bear a form with boxes
+    for _ in range(3):  # a sheet on a table may hold a form with boxes
         labels, parts = find_parts(ink)
         large = [part for part in parts if part.size >= 8]
         around = [part for part in large if _is_frame(part, labels, large)]

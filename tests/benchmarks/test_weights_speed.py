@@ -42,21 +42,6 @@ def test_resnet18_loads_faster_than_torchvisions(race, tmp_path):
     race(lambda: resnet18(weights="mnist"), theirs, at_least=3.0)
 
 
-def test_resnet50_loads_torchvisions_file_faster_than_torchvision(race, tmp_path):
-    file = tmp_path / "resnet50.pth"
-    torch.save(torchvision.models.resnet50().state_dict(), file)
-
-    def theirs():
-        model = torchvision.models.resnet50()
-        model.load_state_dict(torch.load(file, weights_only=True))
-        return model
-
-    def ours():
-        return resnet50(in_channels=3, num_classes=1000, weights=file)
-
-    race(ours, theirs, at_least=3.0, rounds=11, warmup=2)
-
-
 def test_load_model_takes_little_more_than_reading_hashing_and_building(race, tmp_path):
     path = tmp_path / "resnet50.safetensors"
     save_model(resnet50(), path)

@@ -1,6 +1,5 @@
 """C that export writes: compiled by the system's compiler, and for a board."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import randomize_norms, slow_if
+from example_scripts import load_example
 from export_cases import SMALL, STRANGERS
 from kit import images_and_logits
 
@@ -148,10 +148,7 @@ on_boards = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def board():
-    spec = importlib.util.spec_from_file_location("board", ROOT / "examples" / "board.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("board")
 
 
 @pytest.mark.slow

@@ -1,11 +1,11 @@
 """The guide's table of formats, against what was measured and against the files of today."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from example_scripts import load_example
 from export_cases import SUFFIX
 
 from mnist_zoo import get_model, list_models, load_mnist
@@ -16,10 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def formats():
-    spec = importlib.util.spec_from_file_location("formats", ROOT / "examples" / "formats.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("formats")
 
 
 @pytest.fixture(scope="module")

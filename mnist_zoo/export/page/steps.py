@@ -28,7 +28,7 @@ class Graph:
     """What a page computes.
 
     Attributes:
-        weights: Weights of convolutions and linear layers, which bear half precision.
+        weights: Weights of convolutions and linear layers, which may be stored in half precision.
         others: All other constants.
         steps: Each with its operator, the numbers of its inputs and its shape. Number 0 is the
             image, then come the weights, the others, and the results of the steps.
