@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -39,7 +40,8 @@ class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, name
 
     def __init__(self) -> None:
         super().__init__()
-        self._left_out: set[int] = set()
+        # a parameter that is gone leaves its id to another, which is drawn for the first time
+        self._left_out: WeakValueDictionary[int, nn.Parameter] = WeakValueDictionary()
 
     def __torch_function__(
         self,
@@ -51,8 +53,8 @@ class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, name
         kwargs = kwargs or {}
         if func in _RANDOM_INIT:
             tensor = args[0] if args else kwargs["tensor"]
-            if isinstance(tensor, nn.Parameter) and id(tensor) not in self._left_out:
-                self._left_out.add(id(tensor))
+            if isinstance(tensor, nn.Parameter) and self._left_out.get(id(tensor)) is not tensor:
+                self._left_out[id(tensor)] = tensor
                 return tensor
         return func(*args, **kwargs)
 

@@ -43,6 +43,19 @@ def test_no_random_init_draws_nothing_and_keeps_constants():
     assert not torch.equal(before, torch.get_rng_state())
 
 
+def test_a_parameter_in_the_place_of_one_that_is_gone_is_not_drawn_either():
+    before = torch.get_rng_state()
+    places = set()
+    with no_random_init():
+        for _ in range(20):
+            weight = nn.Parameter(torch.empty(2, 2))
+            places.add(id(weight))
+            nn.init.normal_(weight)
+            del weight
+    assert len(places) < 20  # so that this test says something
+    assert torch.equal(before, torch.get_rng_state())
+
+
 @pytest.mark.parametrize("name", INITIALISERS)
 def test_another_initialisation_of_a_layer_is_the_same_in_the_mode(name):
     weights = []
