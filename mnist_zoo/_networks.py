@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.optim.swa_utils import AveragedModel
 
 from ._checks import check_positive
@@ -24,6 +25,23 @@ def unwrapped(model: nn.Module) -> nn.Module:
     name = "module" if isinstance(model, WRAPPERS) else getattr(model, "wrapped_as", "_orig_mod")
     inside = getattr(model, name, None) if isinstance(name, str) else None
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
+
+
+def check_network(model: object) -> None:
+    """Checks that the argument `model` is a network that can compute.
+
+    Raises:
+        TypeError: If it is no network.
+        ValueError: If its tensors have no values, or it gets its shapes in its first forward pass.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
+    if device_of(model).type == "meta":
+        raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
+    if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
+        raise ValueError(
+            f"`model` ({type(model).__name__}) must be initialised; call it on images once"
+        )
 
 
 def stated_classes(model: nn.Module) -> tuple[str, ...] | None:
@@ -75,6 +93,16 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
         raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W)")
     check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
     return (given[0], given[1], given[2])
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor fills its memory, in any order of its axes: without gaps or overlaps."""
+    size = 1
+    for stride, count in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if count > 1 and stride != size:
+            return not tensor.numel()
+        size *= count
+    return True
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal
 
 import torch
@@ -127,6 +128,13 @@ class Preprocessing:
 def to_float(images: Tensor) -> Tensor:
     """Images as float32: uint8 values are divided by 255, float values stay as they are."""
     return images.float() if images.is_floating_point() else images.float().div_(255)
+
+
+def check_preprocessing(preprocessing: object) -> None:
+    """Raises TypeError if the argument `preprocessing` is neither a `Preprocessing` nor None."""
+    if not isinstance(preprocessing, (Preprocessing, NoneType)):
+        kind = type(preprocessing).__name__
+        raise TypeError(f"`preprocessing` must be a Preprocessing or None; it is a {kind}")
 
 
 def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:

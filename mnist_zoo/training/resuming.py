@@ -167,7 +167,7 @@ def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
                 fits = True
             else:
                 fits = value.shape == parameter.shape and value.dtype == parameter.dtype
-                fits = fits and _is_dense(value)
+                fits = fits and _strides(value) == _strides(parameter)
             if not fits:
                 raise wrong
 
@@ -217,10 +217,10 @@ def _without_rates(group: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in group.items() if k not in ("lr", "max_lr", "min_lr", "initial_lr")}
 
 
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.is_contiguous() or (
-        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
+def _strides(tensor: Tensor) -> list[int]:
+    """The order of the numbers in memory; the stride of an axis of length 1 says nothing."""
+    pairs = zip(tensor.stride(), tensor.shape, strict=True)
+    return [stride for stride, count in pairs if count > 1]
 
 
 def _doubles(values: list[float]) -> Tensor:

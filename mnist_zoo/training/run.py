@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
-from types import NoneType
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from ..data.form import preprocessing_for
 from ..data.style import restyle
 from ..evaluation import Metrics
 from ..pictures.preprocessing import Preprocessing, to_float
-from .checks import float_type, head_parameters, train_mode
+from .checks import float_type, head_parameters, record, train_mode
 from .distillation import Teacher
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
@@ -231,7 +230,9 @@ class TrainingRun:
         best = self.best_weights
         self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
         self.wrapper.eval()
-        _record(self.model, self.preprocessing, self.train)
+        size = tuple(self.preprocessing(self.train.images[:1]).shape[1:])
+        classes, preprocessing = self.train.classes, self.preprocessing
+        record(self.model, preprocessing=preprocessing, input_size=size, classes=classes)
         self.optimizer.zero_grad()
         return self.history
 
@@ -304,19 +305,6 @@ class TrainingRun:
     def fingerprints(self) -> list[int]:
         """Checksums of the training and validation images and labels; 0 for none."""
         return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
-
-
-def _record(network: nn.Module, preprocessing: Preprocessing, train: Digits) -> None:
-    """Notes on the network how its images are prepared, their shape, and its classes' names.
-
-    An attribute of that name that means something else, such as a layer, stays.
-    """
-    if isinstance(getattr(network, "preprocessing", None), (Preprocessing, NoneType)):
-        network.preprocessing = preprocessing  # type: ignore[assignment]
-    if getattr(network, "input_size", None) is None:
-        network.input_size = tuple(preprocessing(train.images[:1]).shape[1:])  # type: ignore[assignment]
-    if isinstance(getattr(network, "classes", None), (tuple, list, NoneType)):
-        network.classes = train.classes  # type: ignore[assignment]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
