@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._checks import check_data
 from .._files import expanded
 from ..pictures.reading import read_pictures
 
@@ -22,14 +23,18 @@ Arrays = tuple[Any, Any, Any]
 
 def images_of(values: Any) -> Tensor:
     """Images in any form that `Digits.from_arrays` takes, as uint8 (N, C, H, W)."""
+    check_data(images=values)
     if isinstance(values, Tensor):
         images = values.detach().cpu()
         last = images.dim() == 4 and images.shape[1] not in (1, 3, 4)
     else:
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"`images` must be of one size: {error!s:.100}") from error
         if array.dtype.kind not in "biuf":
             raise ValueError(f"`images` must be numbers; they have dtype {array.dtype}")
-        if array.dtype.kind == "u" and array.itemsize > 1:
+        if (array.dtype.kind == "u" and array.itemsize > 1) or array.itemsize > 8:
             array = array.astype(np.float64)  # torch computes little with these
         images = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
         last = images.dim() == 4 and images.shape[3] in (1, 3, 4)
@@ -53,7 +58,10 @@ def _as_bytes(images: Tensor) -> Tensor:
         raise ValueError(f"`images` must be real numbers; they are {images.dtype}")
     if images.dtype == torch.bool:
         return images.to(torch.uint8) * 255
-    images = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+    if images.dtype in (torch.uint16, torch.uint32, torch.uint64) or (
+        images.is_floating_point() and images.dtype not in (torch.float32, torch.float64)
+    ):
+        images = images.double()  # torch computes little with these
     low, high = (value.item() for value in images.aminmax())
     if low >= 0 and high <= 1:  # False for NaN
         return (images * 255).round().to(torch.uint8)
@@ -61,7 +69,7 @@ def _as_bytes(images: Tensor) -> Tensor:
     if not (low >= 0 and high <= 255 and is_whole):
         raise ValueError(
             "`images` must hold values in 0…1, or whole numbers in 0…255; they reach from "
-            f"{low:.4g} to {high:.4g} (normalise in the recipe's preprocessing, not before)"
+            f"{low:.7g} to {high:.7g} (normalise in the recipe's preprocessing, not before)"
         )
     return images.to(torch.uint8)
 
@@ -135,6 +143,8 @@ def _stacked(pictures: list[Any]) -> Tensor:
 def from_csv(path: str | os.PathLike[str]) -> Arrays:
     """What `Digits.from_csv` makes digits of."""
     file = expanded(path)
+    if os.path.exists(file) and not file.is_file():
+        raise ValueError(f"`path` (='{file}') must be a file; it is a folder, a pipe or a device")
     with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
         try:
             names = [name.strip().strip('"') for name in lines.readline().split(",")]
