@@ -7,12 +7,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
 from .._checks import plain
+from .._files import expanded
 from .._names import check_known, printable
 from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
@@ -115,7 +115,7 @@ def _source(
         _check_info(info, weights.name, name, options)
         return _read(weights)
     if isinstance(weights, (str, os.PathLike)):
-        file = read_file(Path(weights).expanduser(), most_bytes(model))
+        file = read_file(expanded(weights), most_bytes(model))
         _check_info(file.info, str(weights), name, options)
         size = file.info.preprocessing and file.info.preprocessing.image_size
         if size and size != model.image_size and not model.any_size:
