@@ -32,6 +32,7 @@ from .randomness import random_seed, seeded
 from .recipe import Recipe
 from .resuming import (
     check_optimizer,
+    check_rates,
     check_recipe,
     check_schedule,
     check_tensors,
@@ -278,11 +279,15 @@ class TrainingRun:
         own = self.model.state_dict()
         check_tensors(state["model"], own, "the network")
         if state["best"] is not None:
+            if self.recipe.select != "best":
+                raise ValueError("it has best weights, which this recipe does not keep")
             check_tensors(state["best"], own, "the best weights")
         check_optimizer(state["optimizer"], self.optimizer)
+        self._check_untrained(state)
         history = History(self.recipe, self.history.steps_per_epoch, model=self.history.model)
         unpack(state["history"], history, self.total_steps)
         check_schedule(state["schedule"], self.schedule, step=history.step)
+        check_rates(state["optimizer"], state["schedule"], self.schedule)
         if (state["ema"] is None) != (self.ema is None):
             raise ValueError("it has a moving average, or this run has one; not both")
         if self.ema is not None:
@@ -296,6 +301,21 @@ class TrainingRun:
             history.stopped = ""  # the hook of this call may not stop
         self.history = history
 
+    def _check_untrained(self, state: dict[str, Any]) -> None:
+        """Checks that parameters of which the optimiser noted nothing are as they were.
+
+        Raises:
+            ValueError: If one was trained, so that its note is missing.
+        """
+        places = {p: at for at, p in enumerate(_parameters_of(self.optimizer))}
+        noted = state["optimizer"]["state"]
+        if not noted:
+            return  # SGD without momentum notes nothing
+        for name, parameter in self.model.named_parameters():
+            is_missing = parameter in places and places[parameter] not in noted
+            if is_missing and not torch.equal(state["model"][name], parameter):
+                raise ValueError(f"its optimiser lacks what it noted of {name}")
+
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing to note on the network."""
@@ -305,6 +325,10 @@ class TrainingRun:
     def fingerprints(self) -> list[int]:
         """Checksums of the training and validation images and labels; 0 for none."""
         return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
+
+
+def _parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
