@@ -38,7 +38,9 @@ ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("MNIST_ZOO_DATA")
 
 
-train, reproduce, faces, catalogue = map(load_example, ("train", "reproduce", "faces", "catalogue"))
+train, reproduce, about, faces, catalogue = map(
+    load_example, ("train", "reproduce", "about", "faces", "catalogue")
+)
 make_weights = load_example("make_weights")
 variants, benchmarks = load_example("residual_variants"), load_example("benchmarks")
 lenet_settings = load_example("lenet_settings")
@@ -307,14 +309,24 @@ def counted(comparison, monkeypatch):
         monkeypatch.setattr(script, "compare", lambda networks: comparison)
 
 
+@pytest.mark.parametrize("network", list_models())
+def test_every_network_has_a_purpose_papers_and_a_way_to_train_it(network):
+    assert about.matching(network, about.PURPOSES)
+    assert "http" in about.sources(network) or about.sources(network) == "Ours"
+    assert catalogue.accuracies_of(network) or about.matching(network, about.UNMEASURED)
+    (command, *_) = re.findall(r"train\.py (.+)", about.training(network))
+    name, *changes = command.split()
+    assert train.changed(get_recipe(name), changes).network == network
+
+
 def test_index_of_networks_is_up_to_date(counted):
     index = (catalogue.CARDS / "index.md").read_text(encoding="utf-8")
     assert index == catalogue.index()
 
 
-def test_faces_reference_and_readme_are_up_to_date(counted):
+def test_faces_and_readme_are_up_to_date(counted):
     texts = faces.written(catalogue.table_of_weights(linked=False))
-    assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
+    assert len(texts) == 2 + len(list(faces.PACKAGE.glob("*/__init__.py")))
     for path, text in texts.items():
         assert path.read_text(encoding="utf-8") == text, f"run examples/catalogue.py: {path}"
 
