@@ -28,7 +28,13 @@ from mnist_zoo.weights.conversion import torch as torch_of_conversion
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-WRITTEN = {"reproduction.md", "residual_variants.md", "benchmarks.md", "changelog.md"}
+WRITTEN = {
+    "reproduction.md",
+    "our_experiments.md",
+    "residual_variants.md",
+    "benchmarks.md",
+    "changelog.md",
+}
 reference = load_example("reference", DOCS)
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in WRITTEN]
 PAGES += [ROOT / "README.md", DOCS / "models" / "mini_resnet.md", DOCS / "models" / "resnet18.md"]
