@@ -25,7 +25,6 @@ version = release = mnist_zoo.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -39,7 +38,6 @@ html_extra_path = ["_extra"]  # the page that reads digits
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autosummary_generate = False  # reference.py writes the pages
 maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True

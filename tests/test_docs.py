@@ -126,7 +126,6 @@ def test_reference_documents_every_public_name_once():
             r"^\.\. currentmodule:: (\S+)\n\n\.\. auto\w+:: (\w+)$", text, re.M
         ):
             assert documented.setdefault(f"{module}.{name}", page) == page
-            assert text.count(f"minigallery:: {module}.{name}\n") == 1
     expected = {}
     for face in FACES:  # the shortest first: a name that several share is documented there
         home = importlib.import_module(face)
@@ -134,7 +133,7 @@ def test_reference_documents_every_public_name_once():
             expected.setdefault(getattr(home, name), f"{face}.{name}")
     assert sorted(documented) == sorted(expected.values())
     linked = " ".join(pages.values())
-    assert all(f"~{name}\n" in linked for name in documented)
+    assert all(f"`~{name}`" in linked for name in documented)
 
 
 def test_reference_links_related_names():

@@ -159,8 +159,8 @@ def test_every_experiment_is_on_one_page_and_every_report_is_cited():
 
 def test_curves_show_mean_and_range_of_the_seeds_on_logarithmic_axes():
     runs = [
-        {"label": "a", "curve": [{"train_loss": t, "accuracy": a} for t, a in zip(*both, strict=True)]}
-        for both in (([1.0, 0.1], [0.9, 0.99]), ([3.0, 0.3], [0.7, 0.97]))
+        {"label": "a", "curve": [{"train_loss": t, "accuracy": a} for t, a in curve]}
+        for curve in ([(1.0, 0.9), (0.1, 0.99)], [(3.0, 0.7), (0.3, 0.97)])
     ]
     loss, error = report_pages.curves(runs, {"a": ((2, 98.0),)}).axes
     assert loss.get_yscale() == error.get_yscale() == "log"
