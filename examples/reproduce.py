@@ -297,13 +297,13 @@ EXPERIMENTS = {
     "residual_first": Experiment(
         "The same on the report's own digits",
         "The report takes the first digits of each part: digits 1 to 2,000 and 50,001 to 50,200 of "
-        "the training set, if its file keeps MNIST's order, and 1 to 200 of the test set. Once, "
-        "with its seed.",
+        "the training set, if its file keeps MNIST's order, and 1 to 200 of the test set. The "
+        "first seed is the report's.",
         (
             Row("plain", get_recipe("plain18_report"), "less than residual"),
             Row("residual", get_recipe("resnet18_report"), "more than plain"),
         ),
-        (100,),
+        (100, 101, 102),
         remark_first,
     ),
     "resnet50": Experiment(
