@@ -1,6 +1,7 @@
 """The reports' protocols: every setting that a report states, and those that it leaves open."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,18 @@ def test_evaluations_come_every_so_many_steps_and_after_the_last():
     history = fit(recipe, digits, digits[:8], progress=False)
     assert [point.step for point in history.evaluations] == [15, 20, 30, 40]
     assert len(history.loss) == len(history.accuracy) == 40  # one of each step
+
+
+def test_the_loss_of_every_batch_is_kept_and_the_time_of_training_printed(capsys):
+    """One report prints the loss of every tenth batch, another the seconds that training took."""
+    digits = load_mnist(source="sample")[:80]
+    recipe = Recipe(network="lenet5", lr=0.01, batch_size=4, epochs=2)
+    logged = []
+    history = fit(recipe, digits, hook=lambda now: logged.append(now.loss[-1]))
+    assert logged == history.loss
+    assert len(history.loss[::10]) == 4
+    printed = [
+        float(seconds) for seconds in re.findall(r"; ([\d.]+) s$", capsys.readouterr().out, re.M)
+    ]
+    assert len(printed) == 2
+    assert 0 <= printed[0] <= printed[1] <= history.seconds + 0.05
