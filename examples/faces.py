@@ -1,10 +1,9 @@
 """What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
 
-The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and README's tables.
+The package's faces (``__init__.py``), and README's tables.
 """
 
 import importlib
-import inspect
 import re
 from functools import cache
 from pathlib import Path
@@ -12,22 +11,13 @@ from typing import Any
 
 from typing_extensions import is_typeddict
 
-import mnist_zoo
 from mnist_zoo import compare
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mnist_zoo"
 TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
-API, README = ROOT / "docs" / "api.rst", ROOT / "README.md"
-TITLES = {  # of the reference's sections; any other family is titled by its file's name
-    "lenet": "LeNet",
-    "mini": "Small networks",
-    "resnet": "ResNet",
-    "preact": "Pre-activation ResNet",
-    "densenet": "DenseNet",
-    "digitnet": "DigitNet",
-}
+README = ROOT / "README.md"
 COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
 IMPORT = r"from \.\S+ import \w+ as \w+\n"
 
@@ -63,7 +53,7 @@ def of_folder(folder: Path, text: str) -> str:
     return with_imports(text, home)
 
 
-# --- Reference and README --------------------------------------------------------------------
+# --- README --------------------------------------------------------------------
 
 
 def families() -> dict[str, list[str]]:
@@ -78,35 +68,6 @@ def families() -> dict[str, list[str]]:
 def module_of(family: str) -> Any:
     """The module of a family."""
     return importlib.import_module(f"mnist_zoo.models.{family}")
-
-
-def documented(thing: Any) -> str:
-    """The directive that documents a function or a class, and the class methods of the latter."""
-    if not inspect.isclass(thing):
-        return f".. autofunction:: {thing.__name__}"
-    methods = [name for name, member in vars(thing).items() if isinstance(member, classmethod)]
-    members = f"\n   :members: {', '.join(methods)}" if methods else ""
-    return f".. autoclass:: {thing.__name__}{members}"
-
-
-def sections() -> str:
-    """The reference's section of every family: networks, classes, and names of the folder only."""
-    parts = []
-    for family, networks in families().items():
-        module = module_of(family)
-        classes = [name for name in module.__all__ if name not in MODELS]
-        top = [*networks, *(name for name in classes if hasattr(mnist_zoo, name))]
-        title = TITLES.get(family, family)
-        parts += [
-            f"{title}\n{'-' * len(title)}",
-            f".. automodule:: {module.__name__}\n   :no-members:",
-            ".. currentmodule:: mnist_zoo",
-            "\n".join(documented(getattr(module, name)) for name in top),
-        ]
-        if below := [name for name in classes if name not in top]:
-            parts.append(".. currentmodule:: mnist_zoo.models")
-            parts.append("\n".join(documented(getattr(module, name)) for name in below))
-    return "\n\n".join(parts)
 
 
 @cache
@@ -150,6 +111,5 @@ def written(weights: str) -> dict[Path, str]:
     texts = {TOP: top_level(TOP.read_text("utf-8"))}
     for face in sorted(PACKAGE.glob("*/__init__.py")):
         texts[face] = of_folder(face.parent, face.read_text("utf-8"))
-    texts[API] = between(API.read_text("utf-8"), "networks", sections())
     texts[README] = readme(README.read_text("utf-8"), weights)
     return texts
