@@ -27,6 +27,19 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
+def first_in(model: nn.Module, name: str) -> object:
+    """An attribute of a network that says what its input is, or None.
+
+    An ``nn.Sequential`` without it has that of its first module, whose input is the same.
+    """
+    model = unwrapped(model)
+    while (found := getattr(model, name, None)) is None and isinstance(model, nn.Sequential):
+        if not len(model):
+            return None
+        model = unwrapped(model[0])
+    return found
+
+
 def check_network(model: object) -> None:
     """Checks that the argument `model` is a network that can compute.
 
@@ -65,7 +78,7 @@ def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
 
 def channels_of(model: nn.Module) -> int | None:
     """The number of channels of a network's images; None if it does not say."""
-    size = getattr(unwrapped(model), "input_size", None)
+    size = first_in(model, "input_size")
     return size[0] if isinstance(size, (tuple, list)) and len(size) == 3 else None
 
 

@@ -329,3 +329,21 @@ def test_probabilities_are_told_in_every_precision(dtype):
         evaluate(model, SAMPLE[:50])
     logarithms = torch.nn.Sequential(lenet5(weights="mnist"), torch.nn.LogSoftmax(1)).to(dtype)
     assert evaluate(logarithms, SAMPLE[:50]).accuracy > 0.9
+
+
+def test_a_sequential_has_the_record_of_its_first_module():
+    """Its input is that module's, whatever comes behind."""
+    model = lenet5(weights="mnist")
+    model.preprocessing = Preprocessing(mean=0.3, std=0.2, redraw=False)
+    images = SAMPLE.images[:20]
+    alone = torch.tensor([p.probabilities for p in predict(model, images)])
+    inner = torch.nn.Sequential(torch.nn.DataParallel(model))
+    for wrapped in (inner, torch.nn.Sequential(inner, torch.nn.LogSoftmax(1))):
+        assert torch.allclose(
+            torch.tensor([p.probabilities for p in predict(wrapped, images)]), alone, atol=1e-6
+        )
+        assert evaluate(wrapped, SAMPLE[:20]).confusion == evaluate(model, SAMPLE[:20]).confusion
+    behind = torch.nn.Sequential(torch.nn.Identity(), model)  # which may prepare images itself
+    assert evaluate(behind, SAMPLE[:20]) == evaluate(model, SAMPLE[:20], Preprocessing())
+    with pytest.raises(ValueError, match="must give logits"):
+        predict(torch.nn.Sequential(), images)

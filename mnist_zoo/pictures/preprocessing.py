@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._checks import check_range
 from .._names import check_choice
-from .._networks import unwrapped
+from .._networks import first_in
 
 __all__ = ["Preprocessing"]
 
@@ -139,11 +139,10 @@ def check_preprocessing(preprocessing: object) -> None:
 
 def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
     """The network's own preprocessing; else MNIST's, at the network's `image_size` or `size`."""
-    model = unwrapped(model)
-    known = getattr(model, "preprocessing", None)
+    known = first_in(model, "preprocessing")
     if isinstance(known, Preprocessing):
         return known
-    own_size = getattr(model, "image_size", None)
+    own_size = first_in(model, "image_size")
     return Preprocessing(image_size=own_size if isinstance(own_size, int) else size)
 
 
