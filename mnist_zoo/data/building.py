@@ -15,8 +15,10 @@ from torch import Tensor
 
 from .._checks import check_data
 from .._files import expanded
+from .._names import printable
 from ..pictures.reading import read_pictures
 
+MAX_LABEL = 1 << 24  # in a table, whose numbers are float32
 Arrays = tuple[Any, Any, Any]
 """Images, labels, and names of the classes or None, as `Digits.from_arrays` takes them."""
 
@@ -145,28 +147,30 @@ def from_csv(path: str | os.PathLike[str]) -> Arrays:
     file = expanded(path)
     if os.path.exists(file) and not file.is_file():
         raise ValueError(f"`path` (='{file}') must be a file; it is a folder, a pipe or a device")
-    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+    text: dict[str, Any] = {"encoding": "utf-8-sig"}  # spreadsheets begin it with a mark
+    with gzip.open(file, "rt", **text) if file.suffix == ".gz" else file.open(**text) as lines:
         try:
             names = [name.strip().strip('"') for name in lines.readline().split(",")]
             is_named = any(not _is_number(name) for name in names)
         except (OSError, EOFError, ValueError) as error:
             raise ValueError(f"{file}: cannot be read: {error}") from error
     if is_named and "label" not in names:
-        raise ValueError(f"{file}: must have a column named label; it has {', '.join(names[:5])} …")
+        found = printable(f"{', '.join(names[:5]):.80}")
+        raise ValueError(f"{file}: must have a column named label; it has {found} …")
     column = names.index("label") if is_named else 0
     if math.isqrt(len(names) - 1) ** 2 != len(names) - 1 or len(names) == 1:
         rule = "a label and the pixels of a square image in each line"
         raise ValueError(f"{file}: must have {rule}; it has {len(names)} columns")
     try:
-        rows = np.loadtxt(file, np.float32, delimiter=",", skiprows=int(is_named), ndmin=2)
+        rows = np.loadtxt(file, np.float32, delimiter=",", skiprows=int(is_named), ndmin=2, **text)
     except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read: {error}") from error
+        raise ValueError(f"{file}: cannot be read: {printable(f'{error!s:.200}')}") from error
     if rows.shape[1] != len(names):
         columns = f"{rows.shape[1]} columns after the first line, which has {len(names)}"
         raise ValueError(f"{file}: has {columns}")
     labels = rows[:, column]
-    if (labels != labels.round()).any():
-        raise ValueError(f"{file}: must have whole numbers as labels")
+    if not ((labels == labels.round()) & (labels < MAX_LABEL)).all():
+        raise ValueError(f"{file}: must have whole numbers below {MAX_LABEL:,} as labels")
     return np.delete(rows, column, 1), labels.astype(np.int64), None
 
 

@@ -419,10 +419,13 @@ def test_tables_of_pixels_are_read(form, tmp_path):
         (b"1,2,3,4\n", "pixels of a square image in each line; it has 4 columns"),
         (b"label,a,b,c,d\n1,2,3,4,x\n", "digits.csv: cannot be read"),
         (b"label,a,b,c,d\n1,2,3,4\n", "has 4 columns after the first line, which has 5"),
-        (b"label,a,b,c,d\n1.5,2,3,4,5\n", "must have whole numbers as labels"),
-        (b"label,a,b,c,d\nnan,2,3,4,5\n", "must have whole numbers as labels"),
+        (b"label,a,b,c,d\n1.5,2,3,4,5\n", "must have whole numbers below 16,777,216 as labels"),
+        (b"label,a,b,c,d\nnan,2,3,4,5\n", "must have whole numbers below 16,777,216 as labels"),
         (b"label,a,b,c,d\n1,2,3,4,500\n", "they reach from 2 to 500"),
         (b"\xff\xfe\0", "cannot be read"),
+        (b"16777217,2,3,4,5\n", "whole numbers below 16,777,216 as labels"),
+        (b"a\x1b[31m,b,c,d,e\n", r"it has a\\x1b\[31m, b, c"),
+        (b"1,2,3,4,5\n1,\x1b,3,4,5\n", r"could not convert string '\\x1b'"),
     ],
 )
 def test_tables_of_something_else_are_refused(content, rule, tmp_path):
@@ -430,6 +433,13 @@ def test_tables_of_something_else_are_refused(content, rule, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rule):
         Digits.from_csv(path)
+
+
+def test_the_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
+    for content in (b"label,a,b,c,d\n3,0,9,0,0\n", b"3,0,9,0,0\n"):
+        (tmp_path / "digits.csv").write_bytes(b"\xef\xbb\xbf" + content)
+        digits = Digits.from_csv(tmp_path / "digits.csv")
+        assert (digits.labels.tolist(), digits.images.flatten().tolist()) == ([3], [0, 9, 0, 0])
 
 
 def test_fit_and_evaluate_say_how_to_make_digits_of_other_types(tmp_path):
