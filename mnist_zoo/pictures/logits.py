@@ -59,8 +59,9 @@ def are_probabilities(values: Tensor, dtype: torch.dtype) -> bool:
     """Whether every row of values (N, classes) adds up to 1, as far as the network's type tells."""
     eps = torch.finfo(dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32).eps
     close = min(100 * eps, 0.02)
-    sums = values.float().sum(1)
-    return bool(len(values) and (values >= 0).all() and ((sums - 1).abs() < close).all())
+    if not len(values) or (values < 0).any():
+        return False
+    return bool(((values.float().sum(1) - 1).abs() < close).all())
 
 
 def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
