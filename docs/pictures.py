@@ -41,7 +41,7 @@ def up_to_date(folder: Path) -> bool:
     """Whether the pictures are newer than all that they are drawn from."""
     root = DOCS.parent
     sources = [*root.glob("mnist_zoo/**/*.py"), *root.glob("examples/*.py"), *DOCS.glob("*.py")]
-    sources += [*DOCS.glob("reproduction/*.json"), *root.glob("mnist_zoo/weights/*.json")]
+    sources += [*DOCS.glob("reproduction/*.json"), *root.glob("mnist_zoo/**/*.json")]
     drawn = [path.stat().st_mtime for path in folder.glob("*.svg")]
     return bool(drawn) and min(drawn) > max(path.stat().st_mtime for path in sources)
 
