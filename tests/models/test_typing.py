@@ -64,6 +64,8 @@ warn_unused_ignores = false
 [mypy-torch.*,torchvision.*,numpy.*,thop.*,torchsummary.*,scipy.*,tqdm.*,safetensors.*]
 follow_imports = skip
 ignore_missing_imports = true
+[mypy-mnist_zoo.*]
+ignore_errors = true
 """
 
 
