@@ -1,25 +1,25 @@
 """What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
 
-The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and README's tables.
+The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and our numbers in
+``docs/comparison.md``.
 """
 
 import importlib
 import inspect
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import is_typeddict
 
 import mnist_zoo
-from mnist_zoo import compare
+from mnist_zoo import list_models
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mnist_zoo"
 TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
-API, README = ROOT / "docs" / "api.rst", ROOT / "README.md"
+API, COMPARISON = ROOT / "docs" / "api.rst", ROOT / "docs" / "comparison.md"
 TITLES = {  # of the reference's sections; any other family is titled by its file's name
     "lenet": "LeNet",
     "mini": "Small networks",
@@ -63,7 +63,7 @@ def of_folder(folder: Path, text: str) -> str:
     return with_imports(text, home)
 
 
-# --- Reference and README --------------------------------------------------------------------
+# --- Reference and pages ---------------------------------------------------------------------
 
 
 def families() -> dict[str, list[str]]:
@@ -109,12 +109,6 @@ def sections() -> str:
     return "\n\n".join(parts)
 
 
-@cache
-def table_of_costs() -> str:
-    """What each network costs."""
-    return compare(list(MODELS)).markdown()
-
-
 def table_of_families() -> str:
     """Each family's networks and options."""
     lines = ["| family | networks | options |", "|---|---|---|"]
@@ -137,19 +131,20 @@ def between(text: str, part: str, content: str) -> str:
     return text
 
 
-def readme(text: str, weights: str) -> str:
-    """README's text with its tables: that of the weights (given), of costs, of families."""
-    text = between(text, "weights", weights)
-    text = between(text, "costs", table_of_costs())
-    text = between(text, "families", table_of_families())
-    return re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+def comparison(text: str) -> str:
+    """The page of other libraries with our numbers of networks, and of those with weights."""
+    text = re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+    trained = len(list_models(pretrained=True))
+    return re.sub(
+        r"(?m)^(\| weights for digits \|.* )\d+ networks \|$", rf"\g<1>{trained} networks |", text
+    )
 
 
-def written(weights: str) -> dict[Path, str]:
+def written() -> dict[Path, str]:
     """Every file that this module derives, and the text that it should have."""
     texts = {TOP: top_level(TOP.read_text("utf-8"))}
     for face in sorted(PACKAGE.glob("*/__init__.py")):
         texts[face] = of_folder(face.parent, face.read_text("utf-8"))
     texts[API] = between(API.read_text("utf-8"), "networks", sections())
-    texts[README] = readme(README.read_text("utf-8"), weights)
+    texts[COMPARISON] = comparison(COMPARISON.read_text("utf-8"))
     return texts

@@ -5,7 +5,6 @@ import doctest
 import importlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +49,6 @@ def desk(tmp_path, monkeypatch):
     photo = Image.new("L", (120, 120), "white")
     ImageDraw.Draw(photo).text((40, 10), "7", font=ImageFont.load_default(80))
     photo.save("photo.png")
-    (tmp_path / "docs").mkdir()
-    shutil.copy(DOCS / "seven.png", "docs")
     torch.save(resnet18().state_dict(), "checkpoint.pth")
 
     sample = sources.LOADERS["sample"]

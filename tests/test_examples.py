@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from conftest import each_network
 from example_scripts import EXAMPLES, load_example
+from PIL import Image
 
 from mnist_zoo import (
     Recipe,
@@ -144,13 +145,13 @@ def test_reproduction_page_is_up_to_date():
 
 
 @pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
-def test_readme_states_our_results(name, digits):
+def test_page_on_training_states_our_results(name, digits):
     runs = RESULTS[name]
     accuracy = statistics.mean(reproduce.accuracies(runs))
     seconds = statistics.median(run["train_seconds"] for run in runs)
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"to {accuracy:.2f} % in {seconds:.{digits}f} s" in readme
-    assert f"{len(runs)} seeds" in readme
+    page = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    assert f"to {accuracy:.2f} % in {seconds:.{digits}f} s" in page
+    assert f"{len(runs)} seeds" in page
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet_cnn"])
@@ -303,8 +304,7 @@ def test_pages_of_networks_are_up_to_date(network):
 @pytest.fixture
 def counted(comparison, monkeypatch):
     """Gives the scripts the costs of all networks, which were counted before."""
-    for script in (catalogue, faces):
-        monkeypatch.setattr(script, "compare", lambda networks: comparison)
+    monkeypatch.setattr(catalogue, "compare", lambda networks: comparison)
 
 
 def test_index_of_networks_is_up_to_date(counted):
@@ -312,8 +312,8 @@ def test_index_of_networks_is_up_to_date(counted):
     assert index == catalogue.index()
 
 
-def test_faces_reference_and_readme_are_up_to_date(counted):
-    texts = faces.written(catalogue.table_of_weights(linked=False))
+def test_faces_reference_and_comparison_are_up_to_date():
+    texts = faces.written()
     assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
     for path, text in texts.items():
         assert path.read_text(encoding="utf-8") == text, f"run examples/catalogue.py: {path}"
@@ -329,14 +329,18 @@ def test_a_network_that_a_face_lacks_is_added(lost):
     assert lacking(folder) != folder == faces.of_folder(faces.MODELS_FACE.parent, lacking(folder))
 
 
-@pytest.mark.parametrize("part", ["weights", "costs", "families"])
-def test_tables_are_written_between_their_comments_only(counted, part):
-    text = faces.README.read_text(encoding="utf-8")
-    without = re.sub(rf"(<!-- {part}: .*? -->\n\n)(?s:.*?)(\n\n<!-- end)", r"\1lost\2", text)
-    assert without != text
-    assert faces.readme(without, catalogue.table_of_weights(linked=False)) == text
-    with pytest.raises(ValueError, match=f"the comments around {part!r} are missing"):
-        faces.between(text.replace(f"<!-- end of {part} -->", ""), part, "")
+def test_our_numbers_are_written_into_the_comparison():
+    text = faces.COMPARISON.read_text("utf-8")
+    lost = re.sub(r"\d+ (networks )?\|\n", r"0 \1|\n", text)
+    assert lost != text == faces.comparison(lost)
+    with pytest.raises(ValueError, match="the comments around 'networks' are missing"):
+        faces.between(faces.API.read_text("utf-8").replace("end of networks", ""), "networks", "")
+
+
+def test_plot_of_readme_shows_the_results_of_today():
+    with Image.open(catalogue.PLOT) as picture:
+        drawn = json.loads(picture.info["Description"])
+    assert drawn == [list(point) for point in catalogue.points()], "run examples/catalogue.py"
 
 
 def test_latency_was_measured_for_every_network():
