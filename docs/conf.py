@@ -15,6 +15,7 @@ import mnist_zoo
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import pictures
+import reference
 
 project = "mnist_zoo"
 author = "The mnist_zoo maintainers"
@@ -37,6 +38,8 @@ html_extra_path = ["_extra"]  # the page that reads digits
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -69,6 +72,9 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "download_all_examples": False,
     "remove_config_comments": True,
+    "doc_module": ("mnist_zoo",),
+    "backreferences_dir": "gallery/backreferences",
+    "plot_gallery": "GALLERY" not in os.environ or os.environ["GALLERY"] != "off",
 }
 
 (DOCS / "_extra").mkdir(exist_ok=True)
@@ -76,4 +82,5 @@ sphinx_gallery_conf = {
 
 def setup(app):
     app.connect("builder-inited", lambda app: pictures.write(DOCS / "_pictures"), priority=100)
+    app.connect("builder-inited", lambda app: reference.write(DOCS / "reference"), priority=100)
     app.connect("builder-inited", lambda app: pictures.write_page(DOCS / "_extra"), priority=100)

@@ -2,8 +2,8 @@
 
 ``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
 weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
-measures latency first (a minute; on an idle machine). It also writes the package's faces, the
-networks in ``docs/api.rst``, our numbers in ``docs/comparison.md``, and README's plot.
+measures latency first (a minute; on an idle machine). It also writes the package's faces, our
+numbers in ``docs/comparison.md``, and README's plot.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import about
 import faces
 import torch
 from reproduce import DOCS, accuracies, results, spread, surroundings
@@ -48,6 +49,14 @@ Each network has `input_size`, `forward_features(x)`, `forward_head(features, pr
 `get_classifier()` and `reset_classifier(num_classes)`. At 28×28 a ResNet with the `"7x7"` stem ends
 in maps of one pixel, and BatchNorm cannot train on a batch of one: drop the last batch, or use
 `stem="3x3"`."""
+FAMILIES = {  # by the file
+    "lenet": "LeNet-5",
+    "digitnet": "DigitNet",
+    "mini": "small networks",
+    "resnet": "ResNet",
+    "preact": "pre-activation ResNet",
+    "densenet": "DenseNet",
+}
 LONGEST_TABLE = 60  # layers; for deeper networks the diagram is clearer
 
 
@@ -145,6 +154,11 @@ def points() -> Iterator[tuple[str, float, int, int]]:
     for other in published():
         macs, params = profile(other.network, other.input_size)
         yield other.name, other.accuracy, params, macs
+
+
+def groups() -> dict[str, str]:
+    """The family of each network, as the legend of accuracy against cost calls it."""
+    return {name: FAMILIES[make.__module__.rpartition(".")[2]] for name, make in MODELS.items()}
 
 
 def measure_latency() -> None:
@@ -264,7 +278,7 @@ def facts(network: str) -> dict[str, str]:
         "FLOPs": f"{row.flops:,}",
         "input": "×".join(map(str, model.input_size)),
         "size": f"{row.size_bytes / 2**20:.2f} MB in float32",
-        "documentation": f"{{py:func}}`mnist_zoo.{network}`",
+        "from": about.sources(network),
     }
     if accuracy := accuracy_in_words(network):
         known["test accuracy (%)"] = accuracy
@@ -285,42 +299,67 @@ def facts(network: str) -> dict[str, str]:
 
 def card(network: str) -> str:
     """The page of a network."""
-    about = inspect.getdoc(MODELS[network]) or ""
+    text = inspect.getdoc(MODELS[network]) or ""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts(network).items())
+    pretrained = network in list_models(pretrained=True)
     parts = [
         f"# {network}",
-        about.partition("\n\n")[0],
+        text.partition("\n\n")[0],
+        about.matching(network, about.PURPOSES),
+        usage(network, pretrained=pretrained),
         f"|  |  |\n| --- | --- |\n{lines}",
-        f"![The layers and blocks of {network}](../_pictures/{network}.svg)",
     ]
-    if network in list_models(pretrained=True):
-        parts += trained(network)
-    else:
-        parts.append(f"```python\nfrom mnist_zoo import {network}\n\nmodel = {network}()\n```")
+    if not accuracies_of(network):
+        parts.append(f"**No accuracy.** {about.matching(network, about.UNMEASURED)}")
+    parts.append(f"![The layers and blocks of {network}](../_pictures/{network}.svg)")
+    if pretrained:
+        parts.append(
+            "## On the test set\n\n"
+            f"![Confusion matrix of {network}: true digits in rows, predicted digits in columns]"
+            f"({network}_confusion.png)\n\n"
+            f"![The most confident mistakes of {network}, each with its true and its predicted "
+            f"digit]({network}_mistakes.png)"
+        )
+    parts.append(f"## Train it\n\n{about.training(network)}")
+    if pretrained:
+        parts.append(recipe_of_weights(network))
     with torch.device("meta"):
         layers = summary(get_model(network), quiet=True)
     if len(layers.rows) <= LONGEST_TABLE:
         parts.append(f"## Layers\n\n```text\n{layers}\n```")
+    parts.append(
+        "## Reference\n\n```{eval-rst}\n.. currentmodule:: mnist_zoo\n\n"
+        f".. autofunction:: {network}\n```"
+    )
+    scripts = DOCS.parent.glob("examples/plot_*.py")
+    if any(f"{network}(" in script.read_text(encoding="utf-8") for script in scripts):
+        gallery = f"```{{eval-rst}}\n.. minigallery:: mnist_zoo.{network}\n```"
+        parts.append(f"## Examples that use {network}\n\n{gallery}")
     return "\n\n".join(parts) + "\n"
 
 
-def trained(network: str) -> list[str]:
-    """The parts of a page about pretrained weights."""
-    weights = get_weights(network)
-    return [
+def usage(network: str, *, pretrained: bool) -> str:
+    """How to make the network: with pretrained weights, or without."""
+    if not pretrained:
+        return f"```python\nfrom mnist_zoo import {network}\n\nmodel = {network}()\n```"
+    return (
         "```python\n"
         f"from mnist_zoo import {network}, predict\n\n"
         f'model = {network}(weights="mnist")\n'
         'predict(model, "photo.png").digit\n'
-        "```",
-        "## On the test set\n\n"
-        f"![Confusion matrix]({network}_confusion.png)\n\n"
-        f"![The most confident mistakes]({network}_mistakes.png)",
-        "## Recipe\n\nSettings that differ from the defaults of `Recipe`:\n\n"
-        f"```json\n{settings(get_recipe(weights.recipe))}\n```",
-        "To train it again (to the bit with the same torch, processor and number of threads):\n\n"
-        f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
-    ]
+        "```"
+    )
+
+
+def recipe_of_weights(network: str) -> str:
+    """The recipe of the pretrained weights."""
+    weights = get_weights(network)
+    return (
+        f"The pretrained weights are those of `{weights.recipe}` with seed {weights.seed}; with "
+        "the same torch, processor and number of threads, training gives them to the bit. "
+        "The settings that differ from the defaults of `Recipe`:\n\n"
+        f"```json\n{settings(get_recipe(weights.recipe))}\n```"
+    )
 
 
 def settings(recipe: Recipe) -> str:

@@ -1,33 +1,22 @@
 """What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
 
-The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and our numbers in
-``docs/comparison.md``.
+The package's faces (``__init__.py``), and our numbers in ``docs/comparison.md``.
 """
 
 import importlib
-import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import is_typeddict
 
-import mnist_zoo
 from mnist_zoo import list_models
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mnist_zoo"
 TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
-API, COMPARISON = ROOT / "docs" / "api.rst", ROOT / "docs" / "comparison.md"
-TITLES = {  # of the reference's sections; any other family is titled by its file's name
-    "lenet": "LeNet",
-    "mini": "Small networks",
-    "resnet": "ResNet",
-    "preact": "Pre-activation ResNet",
-    "densenet": "DenseNet",
-    "digitnet": "DigitNet",
-}
+COMPARISON = ROOT / "docs" / "comparison.md"
 COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
 IMPORT = r"from \.\S+ import \w+ as \w+\n"
 
@@ -63,7 +52,7 @@ def of_folder(folder: Path, text: str) -> str:
     return with_imports(text, home)
 
 
-# --- Reference and pages ---------------------------------------------------------------------
+# --- Pages ------------------------------------------------------------------------------------
 
 
 def families() -> dict[str, list[str]]:
@@ -80,35 +69,6 @@ def module_of(family: str) -> Any:
     return importlib.import_module(f"mnist_zoo.models.{family}")
 
 
-def documented(thing: Any) -> str:
-    """The directive that documents a function or a class, and the class methods of the latter."""
-    if not inspect.isclass(thing):
-        return f".. autofunction:: {thing.__name__}"
-    methods = [name for name, member in vars(thing).items() if isinstance(member, classmethod)]
-    members = f"\n   :members: {', '.join(methods)}" if methods else ""
-    return f".. autoclass:: {thing.__name__}{members}"
-
-
-def sections() -> str:
-    """The reference's section of every family: networks, classes, and names of the folder only."""
-    parts = []
-    for family, networks in families().items():
-        module = module_of(family)
-        classes = [name for name in module.__all__ if name not in MODELS]
-        top = [*networks, *(name for name in classes if hasattr(mnist_zoo, name))]
-        title = TITLES.get(family, family)
-        parts += [
-            f"{title}\n{'-' * len(title)}",
-            f".. automodule:: {module.__name__}\n   :no-members:",
-            ".. currentmodule:: mnist_zoo",
-            "\n".join(documented(getattr(module, name)) for name in top),
-        ]
-        if below := [name for name in classes if name not in top]:
-            parts.append(".. currentmodule:: mnist_zoo.models")
-            parts.append("\n".join(documented(getattr(module, name)) for name in below))
-    return "\n\n".join(parts)
-
-
 def table_of_families() -> str:
     """Each family's networks and options."""
     lines = ["| family | networks | options |", "|---|---|---|"]
@@ -120,15 +80,6 @@ def table_of_families() -> str:
         about = (module.__doc__ or "").partition("\n")[0].rstrip(".")
         lines.append(f"| {about} | {', '.join(f'`{name}`' for name in networks)} | {options} |")
     return "\n".join(lines)
-
-
-def between(text: str, part: str, content: str) -> str:
-    """The text with new content between the two comments that name this part."""
-    comments = rf"({part}: written by \S+(?: -->)?\n\n).*(\n\n\S+ end of {part}\b)"
-    text, count = re.subn(comments, lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"the comments around {part!r} are missing")
-    return text
 
 
 def comparison(text: str) -> str:
@@ -145,6 +96,5 @@ def written() -> dict[Path, str]:
     texts = {TOP: top_level(TOP.read_text("utf-8"))}
     for face in sorted(PACKAGE.glob("*/__init__.py")):
         texts[face] = of_folder(face.parent, face.read_text("utf-8"))
-    texts[API] = between(API.read_text("utf-8"), "networks", sections())
     texts[COMPARISON] = comparison(COMPARISON.read_text("utf-8"))
     return texts

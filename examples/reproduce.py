@@ -1,10 +1,10 @@
-"""Runs the experiments of the five reports and our own, and writes a page with the results.
+"""Runs the experiments of the five reports and our own, and writes the pages with the results.
 
 ``python examples/reproduce.py lenet5`` trains the networks of one report, over several seeds, and
-writes ``docs/reproduction/lenet5.json``, the training curves, and ``docs/reproduction.md``, which
-compares the reported figures with ours. Finished runs are not repeated; if interrupted, rerun the
-same command to resume. Without an experiment only the page is written; ``--list`` lists the
-experiments.
+writes ``docs/reproduction/lenet5.json``; `report_pages.py` then writes ``docs/reproduction.md`` and
+``docs/our_experiments.md``, which compare the reported figures with ours. Finished runs are not
+repeated; if interrupted, rerun the same command to resume. Without an experiment only the pages are
+written; ``--list`` lists the experiments.
 
 It needs the whole of MNIST (12 MB, downloaded once). The page states the training times.
 """
@@ -72,86 +72,7 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def after_first_epoch(runs: list[Run]) -> list[float]:
-    """The test accuracy of each run after the first epoch, in percent."""
-    return [100 * run["curve"][0]["accuracy"] for run in runs]
-
-
-def against(ours: list[float], theirs: list[float]) -> str:
-    """States both spreads, and whether the means differ by more than the larger deviation."""
-    gap = abs(statistics.mean(ours) - statistics.mean(theirs))
-    apart = gap > max(statistics.stdev(ours), statistics.stdev(theirs))
-    verdict = "further" if apart else "no further"
-    return f"{spread(ours)} % against {spread(theirs)} %, {verdict} apart than one deviation"
-
-
 # --- Remarks, whose figures are computed from the results -----------------------------------
-
-
-def remark_lenet5(runs: dict[str, list[Run]]) -> str:
-    """Examines the three claims of the report."""
-    base, conv, fc = (accuracies(runs[name]) for name in LENET5)
-    better = [accuracies(runs[f"{name}, OneCycle"]) for name in LENET5[1:]]
-    slow = accuracies(runs["baseline, momentum 0"])
-    first = {name: after_first_epoch(runs[name]) for name in LENET5}
-    bare = runs["lenet5_conv_residual, not normalised"]
-    gain = [statistics.mean(values) - statistics.mean(base) for values in (conv, fc)]
-    return (
-        "**The reported figures.** A constant learning rate leaves the accuracy after ten epochs "
-        "to chance: it falls and rises by tenths of a point, and more, between epochs (the curves "
-        "show it; they are those of the first seed). With the same optimiser, data and epochs, "
-        "but a learning rate that rises to 0.03 and falls to zero, and batches of 128 (ours, and "
-        f"not tuned), the two networks reach {spread(better[0])} % and {spread(better[1])} %.\n\n"
-        "**The baseline.** The report gives it about 92 % and not its settings. Without momentum "
-        f"it reaches {spread(slow)} %, with the momentum of the others {spread(base)} %; against "
-        f"that the module adds {gain[0]:+.2f} points before the first fully connected layer and "
-        f"{gain[1]:+.2f} behind it.\n\n"
-        f"**Do the two positions train equally fast?** After one epoch "
-        f"{against(first[LENET5[1]], first[LENET5[2]])} (the report: 95.22 % and 97.08 %; the "
-        f"baseline here: {spread(first[LENET5[0]])} %).\n\n"
-        "**Does normalising the input help?** The first network with it against pixels from 0 to "
-        f"1: after one epoch {against(first[LENET5[1]], after_first_epoch(bare))}; after ten "
-        f"{against(conv, accuracies(bare))}.\n\n"
-        "![Loss and accuracy of the networks](reproduction/lenet5.png)"
-    )
-
-
-def remark_residual(runs: dict[str, list[Run]]) -> str:
-    """Examines whether the residual network beats the plain one."""
-    plain, residual = (accuracies(runs[name], "test_all") for name in ("plain", "residual"))
-    wins = sum(r > p for p, r in zip(plain, residual, strict=True))
-    same = accuracies(runs["plain, as residual"], "test_all")
-    return (
-        "Accuracy on two hundred digits is uncertain by a point or two, so each network was "
-        f"also measured on all 10,000 test digits: plain {spread(plain)} %, residual "
-        f"{spread(residual)} %. With its report's settings the residual network is better "
-        f"in {wins} of {len(plain)} seeds. The settings of the two differ as well, so the plain "
-        f"network was also trained with those of the residual one: {spread(same)} %.\n\n"
-        "Curves of the first seed, training dashed, validation solid:\n\n"
-        "![Loss and accuracy of the plain and the residual network](reproduction/residual.png)"
-    )
-
-
-def remark_first(runs: dict[str, list[Run]]) -> str:
-    """States the accuracies on all test digits."""
-    found = (f"{name} {spread(accuracies(runs[name], 'test_all'))} %" for name in runs)
-    return f"On all 10,000 test digits: {', '.join(found)}."
-
-
-def remark_findings(runs: dict[str, list[Run]]) -> str:
-    """States the differences to the report's own settings."""
-    ours = accuracies(runs["as reported"])
-    lines = []
-    for name, found in runs.items():
-        theirs = accuracies(found)
-        gap = statistics.mean(theirs) - statistics.mean(ours)
-        if name != "as reported":
-            apart = abs(gap) > max(statistics.stdev(ours), statistics.stdev(theirs))
-            lines.append(f"{name} {gap:+.2f} ({'more' if apart else 'no more'} than a deviation)")
-    return (
-        "Differences of the means to the first row, in points, and whether they are more than the "
-        f"larger standard deviation over the seeds: {'; '.join(lines)}."
-    )
 
 
 def remark_fastest(runs: dict[str, list[Run]]) -> str:
@@ -184,31 +105,7 @@ def remark_records(runs: dict[str, list[Run]]) -> str:
             f"{label}: mean {statistics.mean(values):.3f} %, lowest {min(values):.2f} %, median "
             f"time {statistics.median(seconds):.1f} s."
         )
-    picture = "![Test accuracy over seconds of training](reproduction/records.png)"
-    return "\n\n".join([*lines, picture])
-
-
-def plot_records(runs: list[Run]) -> None:
-    """Mean test accuracy after each epoch over the mean seconds of training up to there."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for label in dict.fromkeys(run["label"] for run in runs):
-        found = [run for run in runs if run["label"] == label]
-        each = zip(*(run["curve"] for run in found), strict=True)
-        mean = [100 * statistics.mean(record["accuracy"] for record in epoch) for epoch in each]
-        total = statistics.mean(run["train_seconds"] for run in found)
-        seconds = [total * (place + 1) / len(mean) for place in range(len(mean))]
-        axes.plot(seconds, mean, "o-", label=label)
-    for record in (99.0, 99.5, 99.6):
-        axes.axhline(record, color="grey", lw=0.7, ls=":")
-    axes.set_ylim(bottom=98)
-    axes.set(xlabel="training (s, two cores)", ylabel="test accuracy (%)")
-    axes.set_title("The last tenths of a percent take most of the time", loc="left")
-    axes.legend(loc="lower right", frameon=False)
-    RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / "records.png", dpi=110)
+    return "\n\n".join(lines)
 
 
 LENET5 = ("lenet5", "lenet5_conv_residual", "lenet5_fc_residual")
@@ -270,7 +167,6 @@ EXPERIMENTS = {
             ),
         ),
         (0, 1, 2),
-        remark_lenet5,
         by_class=True,
     ),
     "mini": Experiment(
@@ -292,7 +188,6 @@ EXPERIMENTS = {
             Row("plain, as residual", PLAIN.replace(lr=0.01, batch_size=128)),
         ),
         (100, 101, 102, 103, 104),
-        remark_residual,
     ),
     "residual_first": Experiment(
         "The same on the report's own digits",
@@ -304,7 +199,6 @@ EXPERIMENTS = {
             Row("residual", get_recipe("resnet18_report"), "more than plain"),
         ),
         (100,),
-        remark_first,
     ),
     "resnet50": Experiment(
         "ResNet-50 on Bottleneck, at 28×28",
@@ -341,7 +235,6 @@ EXPERIMENTS = {
             Row("learning rate 0.02", SMALL.replace(lr=0.02), "unsteady"),
         ),
         (1, 2, 3),
-        remark_findings,
     ),
     "weights": Experiment(
         "The pretrained weights",
@@ -447,58 +340,23 @@ def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namesp
             temporary.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
             temporary.replace(path)
             print(f"{name}: {row.label}, seed {seed}: {accuracies([run])[0]:.2f} %")
-    first = {
+    first = {  # epochs alone say little of runs that are evaluated within them
         row.label: run_folder(arguments.runs, name, row, experiment.seeds[0]) / "history.json"
         for row in experiment.rows
-        if row.reported
+        if row.reported and row.recipe.eval_every
     }
     if first and all(file.exists() for file in first.values()):
         histories = {label: History.load(file) for label, file in first.items()}
         plots.curves(histories).savefig(RESULTS / f"{name}.png", dpi=110)
 
 
-# --- The page -------------------------------------------------------------------------------
+# --- Results -------------------------------------------------------------------------------
 
 
 def table(columns: list[str], rows: Iterable[list[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def section(experiment: Experiment, runs: list[Run]) -> str:
-    """The section of an experiment."""
-    of = {row.label: [r for r in runs if r["label"] == row.label] for row in experiment.rows}
-    of = {label: found for label, found in of.items() if found}
-    parts = [f"## {experiment.title}", experiment.text]
-    rows = []
-    for row in experiment.rows:
-        if found := of.get(row.label):
-            seconds = spread([run["train_seconds"] for run in found], 1)
-            epochs = str(len(found[0]["curve"]))
-            ours = spread(accuracies(found))
-            threads = str(found[0]["threads"])
-            rows.append([row.label, str(len(found)), epochs, ours, row.reported, seconds, threads])
-    columns = ["network", "seeds", "epochs", "test accuracy (%)", "reported"]
-    parts.append(table([*columns, "training (s)", "threads"], rows))
-    if experiment.by_class:
-        per_class = [
-            [
-                label,
-                *(f"{100 * statistics.mean(c):.1f}" for c in zip(*by_class(found), strict=True)),
-            ]
-            for label, found in of.items()
-        ]
-        parts.append("Accuracy by digit (%), mean over the seeds:")
-        parts.append(table(["network", *map(str, range(10))], per_class))
-    if len(of) == len(experiment.rows):
-        parts.append(experiment.remark(of))
-    return "\n\n".join(part for part in parts if part)
-
-
-def by_class(runs: list[Run]) -> list[list[float]]:
-    """The accuracies per class of each run."""
-    return [run["test"]["by_class"] for run in runs]
 
 
 def results_of(name: str) -> list[Run]:
@@ -511,26 +369,6 @@ def results_of(name: str) -> list[Run]:
 def results() -> dict[str, list[Run]]:
     """All stored results, by experiment."""
     return {name: runs for name in EXPERIMENTS if (runs := results_of(name))}
-
-
-def page() -> str:
-    """The whole page, from the stored results."""
-    found = results()
-    machines = sorted({f"{r['machine']}; {r['versions']}" for runs in found.values() for r in runs})
-    head = (
-        "# Reproduction\n\n"
-        "Written by `examples/reproduce.py` from the results in `docs/reproduction/`, which hold "
-        "the recipe, seed and figures of each run. Accuracies are those of the last weights on the "
-        "10,000 test digits unless a table says otherwise, mean ± sample standard deviation over "
-        "the seeds. The reports' recipes use the reports' settings. Our own settings were chosen "
-        "on training digits alone, or not tuned. Training time does not include evaluations and "
-        "checkpoints. Runs with one thread shared the machine with others, so their times mean "
-        "little. If a report keeps no validation digits, the validation curves are those of the "
-        "test set.\n\n"
-        f"Machine: {'; '.join(machines)}."
-    )
-    sections = [section(EXPERIMENTS[name], runs) for name, runs in found.items()]
-    return "\n\n".join([head, *sections]) + "\n"
 
 
 def main() -> None:
@@ -549,9 +387,9 @@ def main() -> None:
         return
     for name in arguments.experiments:
         run_experiment(name, EXPERIMENTS[name], arguments)
-    if records := results_of("records"):
-        plot_records([*results_of("ninety_nine"), *records])
-    (DOCS / "reproduction.md").write_text(page(), encoding="utf-8")
+    import report_pages  # it takes the experiments from here
+
+    report_pages.write_pages()
 
 
 if __name__ == "__main__":

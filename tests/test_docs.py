@@ -17,15 +17,24 @@ pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from conftest import FACES, public_names
+from example_scripts import load_example
 from PIL import Image, ImageDraw, ImageFont
 
-from mnist_zoo import get_recipe, list_models, resnet18
+from mnist_zoo import Classifier, get_recipe, list_models, resnet18
 from mnist_zoo.data import sources
+from mnist_zoo.models.registry import MODELS
 from mnist_zoo.weights.conversion import torch as torch_of_conversion
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-WRITTEN = {"reproduction.md", "residual_variants.md", "benchmarks.md", "changelog.md"}
+WRITTEN = {
+    "reproduction.md",
+    "our_experiments.md",
+    "residual_variants.md",
+    "benchmarks.md",
+    "changelog.md",
+}
+reference = load_example("reference", DOCS)
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in WRITTEN]
 PAGES += [ROOT / "README.md", DOCS / "models" / "mini_resnet.md", DOCS / "models" / "resnet18.md"]
 PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
@@ -95,31 +104,41 @@ def test_commands_refer_to_existing_scripts_recipes_and_extras(page):
 
 
 def test_pages_contain_only_code_that_is_tested():
-    known = {"pycon", "python", "sh", "text", "json", "{toctree}", "{include}", ""}
+    known = {"pycon", "python", "sh", "text", "json", "{toctree}", "{include}", "{eval-rst}", ""}
     for page in DOCS.rglob("*.md"):
         if not {"_build", "_examples", "gallery"} & set(page.relative_to(DOCS).parts):
             assert set(re.findall(r"^```(\S*)", page.read_text("utf-8"), re.M)) <= known, page
 
 
 def test_reference_documents_every_public_name_once():
-    text = (DOCS / "api.rst").read_text("utf-8")
-    module, documented = "", []
-    for directive, name, options in re.findall(
-        r"^\.\. (currentmodule|auto\w+):: (\S+)\n((?:   .*\n)*)", text, re.M
-    ):
-        if directive == "currentmodule":
-            module = name
-        elif directive != "automodule":
-            documented.append(f"{module}.{name}")
-        elif ":no-members:" not in options:
-            public = public_names(importlib.import_module(name))
-            documented += [f"{name}.{member}" for member in public]
+    """On a page of its own, or on the page of the network that it makes."""
+    pages = reference.pages(DOCS)
+    texts = {
+        **pages,
+        **{name: (DOCS / "models" / f"{name}.md").read_text("utf-8") for name in MODELS},
+    }
+    documented = {}
+    for page, text in texts.items():
+        for module, name in re.findall(
+            r"^\.\. currentmodule:: (\S+)\n\n\.\. auto\w+:: (\w+)$", text, re.M
+        ):
+            assert documented.setdefault(f"{module}.{name}", page) == page
     expected = {}
     for face in FACES:  # the shortest first: a name that several share is documented there
         home = importlib.import_module(face)
         for name in public_names(home):
             expected.setdefault(getattr(home, name), f"{face}.{name}")
     assert sorted(documented) == sorted(expected.values())
+    linked = " ".join(pages.values())
+    assert all(f"`~{name}`" in linked for name in documented)
+
+
+def test_reference_links_related_names():
+    names = {name.full: name for name in reference.public()}
+    related = [other.name for other in reference.related(names["mnist_zoo.fit"], names.values())]
+    assert {"History", "Recipe"} <= {*related}
+    assert "reset_classifier" in reference.members(Classifier)
+    assert reference.members(type(resnet18())) == []  # all that it has is the base's
 
 
 def test_every_page_is_in_the_table_of_contents():

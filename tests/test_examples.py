@@ -39,7 +39,10 @@ ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("MNIST_ZOO_DATA")
 
 
-train, reproduce, faces, catalogue = map(load_example, ("train", "reproduce", "faces", "catalogue"))
+train, reproduce, about, faces, catalogue = map(
+    load_example, ("train", "reproduce", "about", "faces", "catalogue")
+)
+report_pages = load_example("report_pages")
 make_weights = load_example("make_weights")
 variants, benchmarks = load_example("residual_variants"), load_example("benchmarks")
 lenet_settings = load_example("lenet_settings")
@@ -140,8 +143,33 @@ def test_training_page_states_the_accuracies_on_drawn_sets():
 # --- reproduce.py ----------------------------------------------------------------------------
 
 
-def test_reproduction_page_is_up_to_date():
-    assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
+def test_pages_of_reports_and_of_our_experiments_are_up_to_date():
+    assert (ROOT / "docs" / "reproduction.md").read_text() == report_pages.page_of_reports()
+    assert (ROOT / "docs" / "our_experiments.md").read_text() == report_pages.page_of_ours()
+
+
+def test_every_experiment_is_on_one_page_and_every_report_is_cited():
+    texts = [report_pages.page_of_reports(), report_pages.page_of_ours()]
+    for name in RESULTS:
+        assert sum(f"curves_{name}.svg" in text for text in texts) == (
+            len(RESULTS[name][0]["curve"]) > 1
+        )
+    for report in report_pages.REPORTS:
+        assert f"*{report.title}*, {report.kind}." in texts[0]
+
+
+def test_curves_show_mean_and_range_of_the_seeds_on_logarithmic_axes():
+    runs = [
+        {"label": "a", "curve": [{"train_loss": t, "accuracy": a} for t, a in curve]}
+        for curve in ([(1.0, 0.9), (0.1, 0.99)], [(3.0, 0.7), (0.3, 0.97)])
+    ]
+    loss, error = report_pages.curves(runs, {"a": ((2, 98.0),)}).axes
+    assert loss.get_yscale() == error.get_yscale() == "log"
+    assert error.lines[0].get_ydata() == pytest.approx([20, 2])
+    assert loss.lines[0].get_ydata() == pytest.approx([2, 0.2])
+    band = error.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((1, 30))
+    assert error.lines[1].get_ydata() == pytest.approx([2])
 
 
 @pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
@@ -307,14 +335,24 @@ def counted(comparison, monkeypatch):
     monkeypatch.setattr(catalogue, "compare", lambda networks: comparison)
 
 
+@pytest.mark.parametrize("network", list_models())
+def test_every_network_has_a_purpose_papers_and_a_way_to_train_it(network):
+    assert about.matching(network, about.PURPOSES)
+    assert "http" in about.sources(network) or about.sources(network) == "Ours"
+    assert catalogue.accuracies_of(network) or about.matching(network, about.UNMEASURED)
+    (command, *_) = re.findall(r"train\.py (.+)", about.training(network))
+    name, *changes = command.split()
+    assert train.changed(get_recipe(name), changes).network == network
+
+
 def test_index_of_networks_is_up_to_date(counted):
     index = (catalogue.CARDS / "index.md").read_text(encoding="utf-8")
     assert index == catalogue.index()
 
 
-def test_faces_reference_and_comparison_are_up_to_date():
+def test_faces_and_comparison_are_up_to_date():
     texts = faces.written()
-    assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
+    assert len(texts) == 2 + len(list(faces.PACKAGE.glob("*/__init__.py")))
     for path, text in texts.items():
         assert path.read_text(encoding="utf-8") == text, f"run examples/catalogue.py: {path}"
 
@@ -333,8 +371,6 @@ def test_our_numbers_are_written_into_the_comparison():
     text = faces.COMPARISON.read_text("utf-8")
     lost = re.sub(r"\d+ (networks )?\|\n", r"0 \1|\n", text)
     assert lost != text == faces.comparison(lost)
-    with pytest.raises(ValueError, match="the comments around 'networks' are missing"):
-        faces.between(faces.API.read_text("utf-8").replace("end of networks", ""), "networks", "")
 
 
 def test_plot_of_readme_shows_the_results_of_today():
