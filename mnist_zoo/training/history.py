@@ -29,6 +29,8 @@ class History:
         evaluations: The validation curve, in order; includes the evaluations after each epoch.
         seconds: Time spent in training steps, without evaluations and checkpoints. If the run was
             resumed, the time of all its parts.
+        evaluated: What the evaluations were made on: ``"validation"`` images, or, where a recipe
+            that keeps none loaded its own data, the ``"test"`` set.
         stopped: Why training ended before its last epoch; "" if it did not.
         model: The trained network, in eval mode; None if the history was read from a file.
 
@@ -54,6 +56,7 @@ class History:
     evaluations: list[ValidationPoint] = field(default_factory=list, repr=False)
     seconds: float = 0.0
     stopped: str = ""
+    evaluated: str = "validation"
     model: nn.Module | None = field(default=None, repr=False, compare=False)
 
     @property

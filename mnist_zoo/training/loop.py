@@ -121,9 +121,12 @@ def fit(
     model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
+    evaluated = "validation"
     if train is None:
         train, kept, test = load_data(recipe)
-        validation = validation or kept or (None if recipe.select == "best" else test)
+        validation = validation or kept
+        if validation is None and recipe.select != "best":
+            validation, evaluated = test, "test"
     check_sizes(recipe, train, validation)
     check_style(recipe, train)
     check_trainable(model, recipe)
@@ -139,6 +142,7 @@ def fit(
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)
         run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
+        run.history.evaluated = evaluated
         saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import check_range
-from .._names import did_you_mean
+from .._names import Names, did_you_mean
 from ..data.augmentation import Augmentation
 from ..data.corruption import Corruption
 from ..data.digits import Digits
@@ -31,14 +32,23 @@ def list_recipes(pattern: str | None = None) -> list[str]:
         pattern: Shell wildcards that a name must match, such as ``"*_report"``; None lists all.
 
     Returns:
-        The names, which `get_recipe` takes; empty if none matches.
+        The names, which `get_recipe` takes; empty if none matches. Printed, they are a table with
+        a line about each recipe.
 
     Example:
         >>> from mnist_zoo import list_recipes
         >>> list_recipes("mini_resnet_m*")
         ['mini_resnet_minute', 'mini_resnet_mnist']
     """
-    return [name for name in _recipes() if pattern is None or fnmatchcase(name, pattern)]
+    recipes = _recipes()
+    return Names({k: _about(recipes[k]) for k in recipes if fnmatchcase(k, pattern or "*")})
+
+
+def _about(recipe: Recipe) -> str:
+    """The network and length of a recipe, and the first sentence about it."""
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+    about = re.split(r"[.;] |[.]$", recipe.reference)[0]
+    return f"{recipe.network}, {epochs}. {about}".rstrip(". ") + "."
 
 
 def get_recipe(name: str, **changes: Any) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from types import NoneType
 from typing import Any
@@ -279,7 +279,7 @@ class TrainingRun:
         if state["best"] is not None:
             check_tensors(state["best"], own, "the best weights")
         check_optimizer(state["optimizer"], self.optimizer)
-        history = History(self.recipe, self.history.steps_per_epoch, model=self.history.model)
+        history = replace(self.history, loss=[], accuracy=[], lr=[], evaluations=[])
         unpack(state["history"], history, self.total_steps)
         check_schedule(state["schedule"], self.schedule, step=history.step)
         if (state["ema"] is None) != (self.ema is None):
