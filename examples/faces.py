@@ -1,6 +1,7 @@
 """What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
 
-The package's faces (``__init__.py``), and our numbers in ``docs/comparison.md``.
+The package's faces (``__init__.py``), the names that editors complete, and our numbers in
+``docs/comparison.md``.
 """
 
 import importlib
@@ -10,7 +11,7 @@ from typing import Any
 
 from typing_extensions import is_typeddict
 
-from mnist_zoo import list_models
+from mnist_zoo import list_models, list_recipes
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
@@ -91,10 +92,25 @@ def comparison(text: str) -> str:
     )
 
 
+def literal(path: Path, name: str, values: list[str]) -> tuple[Path, str]:
+    """A file with the names that editors complete, and its text."""
+    about = "networks" if name == "NetworkName" else "recipes"
+    lines = "".join(f'    "{value}",\n' for value in values)
+    return path, (
+        f'"""The names of the {about}, for editors and type checkers; written by '
+        'examples/catalogue.py."""\n\nfrom typing import Literal, TypeAlias\n\n'
+        f"{name}: TypeAlias = Literal[\n{lines}]\n"
+    )
+
+
 def written() -> dict[Path, str]:
     """Every file that this module derives, and the text that it should have."""
     texts = {TOP: top_level(TOP.read_text("utf-8"))}
     for face in sorted(PACKAGE.glob("*/__init__.py")):
         texts[face] = of_folder(face.parent, face.read_text("utf-8"))
+    texts |= [
+        literal(PACKAGE / "models" / "names.py", "NetworkName", [*MODELS]),
+        literal(PACKAGE / "training" / "names.py", "RecipeName", list_recipes()),
+    ]
     texts[COMPARISON] = comparison(COMPARISON.read_text("utf-8"))
     return texts

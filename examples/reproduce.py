@@ -308,7 +308,6 @@ def train_and_test(row: Row, seed: int, folder: Path, make: Maker | None = None)
         torch.manual_seed(seed)
         history = fit(make(), recipe=recipe)
         folder.mkdir(parents=True, exist_ok=True)
-    assert history.model is not None
     run = {
         "label": row.label,
         "seed": seed,

@@ -97,7 +97,6 @@ def main() -> None:
     )
     if int(os.environ.get("RANK", "0")) != 0:
         return
-    assert history.model is not None
     metrics = evaluate(history.model, test, recipe.preprocessing)
     history.save(out / "history.json")
     save_model(history.model, out / "weights.safetensors")

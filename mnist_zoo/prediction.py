@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from .pictures.reading import is_one_picture
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     from PIL import Image
 
     from .pictures.reading import Picture, Pictures
@@ -75,7 +76,7 @@ class Prediction:
 @overload
 def predict(
     model: nn.Module,
-    pictures: Image.Image | str | os.PathLike[str] | bytes,
+    pictures: Image.Image | str | os.PathLike[str] | bytes | np.ndarray[tuple[int, int], Any],
     *,
     top: int = ...,
     reject_below: float = ...,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from ..blocks.layers import no_random_init
 from ..weights.manifest import manifest
 from . import densenet, digitnet, lenet, mini, preact, resnet
 from .base import Classifier
+
+if TYPE_CHECKING:
+    from .names import NetworkName
 
 __all__ = ["get_model", "list_models"]
 
@@ -116,7 +119,7 @@ def outline(name: str, options: Mapping[str, Any]) -> Classifier:
         return MODELS[name](weights=None, **options)
 
 
-def get_model(name: str, **options: Any) -> Classifier:
+def get_model(name: NetworkName | str, **options: Any) -> Classifier:
     """Builds a network by its name.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +36,16 @@ from .recipe import Recipe
 from .recipes import get_recipe, load_data
 from .run import NotFiniteError, TrainingRun
 
+if TYPE_CHECKING:
+    from .names import RecipeName
+
 __all__ = ["fit"]
 
 FLUSH_EVERY = 20  # steps between two reads of the losses: each read waits for the device
 
 
 def fit(
-    target: Recipe | str | nn.Module,
+    target: Recipe | RecipeName | str | nn.Module,
     train: Digits | None = None,
     validation: Digits | None = None,
     *,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._checks import check_range
 from .._names import Names, did_you_mean
@@ -18,6 +18,9 @@ from ..data.sources import load_mnist
 from ..data.style import Style
 from ..pictures.preprocessing import Preprocessing
 from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .names import RecipeName
 
 __all__ = ["get_recipe", "list_recipes", "load_data"]
 
@@ -51,7 +54,7 @@ def _about(recipe: Recipe) -> str:
     return f"{recipe.network}, {epochs}. {about}".rstrip(". ") + "."
 
 
-def get_recipe(name: str, **changes: Any) -> Recipe:
+def get_recipe(name: RecipeName | str, **changes: Any) -> Recipe:
     """Returns the recipe of that name, with the given fields changed.
 
     Args:
