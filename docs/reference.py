@@ -165,7 +165,9 @@ def see_also(name: Name, names: list[Name], pages: dict[Path, set[str]]) -> str:
         parts += [".. rubric:: See also", summaries(others)]
     if using := [path.stem for path, words in pages.items() if name.name in words]:
         parts += [".. rubric:: Pages that use it", " · ".join(f":doc:`/{stem}`" for stem in using)]
-    parts.append(f".. minigallery:: {name.full}\n   :add-heading: Examples that use it")
+    parts.append(
+        f".. minigallery:: {name.full}\n   :add-heading: Examples that use it\n   :heading-level: -"
+    )
     return "\n\n".join(parts)
 
 

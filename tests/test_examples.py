@@ -329,6 +329,14 @@ def test_the_written_out_loop_trains_like_fit(network):
     assert epoch["batch_test_loss"] != epoch["test_loss"]
 
 
+def test_the_report_on_lenet_is_quoted_alike_everywhere():
+    rows = {row.label: row for row in reproduce.EXPERIMENTS["lenet5"].rows}
+    each = zip(lenet_settings.NETWORKS, lenet_settings.REPORTED["test_accuracy"], strict=True)
+    for network, (first, *_, last) in each:
+        assert rows[network].reported == f"{last:.2f} %"
+        assert report_pages.STATED["lenet5"][network] == ((1, first), (10, last))
+
+
 def test_the_order_of_max_pooling_and_relu_changes_nothing():
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     first, second = F.max_pool2d(F.relu(x), 2), F.relu(F.max_pool2d(x, 2))

@@ -146,7 +146,8 @@ _RESNET_CNN = Recipe(
     epochs=10,
     seed=1,
     reference="The report on the 34-layer ResNet with dropout, at its final learning rate; it "
-    "also trains for 30 epochs. It does not state the normalisation (MNIST's here).",
+    "also trains for 30 epochs. It does not state the normalisation (MNIST's here). The initial "
+    "weights of convolutions are those of He et al. here and PyTorch's there.",
 )
 
 _PLAIN18 = Recipe(
@@ -163,7 +164,8 @@ _PLAIN18 = Recipe(
     seed=100,
     reference="The report on ResNet-18 with and without residual connections; here without "
     "them. It does not state the number of epochs (5 here). Its digits are the first of each part "
-    "of a file of which it states nothing more (MNIST in its order here).",
+    "of a file of which it states nothing more (MNIST in its order here). The initial weights of "
+    "convolutions are those of He et al. here and PyTorch's there.",
 )
 
 _MINUTE = Recipe(
@@ -250,9 +252,7 @@ def _recipes() -> dict[str, Recipe]:
             network="resnet18",
             lr=0.01,
             batch_size=128,
-            reference="The report on ResNet-18 with and without residual connections; here with "
-            "them. It does not state the number of epochs (5 here). Its digits are the first of "
-            "each part of a file of which it states nothing more (MNIST in its order here).",
+            reference=_PLAIN18.reference.replace("here without them", "here with them"),
         ),
         "ninety_nine": Recipe(
             network="mini_convnet",
