@@ -15,6 +15,18 @@ WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 THOP_BUFFERS = ("total_ops", "total_params")
 
 
+def check_network(**arguments: object) -> None:
+    """Raises TypeError for the first argument that is no network; says how to make one of it."""
+    for name, value in arguments.items():
+        if isinstance(value, nn.Module):
+            continue
+        made = f"get_model({value!r})" if isinstance(value, str) and value.isidentifier() else ""
+        if callable(value) and hasattr(value, "__name__"):
+            made = f"{value.__name__}()"
+        way = f"such as {made} makes" if made else "such as get_model makes"
+        raise TypeError(f"`{name}` (={value!r:.80}) must be a network, {way}")
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside the modules that wrap a whole network, or the network itself.
 
@@ -66,13 +78,15 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
     """The shape (C, H, W) of one input: the given one, or else the network's `input_size`.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If there is neither, or it is not a shape (C, H, W).
     """
+    check_network(model=model)
     given = getattr(model, "input_size", None) if input_size is None else input_size
     if given is None:
         raise ValueError(f"`input_size` must be given: {type(model).__name__} has none")
     if not isinstance(given, (tuple, list)) or len(given) != 3:
-        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W)")
+        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W), without the batch")
     check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
     return (given[0], given[1], given[2])
 

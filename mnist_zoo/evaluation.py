@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from ._networks import class_names, numbers, stated_classes
+from ._networks import check_network, class_names, numbers, stated_classes
 from .data.digits import Digits, check_digits
 from .pictures.logits import logits
 from .pictures.preprocessing import Preprocessing, preprocessing_of
@@ -189,7 +189,8 @@ def evaluate(
     Raises:
         ValueError: If there are no images, or their shape or the names of their classes do not
             suit the network.
-        TypeError: If `digits` is something else; the message says how to make `Digits` of it.
+        TypeError: If `model` is no network, or `digits` is something else; the message says how to
+            make `Digits` of it.
 
     Example:
         >>> from mnist_zoo import evaluate, lenet5, load_mnist
@@ -197,6 +198,7 @@ def evaluate(
         >>> metrics.total, metrics.accuracy > 0.98
         (1000, True)
     """
+    check_network(model=model)
     check_positive(batch_size=batch_size)
     check_digits(digits=digits)
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
