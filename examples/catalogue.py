@@ -382,7 +382,7 @@ def write_pages() -> None:
     for path, text in faces.written().items():
         path.write_text(text, encoding="utf-8")
     drawn = [*points()]
-    figure = plots.accuracy_against_cost(drawn)
+    figure = plots.accuracy_against_cost(drawn, groups=groups())
     figure.savefig(PLOT, dpi=110, metadata={"Description": json.dumps(drawn)})
 
 
