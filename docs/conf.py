@@ -25,7 +25,6 @@ version = release = mnist_zoo.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -34,12 +33,14 @@ extensions = [
 exclude_patterns = ["_build", "_examples", "_extra"]
 html_theme = "furo"
 html_title = f"mnist_zoo {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["_extra"]  # the page that reads digits
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autosummary_generate = False  # reference.py writes the pages
 maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True
@@ -76,13 +77,19 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "doc_module": ("mnist_zoo",),
     "backreferences_dir": "gallery/backreferences",
-    "plot_gallery": "GALLERY" not in os.environ or os.environ["GALLERY"] != "off",
+    "plot_gallery": os.environ.get("GALLERY") != "off",  # off: pages without their figures
 }
 
 (DOCS / "_extra").mkdir(exist_ok=True)
 
 
+def without_factories(app, what, name, thing, options, signature, returned):
+    """The defaults that a dataclass makes anew: their names are no Python, which Sphinx reads."""
+    return signature and signature.replace("<factory>", "..."), returned
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", without_factories)
     app.connect("builder-inited", lambda app: pictures.write(DOCS / "_pictures"), priority=100)
     app.connect("builder-inited", lambda app: reference.write(DOCS / "reference"), priority=100)
     app.connect("builder-inited", lambda app: pictures.write_page(DOCS / "_extra"), priority=100)

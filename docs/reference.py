@@ -130,10 +130,13 @@ def directive(name: Name) -> str:
     return "\n".join(lines)
 
 
-def table(names: Iterable[Name]) -> str:
-    """A table of names with the first line of their documentation."""
-    lines = [".. autosummary::", "   :nosignatures:", ""]
-    return "\n".join([*lines, *(f"   ~{name.full}" for name in names)])
+def summaries(names: Iterable[Name]) -> str:
+    """A list of names with the first line of their documentation."""
+    lines = []
+    for name in names:
+        about = (inspect.getdoc(name.thing) or "").partition("\n")[0]
+        lines.append(f"* :py:obj:`~{name.full}`: {about}")
+    return "\n".join(lines)
 
 
 def related(name: Name, names: Iterable[Name]) -> list[Name]:
@@ -159,10 +162,12 @@ def see_also(name: Name, names: list[Name], pages: dict[Path, set[str]]) -> str:
     """Links to related names, to the guides that use the name, and to examples."""
     parts = []
     if others := related(name, names):
-        parts += [".. rubric:: See also", table(others)]
+        parts += [".. rubric:: See also", summaries(others)]
     if using := [path.stem for path, words in pages.items() if name.name in words]:
         parts += [".. rubric:: Pages that use it", " · ".join(f":doc:`/{stem}`" for stem in using)]
-    parts.append(f".. minigallery:: {name.full}\n   :add-heading: Examples that use it")
+    parts.append(
+        f".. minigallery:: {name.full}\n   :add-heading: Examples that use it\n   :heading-level: -"
+    )
     return "\n\n".join(parts)
 
 
@@ -186,7 +191,7 @@ def section(title: str, names: list[Name]) -> str:
     for home in dict.fromkeys(name.home for name in names):
         about = inspect.getdoc(importlib.import_module(home)) or ""
         parts.append(about.partition("\n")[0])
-        parts.append(table(name for name in names if name.home == home))
+        parts.append(summaries(name for name in names if name.home == home))
     return titled(title, *parts, toctree(n.page for n in names if n.name not in MODELS))
 
 

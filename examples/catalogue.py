@@ -39,6 +39,14 @@ MEASURED_BY = {  # the experiment with the accuracy of a network without pretrai
     "resnet50": "resnet50",
     "resnet_cnn": "resnet_cnn",
 }
+FAMILIES = {  # by the file
+    "lenet": "LeNet-5",
+    "digitnet": "DigitNet",
+    "mini": "small networks",
+    "resnet": "ResNet",
+    "preact": "pre-activation ResNet",
+    "densenet": "DenseNet",
+}
 LONGEST_TABLE = 60  # layers; for deeper networks the diagram is clearer
 
 
@@ -136,6 +144,11 @@ def points() -> Iterator[tuple[str, float, int, int]]:
     for other in published():
         macs, params = profile(other.network, other.input_size)
         yield other.name, other.accuracy, params, macs
+
+
+def groups() -> dict[str, str]:
+    """The family of each network, as the legend of accuracy against cost calls it."""
+    return {name: FAMILIES[make.__module__.rpartition(".")[2]] for name, make in MODELS.items()}
 
 
 def measure_latency() -> None:
@@ -302,9 +315,12 @@ def card(network: str) -> str:
         parts.append(f"## Layers\n\n```text\n{layers}\n```")
     parts.append(
         "## Reference\n\n```{eval-rst}\n.. currentmodule:: mnist_zoo\n\n"
-        f".. autofunction:: {network}\n\n.. minigallery:: mnist_zoo.{network}\n"
-        "   :add-heading: Examples that use it\n```"
+        f".. autofunction:: {network}\n```"
     )
+    scripts = DOCS.parent.glob("examples/plot_*.py")
+    if any(f"{network}(" in script.read_text(encoding="utf-8") for script in scripts):
+        gallery = f"```{{eval-rst}}\n.. minigallery:: mnist_zoo.{network}\n```"
+        parts.append(f"## Examples that use {network}\n\n{gallery}")
     return "\n\n".join(parts) + "\n"
 
 

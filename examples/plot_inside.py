@@ -4,6 +4,7 @@ Look inside a network
 
 Features, filters and mistakes.
 """
+# sphinx_gallery_thumbnail_number = 4
 
 from mnist_zoo import Preprocessing, evaluate, fit, get_recipe, load_mnist, mini_resnet, plots
 

@@ -6,6 +6,7 @@ The reports' experiments are recipes, which `fit` takes. This one trains the sim
 4,000 digits of the sample instead of MNIST's 60,000; ``python examples/train.py
 mini_resnet_report`` runs it in full.
 """
+# sphinx_gallery_thumbnail_number = 4
 
 from mnist_zoo import evaluate, fit, get_recipe, load_mnist, plots
 
