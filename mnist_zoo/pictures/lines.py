@@ -76,11 +76,12 @@ def _tilt(is_ink: Mask) -> tuple[float, float]:
     """The slope along which rows of ink are fullest, and how full the fullest row is."""
     import numpy as np
 
-    step = max(1, max(is_ink.shape) // SEARCH_SIDE)
+    step = max(1, min(max(is_ink.shape), 2 * is_ink.shape[1]) // SEARCH_SIDE)
     height, width = (side // step for side in is_ink.shape)
     blocks = is_ink[: height * step, : width * step].reshape(height, step, width, step)
     small: Mask = np.asarray(blocks.any((1, 3)))
-    slopes = np.tan(np.deg2rad(np.arange(-STEEPEST, STEEPEST + STEP / 2, STEP)))
+    angles = np.arange(-STEEPEST, STEEPEST + STEP / 2, STEP)
+    slopes = np.tan(np.deg2rad(angles[np.abs(angles).argsort()]))  # of the best, the flattest
     drop = np.rint(slopes[:, None] * (np.arange(width) - width / 2)).astype(int)
     rows = np.arange(height)[None, :, None] + drop[:, None]
     inside = (rows >= 0) & (rows < height)
@@ -142,7 +143,8 @@ def _without_rows(level: Map, left: Map, marked: Mask, threshold: float) -> Map:
     thick = max(rows.stop - rows.start for (rows,) in ndimage.find_objects(labels))
     bridged = ndimage.grey_closing(rest, (int(thick) + 3, 1))
     strong = np.quantile(level[level > threshold], 0.95)
-    usual = np.quantile(level[marked], 0.85)
+    on_lines = level[marked]
+    usual = np.median(on_lines[on_lines > threshold])
     kept = np.where(left > (strong + usual) / 2, left, 0) if strong > 1.5 * usual else 0
     return np.where(marked[:, None], np.maximum(np.minimum(left, bridged), kept), left)
 

@@ -24,7 +24,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 MOST = 400  # parts of a page: the largest ones
 HELD = 0.03  # of a box's longer side, at least, are the digits in it
 AT_EDGE = 0.1  # of a box's outline at the page's edges: more of it is ground, a shadow, a margin
-PALER = 0.4  # of the strongest part's contrast; paler parts are print of the other side, dirt
+PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
+THIN = 0.02  # of its longer side; a part that is thinner is what is left of a line
 LARGE = 0.5  # of a box's sides; what is as large inside it is a part of the box
 
 
@@ -61,7 +62,11 @@ def see_page(grey: Array) -> Page:
     values, linked, frames = _without_frames(strokes.values, strokes.linked, light)
     labels, parts = parts_of(values, linked, light, MOST)
     strongest = max((p.contrast for p in parts if p.contact < AT_EDGE), default=0.0)
-    parts = [p for p in parts if p.contact < AT_EDGE and p.contrast > PALER * strongest]
+    parts = [
+        part
+        for part in parts
+        if part.contact < AT_EDGE and part.contrast > PALER * strongest and part.thickness > THIN
+    ]
     if not parts:
         return nothing
     own = np.isin(labels, [part.label for part in parts])
