@@ -2,8 +2,8 @@
 
 ``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
 weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
-measures latency first (a minute; on an idle machine). It also writes the package's faces and
-README's tables.
+measures latency first (a minute; on an idle machine). It also writes the package's faces, our
+numbers in ``docs/comparison.md``, and README's plot.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from mnist_zoo import (
     get_recipe,
     get_weights,
     list_models,
+    plots,
     profile,
     summary,
 )
@@ -33,12 +34,21 @@ from mnist_zoo.inspection.latency import latency
 from mnist_zoo.models.registry import MODELS
 
 CARDS = DOCS / "models"
+PLOT = DOCS / "accuracy.png"
 LATENCY = DOCS / "latency.json"
 MEASURED_BY = {  # the experiment with the accuracy of a network without pretrained weights
     "mini_convnet": "ninety_nine",
     "resnet50": "resnet50",
     "resnet_cnn": "resnet_cnn",
 }
+FACTORIES = """\
+Every factory takes keywords only: `weights=None, in_channels=1, num_classes=10, image_size=…`, then
+its family's own. By name: `get_model("resnet18", stem="3x3")`; `list_models("resnet*")`."""
+NETWORKS = """\
+Each network has `input_size`, `forward_features(x)`, `forward_head(features, pre_logits=False)`,
+`get_classifier()` and `reset_classifier(num_classes)`. At 28×28 a ResNet with the `"7x7"` stem ends
+in maps of one pixel, and BatchNorm cannot train on a batch of one: drop the last batch, or use
+`stem="3x3"`."""
 FAMILIES = {  # by the file
     "lenet": "LeNet-5",
     "digitnet": "DigitNet",
@@ -204,11 +214,11 @@ def table_of_networks() -> str:
     return "\n".join(lines)
 
 
-def table_of_weights(*, linked: bool) -> str:
-    """The pretrained weights, one line per network, with or without links to their pages."""
+def table_of_weights() -> str:
+    """The pretrained weights, one line per network."""
     lines = []
     for weights in map(get_weights, list_models(pretrained=True)):
-        name = f"[{weights.network}]({weights.network}.md)" if linked else weights.network
+        name = f"[{weights.network}]({weights.network}.md)"
         cells = [name, f"{weights.params:,}", f"{weights.macs:,}", f"{weights.correct:,}"]
         cells += [in_percent([*weights.accuracies]), str(len(weights.accuracies))]
         lines.append(f"| {' | '.join(cells)} |")
@@ -242,7 +252,11 @@ def index() -> str:
             "## Pretrained weights",
             "Trained on MNIST's 60,000 training digits. The settings were chosen on training "
             "digits only, or not tuned; the weights are those of the first seed, not of the best.",
-            table_of_weights(linked=True),
+            table_of_weights(),
+            "## Families and options",
+            FACTORIES,
+            faces.table_of_families(),
+            NETWORKS,
             "## Published networks",
             "![Accuracy against parameters and against MACs](../_pictures/accuracy.svg)",
             "Single networks whose source states both architecture and accuracy; we rebuilt them "
@@ -365,8 +379,11 @@ def write_pages() -> None:
     for network in list_models():
         (CARDS / f"{network}.md").write_text(card(network), encoding="utf-8")
     (CARDS / "index.md").write_text(index(), encoding="utf-8")
-    for path, text in faces.written(table_of_weights(linked=False)).items():
+    for path, text in faces.written().items():
         path.write_text(text, encoding="utf-8")
+    drawn = [*points()]
+    figure = plots.accuracy_against_cost(drawn, groups=groups())
+    figure.savefig(PLOT, dpi=110, metadata={"Description": json.dumps(drawn)})
 
 
 def main() -> None:

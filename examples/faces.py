@@ -1,23 +1,23 @@
 """What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
 
-The package's faces (``__init__.py``), and README's tables.
+The package's faces (``__init__.py``), the names that editors complete, and our numbers in
+``docs/comparison.md``.
 """
 
 import importlib
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import is_typeddict
 
-from mnist_zoo import compare
+from mnist_zoo import list_models, list_recipes
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mnist_zoo"
 TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
-README = ROOT / "README.md"
+COMPARISON = ROOT / "docs" / "comparison.md"
 COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
 IMPORT = r"from \.\S+ import \w+ as \w+\n"
 
@@ -53,7 +53,7 @@ def of_folder(folder: Path, text: str) -> str:
     return with_imports(text, home)
 
 
-# --- README --------------------------------------------------------------------
+# --- Pages ------------------------------------------------------------------------------------
 
 
 def families() -> dict[str, list[str]]:
@@ -70,12 +70,6 @@ def module_of(family: str) -> Any:
     return importlib.import_module(f"mnist_zoo.models.{family}")
 
 
-@cache
-def table_of_costs() -> str:
-    """What each network costs."""
-    return compare(list(MODELS)).markdown()
-
-
 def table_of_families() -> str:
     """Each family's networks and options."""
     lines = ["| family | networks | options |", "|---|---|---|"]
@@ -89,27 +83,34 @@ def table_of_families() -> str:
     return "\n".join(lines)
 
 
-def between(text: str, part: str, content: str) -> str:
-    """The text with new content between the two comments that name this part."""
-    comments = rf"({part}: written by \S+(?: -->)?\n\n).*(\n\n\S+ end of {part}\b)"
-    text, count = re.subn(comments, lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"the comments around {part!r} are missing")
-    return text
+def comparison(text: str) -> str:
+    """The page of other libraries with our numbers of networks, and of those with weights."""
+    text = re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+    trained = len(list_models(pretrained=True))
+    return re.sub(
+        r"(?m)^(\| weights for digits \|.* )\d+ networks \|$", rf"\g<1>{trained} networks |", text
+    )
 
 
-def readme(text: str, weights: str) -> str:
-    """README's text with its tables: that of the weights (given), of costs, of families."""
-    text = between(text, "weights", weights)
-    text = between(text, "costs", table_of_costs())
-    text = between(text, "families", table_of_families())
-    return re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+def literal(path: Path, name: str, values: list[str]) -> tuple[Path, str]:
+    """A file with the names that editors complete, and its text."""
+    about = "networks" if name == "NetworkName" else "recipes"
+    lines = "".join(f'    "{value}",\n' for value in values)
+    return path, (
+        f'"""The names of the {about}, for editors and type checkers; written by '
+        'examples/catalogue.py."""\n\nfrom typing import Literal, TypeAlias\n\n'
+        f"{name}: TypeAlias = Literal[\n{lines}]\n"
+    )
 
 
-def written(weights: str) -> dict[Path, str]:
+def written() -> dict[Path, str]:
     """Every file that this module derives, and the text that it should have."""
     texts = {TOP: top_level(TOP.read_text("utf-8"))}
     for face in sorted(PACKAGE.glob("*/__init__.py")):
         texts[face] = of_folder(face.parent, face.read_text("utf-8"))
-    texts[README] = readme(README.read_text("utf-8"), weights)
+    texts |= [
+        literal(PACKAGE / "models" / "names.py", "NetworkName", [*MODELS]),
+        literal(PACKAGE / "training" / "names.py", "RecipeName", list_recipes()),
+    ]
+    texts[COMPARISON] = comparison(COMPARISON.read_text("utf-8"))
     return texts

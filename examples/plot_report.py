@@ -30,7 +30,6 @@ plots.curves(histories).savefig("report_curves.png", dpi=110)
 
 metrics = {}
 for name, history in histories.items():
-    assert history.model is not None
     metrics[name] = evaluate(history.model, test, history.recipe.preprocessing)
     print(f"{name}: {metrics[name].accuracy:.1%} in {history.seconds:.0f} s")
 plots.class_accuracy(metrics).savefig("report_classes.png", dpi=110)

@@ -66,7 +66,6 @@ def train_a_network() -> None:
         epochs=6,
     )
     model = fit(recipe, train).model
-    assert model is not None  # only a history that was loaded from a file has no model
     metrics = evaluate(model, test)
     print(f"\naccuracy on the other 1,000 digits: {metrics.accuracy:.1%}")
     plots.mistakes(test, metrics).savefig("mistakes.png", dpi=110)

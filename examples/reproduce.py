@@ -1,17 +1,26 @@
 """Runs the experiments of the five reports and our own, and writes the pages with the results.
 
-``python examples/reproduce.py lenet5`` trains the networks of one report, over several seeds, and
-writes ``docs/reproduction/lenet5.json``; `report_pages.py` then writes ``docs/reproduction.md`` and
-``docs/our_experiments.md``, which compare the reported figures with ours. Finished runs are not
-repeated; if interrupted, rerun the same command to resume. Without an experiment only the pages are
-written; ``--list`` lists the experiments.
+``python examples/reproduce.py --list`` lists the experiments.
+``python examples/reproduce.py ninety_nine --seeds 0 1 2`` runs one again on your machine, with
+these seeds, and prints your accuracies beside the stored and the reported ones.
+``python examples/reproduce.py mini_resnet_report mine.json --seeds 0 1 2`` does the same with
+recipes, by name or from files. With ``--network mine.py:make`` they train your network, which that
+function or class makes. Results are kept in the folder ``runs``, and finished runs are not
+repeated, except those of your network, which may have changed.
 
-It needs the whole of MNIST (12 MB, downloaded once). The page states the training times.
+Without ``--seeds`` an experiment is run as it was published: what is missing of its results is
+added to ``docs/reproduction``, and `report_pages.py` writes the pages that compare the reported
+figures with ours. Without an experiment only the pages are written.
+
+It needs the whole of MNIST (12 MB, downloaded once), except for recipes of other data. The pages
+state the training times.
 """
 
 import argparse
 import json
+import os
 import platform
+import runpy
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from train import read_recipe
 
 from mnist_zoo import (
     History,
@@ -27,8 +38,10 @@ from mnist_zoo import (
     Recipe,
     evaluate,
     fit,
+    get_model,
     get_recipe,
     list_models,
+    list_recipes,
     load_data,
     load_mnist,
     plots,
@@ -38,15 +51,20 @@ from mnist_zoo import (
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "reproduction"
 Run = dict[str, Any]
+Maker = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: a recipe, and the accuracy that its report states."""
+    """One row of a table: a recipe, and the accuracy that its report states.
+
+    With `torch_init` the convolutions start from PyTorch's own initial weights.
+    """
 
     label: str
     recipe: Recipe
     reported: str = ""
+    torch_init: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,7 +199,8 @@ EXPERIMENTS = {
     "residual": Experiment(
         "ResNet-18 with and without residual connections",
         "2,000 digits to train on, 200 to select the best weights and 200 to test, at 32×32, "
-        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps.",
+        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps. The initial weights "
+        "of convolutions are those of He et al., where the report's code has PyTorch's.",
         (
             Row("plain", PLAIN, "less than residual"),
             Row("residual", get_recipe("resnet18_report", sampling="random"), "more than plain"),
@@ -193,10 +212,17 @@ EXPERIMENTS = {
         "The same on the report's own digits",
         "The report takes the first digits of each part: digits 1 to 2,000 and 50,001 to 50,200 of "
         "the training set, if its file keeps MNIST's order, and 1 to 200 of the test set. The "
-        "first seed is the report's.",
+        "first seed is the report's. Its code leaves the initial weights to PyTorch; ours are "
+        "those of He et al., unless a row says otherwise.",
         (
             Row("plain", get_recipe("plain18_report"), "less than residual"),
             Row("residual", get_recipe("resnet18_report"), "more than plain"),
+            Row("plain, PyTorch's initial weights", get_recipe("plain18_report"), torch_init=True),
+            Row(
+                "residual, PyTorch's initial weights",
+                get_recipe("resnet18_report"),
+                torch_init=True,
+            ),
         ),
         (100, 101, 102),
     ),
@@ -212,7 +238,8 @@ EXPERIMENTS = {
     "resnet_cnn": Experiment(
         "The 34-layer ResNet with dropout, at 28×28",
         "The report trains for 10 and for 30 epochs; its figures are those of its last network, "
-        "`resnet_cnn_norm`. Here is one seed of its first one, with another schedule and "
+        "`resnet_cnn_norm`. Here is one seed of its first one, with other initial weights (those "
+        "of He et al., where the report's code has PyTorch's), another schedule and "
         "fewer epochs; for the report's own epochs there was no GPU. The training time is an "
         "overestimate: other work ran on the machine.",
         (
@@ -288,13 +315,28 @@ def surroundings() -> dict[str, str]:
     }
 
 
-def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
-    """Trains one row with one seed, and tests it."""
+def with_torch_init(recipe: Recipe) -> nn.Module:
+    """The recipe's network; its convolutions have the initial weights that PyTorch gives them."""
+    assert recipe.network is not None
+    torch.manual_seed(recipe.seed)
+    network = get_model(recipe.network, **recipe.options)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
+    return network
+
+
+def train_and_test(row: Row, seed: int, folder: Path, make: Maker | None = None) -> Run:
+    """Trains one row with one seed, the recipe's network or the one that is made, and tests it."""
     recipe = row.recipe.replace(seed=seed)
-    train, validation, test = load_data(recipe, data)
-    watched = validation or (None if recipe.select == "best" else test)
-    history = fit(recipe, train, watched, folder=folder, checkpoint_every=100)
-    assert history.model is not None
+    _, _, test = load_data(recipe)
+    if make is None:
+        target, given = (with_torch_init(recipe), recipe) if row.torch_init else (recipe, None)
+        history = fit(target, recipe=given, folder=folder, checkpoint_every=100)
+    else:
+        torch.manual_seed(seed)
+        history = fit(make(), recipe=recipe)
+        folder.mkdir(parents=True, exist_ok=True)
     run = {
         "label": row.label,
         "seed": seed,
@@ -306,11 +348,12 @@ def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
         **surroundings(),
     }
     if len(test) < 1000:
-        everything = load_mnist("test", data, source=recipe.source)
+        everything = load_mnist("test", source=recipe.source)
         metrics = evaluate(history.model, everything, recipe.preprocessing)
         run["test_all"] = measured(metrics)
     history.save(folder / "history.json")
-    save_model(history.model, folder / "weights.safetensors")
+    if make is None:
+        save_model(history.model, folder / "weights.safetensors")
     return run
 
 
@@ -328,21 +371,10 @@ def run_folder(runs: Path, name: str, row: Row, seed: int) -> Path:
 def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namespace) -> None:
     """Runs what is missing of an experiment, and stores each result at once."""
     path, runs = RESULTS / f"{name}.json", results_of(name)
-    RESULTS.mkdir(exist_ok=True)
-    for seed in experiment.seeds:
-        for row in experiment.rows:
-            if arguments.only and row.label not in arguments.only:
-                continue
-            if any(belongs_to(run, row, seed) for run in runs):
-                continue
-            print(f"{name}: {row.label}, seed {seed}")
-            folder = run_folder(arguments.runs, name, row, seed)
-            run = train_and_test(row, seed, folder, arguments.data)
-            runs.append(run)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-            temporary.replace(path)
-            print(f"{name}: {row.label}, seed {seed}: {accuracies([run])[0]:.2f} %")
+    rows = [row for row in experiment.rows if not arguments.only or row.label in arguments.only]
+    run_missing(name, rows, experiment.seeds, path, arguments)
+    if len(runs) == len(results_of(name)):
+        print(f"{name}: nothing to run, the results are in {path}; --seeds 0 1 2 runs it again")
     first = {  # epochs alone say little of runs that are evaluated within them
         row.label: run_folder(arguments.runs, name, row, experiment.seeds[0]) / "history.json"
         for row in experiment.rows
@@ -351,6 +383,79 @@ def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namesp
     if first and all(file.exists() for file in first.values()):
         histories = {label: History.load(file) for label, file in first.items()}
         plots.curves(histories).savefig(RESULTS / f"{name}.png", dpi=110)
+
+
+def run_missing(
+    name: str,
+    rows: Iterable[Row],
+    seeds: Iterable[int],
+    path: Path,
+    arguments: argparse.Namespace,
+    make: Maker | None = None,
+) -> list[Run]:
+    """Runs what a file of results lacks of these rows and seeds; returns all of these runs."""
+    if arguments.data:
+        os.environ["MNIST_ZOO_DATA"] = str(arguments.data)
+    runs, wanted = [] if make else stored(path), []  # one's own network may have changed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        for row in rows:
+            run = next((run for run in runs if belongs_to(run, row, seed)), None)
+            if run is None:
+                print(f"{name}: {row.label}, seed {seed}")
+                folder = run_folder(arguments.runs, name, row, seed)
+                run = train_and_test(row, seed, folder, make)
+                runs.append(run)
+                temporary = path.with_suffix(".part")
+                temporary.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+                temporary.replace(path)
+                print(f"{name}: {row.label}, seed {seed}: {accuracies([run])[0]:.2f} %")
+            wanted.append(run)
+    return wanted
+
+
+# --- On one's own machine --------------------------------------------------------------------
+
+
+def compare_here(name: str, arguments: argparse.Namespace) -> None:
+    """Runs an experiment or a recipe with the given seeds, and prints a table of accuracies."""
+    make, label = None, ""
+    if arguments.network:
+        make, label = imported(arguments.network), arguments.network.partition(":")[2]
+    if (known := EXPERIMENTS.get(name)) and make is None:
+        rows = [row for row in known.rows if not arguments.only or row.label in arguments.only]
+    elif known:
+        raise SystemExit(f"--network needs a recipe; {name!r} is an experiment")
+    else:
+        recipe = read_recipe(name)
+        name = Path(name).stem
+        rows = [Row(label or recipe.network or name, recipe)]
+    own = f"{name}-{label}" if label else name
+    path = arguments.runs / f"{own}.json"
+    found = run_missing(own, rows, arguments.seeds, path, arguments, make)
+    published = results_of(name)
+    print(f"\ntest accuracy (%), mean ± standard deviation; each run is in {path}")
+    print(f"{'network':<30} {'here':<22} {'stored':<22} reported")
+    for row in rows:
+        cells = [
+            f"{spread(values)} ({len(values)} seed{'s' * (len(values) != 1)})" if values else "–"
+            for values in (
+                accuracies(run for run in runs if run["label"] == row.label)
+                for runs in (found, published)
+            )
+        ]
+        print(f"{row.label:<30} {cells[0]:<22} {cells[1]:<22} {row.reported or '–'}")
+
+
+def imported(place: str) -> Maker:
+    """The function or class of a place such as ``mine.py:make``."""
+    file, _, name = place.partition(":")
+    if not Path(file).is_file() or not name:
+        raise SystemExit(f"--network (={place!r}) must be a file and a name in it: mine.py:make")
+    make: Maker | None = runpy.run_path(file).get(name)
+    if not callable(make):
+        raise SystemExit(f"--network (={place!r}): {file} has no function or class {name!r}")
+    return make
 
 
 # --- Results -------------------------------------------------------------------------------
@@ -364,9 +469,22 @@ def table(columns: list[str], rows: Iterable[list[str]]) -> str:
 
 def results_of(name: str) -> list[Run]:
     """The stored results of an experiment."""
-    path = RESULTS / f"{name}.json"
+    return stored(RESULTS / f"{name}.json")
+
+
+def stored(path: Path) -> list[Run]:
+    """The results in a file; none if there is no file."""
     runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return runs
+
+
+def listed() -> str:
+    """A line about each experiment."""
+    lines = []
+    for name, experiment in EXPERIMENTS.items():
+        done, all_runs = len(results_of(name)), len(experiment.seeds) * len(experiment.rows)
+        lines.append(f"{name:<24} {experiment.title} ({done} of {all_runs} runs are stored)")
+    return "\n".join(lines)
 
 
 def results() -> dict[str, list[Run]]:
@@ -379,20 +497,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("experiments", nargs="*", choices=[[], *EXPERIMENTS], metavar="experiment")
+    parser.add_argument(
+        "experiments",
+        nargs="*",
+        metavar="experiment",
+        help="with --seeds also a recipe",
+    )
     parser.add_argument("--list", action="store_true", help="list the experiments")
+    parser.add_argument("--seeds", nargs="+", type=int, help="run with these seeds, and compare")
+    parser.add_argument("--network", metavar="FILE:NAME", help="makes the network to train instead")
     parser.add_argument("--only", nargs="+", metavar="row", help="rows to run; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     arguments = parser.parse_args()
     if arguments.list:
-        print(*EXPERIMENTS, sep="\n")
+        print(listed())
         return
-    for name in arguments.experiments:
-        run_experiment(name, EXPERIMENTS[name], arguments)
+    if arguments.network and not arguments.seeds:
+        parser.error("--network needs --seeds")
+    try:
+        for name in arguments.experiments:
+            if arguments.seeds:
+                compare_here(name, arguments)
+            elif name in EXPERIMENTS:
+                run_experiment(name, EXPERIMENTS[name], arguments)
+            else:
+                hint = "a recipe needs --seeds" if name in list_recipes() else "see --list"
+                parser.error(f"{name!r} must be the name of an experiment; {hint}")
+    except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
+        raise SystemExit(f"{name}: {' '.join(str(error).split())}") from error
+    if arguments.seeds:
+        return
     import report_pages  # it takes the experiments from here
 
     report_pages.write_pages()
+    print(f"the pages in {DOCS} are up to date")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,18 @@ WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 THOP_BUFFERS = ("total_ops", "total_params")
 
 
+def check_network(**arguments: object) -> None:
+    """Raises TypeError for the first argument that is no network; says how to make one of it."""
+    for name, value in arguments.items():
+        if isinstance(value, nn.Module):
+            continue
+        made = f"get_model({value!r})" if isinstance(value, str) and value.isidentifier() else ""
+        if callable(value) and hasattr(value, "__name__"):
+            made = f"{value.__name__}()"
+        way = f"such as {made} makes" if made else "such as get_model makes"
+        raise TypeError(f"`{name}` (={value!r:.80}) must be a network, {way}")
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside the modules that wrap a whole network, or the network itself.
 
@@ -40,15 +52,12 @@ def first_in(model: nn.Module, name: str) -> object:
     return found
 
 
-def check_network(model: object) -> None:
-    """Checks that the argument `model` is a network that can compute.
+def check_computes(model: nn.Module) -> None:
+    """Checks that the network `model` can compute.
 
     Raises:
-        TypeError: If it is no network.
         ValueError: If its tensors have no values, or it gets its shapes in its first forward pass.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
     if device_of(model).type == "meta":
         raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
     if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
@@ -97,13 +106,15 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
     """The shape (C, H, W) of one input: the given one, or else the network's `input_size`.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If there is neither, or it is not a shape (C, H, W).
     """
+    check_network(model=model)
     given = getattr(model, "input_size", None) if input_size is None else input_size
     if given is None:
         raise ValueError(f"`input_size` must be given: {type(model).__name__} has none")
     if not isinstance(given, (tuple, list)) or len(given) != 3:
-        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W)")
+        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W), without the batch")
     check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
     return (given[0], given[1], given[2])
 

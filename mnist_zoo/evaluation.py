@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from ._networks import check_network, class_names, numbers, stated_classes
+from ._networks import check_computes, check_network, class_names, numbers, stated_classes
 from .data.digits import Digits, check_digits
 from .pictures.logits import check_logits, logits
 from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
@@ -198,7 +198,8 @@ def evaluate(
         >>> metrics.total, metrics.accuracy > 0.98
         (1000, True)
     """
-    check_network(model)
+    check_network(model=model)
+    check_computes(model)
     check_preprocessing(preprocessing)
     check_positive(batch_size=batch_size)
     check_digits(digits=digits)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from ._checks import check_positive, check_range
-from ._networks import channels_of, check_network, class_names, stated_classes, unwrapped
+from ._networks import (
+    channels_of,
+    check_computes,
+    check_network,
+    class_names,
+    stated_classes,
+    unwrapped,
+)
 from .pictures.as_trained import as_trained
 from .pictures.logits import check_logits, logits
 from .pictures.outputs import gives_familiarity, logits_and_familiarity, with_familiarity
@@ -21,6 +28,7 @@ from .pictures.reading import is_one_picture
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     from PIL import Image
 
     from .pictures.reading import Picture, Pictures
@@ -75,7 +83,7 @@ class Prediction:
 @overload
 def predict(
     model: nn.Module,
-    pictures: Image.Image | str | os.PathLike[str] | bytes,
+    pictures: Image.Image | str | os.PathLike[str] | bytes | np.ndarray[tuple[int, int], Any],
     *,
     top: int = ...,
     reject_below: float = ...,
@@ -161,7 +169,8 @@ def predict(
         >>> predict(mini_resnet(weights="mnist"), page).digit
         7
     """
-    check_network(model)
+    check_network(model=model)
+    check_computes(model)
     check_preprocessing(preprocessing)
     check_positive(top=top, batch_size=batch_size)
     check_range(at_least=0, at_most=1, reject_below=reject_below)
@@ -280,6 +289,7 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
         A network that gives the mean of their probabilities.
 
     Raises:
+        TypeError: If `models` are no networks, or one network that is not in a list.
         ValueError: If `models` is empty, or their preprocessing, channels, or the number or names
             of their classes differ.
 
@@ -292,9 +302,13 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
         >>> predict(both, page).digit
         7
     """
+    if isinstance(models, (nn.Module, str)):
+        raise TypeError("`models` must be a list of networks, such as [mini_resnet(), lenet5()]")
     models = list(models)
     if not models:
         raise ValueError("`models` must be at least one network")
+    for model in models:
+        check_network(models=model)
     expected = [preprocessing_of(model) for model in models]
     if len(set(expected)) > 1:
         raise ValueError(f"`models` must have the same preprocessing; they have {expected}")

@@ -18,7 +18,7 @@ from typing_extensions import override
 from .._checks import check_positive, check_range
 from .._files import check_place, expanded, written_whole
 from .._names import check_choice
-from .._networks import class_names, stated_classes, unwrapped
+from .._networks import check_network, class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
@@ -130,7 +130,8 @@ def export(
     Raises:
         ExportError: If the network cannot be exported, or the outputs differ by more than
             `tolerance`. Nothing is written, and an earlier file stays.
-        ValueError: If an argument is impossible.
+        TypeError: If `model` is no network.
+        ValueError: If another argument is impossible.
         FileNotFoundError: If the folder of `path` does not exist.
         ImportError: If a package is missing; the message names the extra that installs it.
 
@@ -143,8 +144,7 @@ def export(
     """
     path = expanded(path)
     check_choice(format=(format, MODULES), pixels=(pixels, get_args(Pixels)))
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"`model` (={model!r:.80}) must be a network")
+    check_network(model=model)
     check_range(above=0, finite=False, tolerance=tolerance)
     if batch is not None:
         check_positive(batch=batch)

@@ -24,9 +24,9 @@ GREY = "0.45"  # of the legend's lines that stand for all runs
 def curves(histories: History | Mapping[str, History]) -> Figure:
     """Draws loss and error over the epochs, side by side; the error is 1 - accuracy.
 
-    Training is dashed and validation solid. The mean over a training epoch is drawn at the middle
-    of the epoch, and each evaluation where it was made. The pale line behind them shows the
-    training batches, averaged over a twentieth of an epoch.
+    Training is dashed; validation, or what else `History.evaluated` names, is solid. The mean over
+    a training epoch is drawn at the middle of the epoch, and each evaluation where it was made. The
+    pale line behind them shows the training batches, averaged over a twentieth of an epoch.
 
     Args:
         histories: One run, or several by name, each in its own colour.
@@ -136,8 +136,8 @@ def _draw_legend(
         handles.append(Line2D([], [], color=training, linestyle="--", label="training"))
     else:
         handles.append(Line2D([], [], color=training, linewidth=0.8, label="training batches"))
-    if any(history.evaluations for history in runs.values()):
-        handles.append(Line2D([], [], color=validation, label="validation"))
+    for name in dict.fromkeys(run.evaluated for run in runs.values() if run.evaluations):
+        handles.append(Line2D([], [], color=validation, label=name))
     columns = min(len(handles), 5)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
     if not several:

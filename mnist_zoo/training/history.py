@@ -31,8 +31,9 @@ class History:
         evaluations: The validation curve, in order; includes the evaluations after each epoch.
         seconds: Time spent in training steps, without evaluations and checkpoints. If the run was
             resumed, the time of all its parts.
+        evaluated: What the evaluations were made on: ``"validation"`` images, or, where a recipe
+            that keeps none loaded its own data, the ``"test"`` set.
         stopped: Why training ended before its last epoch; "" if it did not.
-        model: The trained network, in eval mode; None if the history was read from a file.
 
     Example:
         >>> from mnist_zoo import History, fit, get_recipe, load_mnist
@@ -56,7 +57,23 @@ class History:
     evaluations: list[ValidationPoint] = field(default_factory=list, repr=False)
     seconds: float = 0.0
     stopped: str = ""
-    model: nn.Module | None = field(default=None, repr=False, compare=False)
+    evaluated: str = "validation"
+    _model: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained network, in eval mode.
+
+        Raises:
+            ValueError: If the history was read from a file, which holds no network.
+        """
+        if self._model is None:
+            raise ValueError("a history from a file has no network; load_model reads a saved one")
+        return self._model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self._model = model
 
     @property
     def step(self) -> int:
@@ -90,7 +107,7 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """Returns everything except the network, as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values.pop("model")
+        values.pop("_model")
         values["recipe"] = self.recipe.to_dict()
         values["evaluations"] = [dataclasses.asdict(point) for point in self.evaluations]
         return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -36,13 +37,16 @@ from .recipe import Recipe
 from .recipes import get_recipe, load_data
 from .run import NotFiniteError, TrainingRun
 
+if TYPE_CHECKING:
+    from .names import RecipeName
+
 __all__ = ["fit"]
 
 FLUSH_EVERY = 20  # steps between two reads of the losses: each read waits for the device
 
 
 def fit(
-    target: Recipe | str | nn.Module,
+    target: Recipe | RecipeName | str | nn.Module,
     train: Digits | None = None,
     validation: Digits | None = None,
     *,
@@ -122,9 +126,12 @@ def fit(
     model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
+    evaluated = "validation"
     if train is None:
         train, kept, test = load_data(recipe)
-        validation = validation or kept or (None if recipe.select == "best" else test)
+        validation = validation or kept
+        if validation is None and recipe.select != "best":
+            validation, evaluated = test, "test"
     check_sizes(recipe, train, validation)
     check_style(recipe, train)
     check_trainable(model, recipe)
@@ -142,6 +149,7 @@ def fit(
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)
         run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
+        run.history.evaluated = evaluated
         saving = nullcontext() if folder is None else Checkpoints(expanded(folder, "folder"), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)

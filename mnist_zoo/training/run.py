@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -68,7 +68,8 @@ class TrainingRun:
         full_batches, rest = divmod(len(train), recipe.batch_size)
         steps_per_epoch = full_batches + (rest > 1)
         self.total_steps = recipe.epochs * steps_per_epoch
-        self.history = History(recipe, steps_per_epoch, model=model)
+        self.history = History(recipe, steps_per_epoch)
+        self.history.model = model
         memory = torch.channels_last if recipe.channels_last else torch.preserve_format
         self.wrapper = model.to(group.device).to(memory_format=memory)
         self.model = unwrapped(model)
@@ -284,7 +285,8 @@ class TrainingRun:
             check_tensors(state["best"], own, "the best weights")
         check_optimizer(state["optimizer"], self.optimizer)
         self._check_untrained(state)
-        history = History(self.recipe, self.history.steps_per_epoch, model=self.history.model)
+        history = replace(self.history, loss=[], accuracy=[], lr=[], evaluations=[])
+        history.model = self.history.model
         unpack(state["history"], history, self.total_steps)
         check_schedule(state["schedule"], self.schedule, step=history.step)
         check_rates(state["optimizer"], state["schedule"], self.schedule)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from .._files import expanded
 from .._names import printable
-from .._networks import from_thop, state_of, unwrapped
+from .._networks import check_network, from_thop, state_of, unwrapped
 from ..pictures.familiarity import forget_familiarity
 from .files import (
     MAX_TENSORS,
@@ -86,7 +86,7 @@ def from_torchvision(
         WeightsError: If a file is damaged, is of another kind, or holds NaN or infinity; nothing
             is copied.
         FileNotFoundError: If the file does not exist, or cannot be downloaded.
-        TypeError: If the source is none of the above.
+        TypeError: If `model` is no network, or the source is none of the above.
         ValueError: If `head` is neither ``"reset"`` nor ``"keep"``.
 
     Example:
@@ -122,6 +122,7 @@ def fill(
     """
     if head not in ("reset", "keep"):
         raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
+    check_network(model=model)
     model = unwrapped(model)
     target = state_of(model)
     if any(tensor.is_meta for tensor in target.values()):
@@ -208,6 +209,7 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
     Raises:
         ConversionError: If torchvision's network lacks one of the tensors, or the first
             convolution cannot be adapted.
+        TypeError: If `model` is no network.
         ValueError: If `in_channels` is less than 1.
 
     Example:
@@ -217,6 +219,7 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
         >>> theirs.load_state_dict(to_torchvision(resnet18()))
         <All keys matched successfully>
     """
+    check_network(model=model)
     check_positive(in_channels=in_channels)
     state = state_of(unwrapped(model))
     family = "DenseNet" if "features.conv0.weight" in state else "ResNet"

@@ -172,10 +172,7 @@ def read_content(path: Path) -> bytes:
 def _opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """A file of weights and its size."""
     if not os.path.exists(path):  # Path.exists raises for an impossible name
-        raise FileNotFoundError(
-            f"no such file of weights: '{path!s:.200}'; a factory's `weights` may also be 'mnist', "
-            "'imagenet', a network, a state dict, or a record of get_weights"
-        )
+        raise FileNotFoundError(f"no such file of weights: '{path!s:.200}'")
     if not path.is_file():
         raise WeightsError(f"'{path}' must be a file; it is a directory or a device")
     with path.open("rb") as file:

@@ -79,7 +79,8 @@ def test_curves_of_many_runs_have_different_colours():
 def test_curves_of_a_history_read_from_a_file(tmp_path):
     history().save(tmp_path / "history.json")
     read = History.load(tmp_path / "history.json")
-    assert read.model is None
+    with pytest.raises(ValueError, match="from a file has no network; load_model"):
+        _ = read.model
     from_file, expected = curves(read), curves(history())
     for axes, expected_axes in zip(from_file.axes, expected.axes, strict=True):
         lines = [data(line) for line in axes.lines]

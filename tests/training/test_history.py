@@ -19,7 +19,8 @@ def test_history_averages_steps_per_epoch_and_survives_saving(digits, tmp_path):
     history.save(tmp_path / "history.json")
     read = History.load(tmp_path / "history.json")
     assert read == history
-    assert read.model is None
+    with pytest.raises(ValueError, match="from a file has no network; load_model"):
+        _ = read.model
 
 
 @pytest.mark.parametrize(
