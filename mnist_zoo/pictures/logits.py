@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -45,23 +46,22 @@ def check_logits(values: Tensor, model: nn.Module, argument: str = "model") -> N
     Raises:
         ValueError: If it is not.
     """
-    name = f"`{argument}` ({type(unwrapped(model)).__name__})"
-    if not values.isfinite().all():
-        raise ValueError(f"{name} must give finite `logits`; it gave infinity or not a number")
-    if are_probabilities(values, next(model.parameters(), values).dtype):
-        raise ValueError(
-            f"{name} must give logits; it gives probabilities: leave its softmax out, or take the "
-            "logarithm"
-        )
+    if not values.numel():
+        return
+    low, high = (limit.item() for limit in values.aminmax())  # NaN, if there is one
+    if low >= 0 and are_probabilities(values, next(model.parameters(), values).dtype):
+        wrong = "logits; it gives probabilities: leave its softmax out, or take the logarithm"
+    elif not (math.isfinite(low) and math.isfinite(high)):
+        wrong = "finite `logits`; it gave infinity or not a number"
+    else:
+        return
+    raise ValueError(f"`{argument}` ({type(unwrapped(model)).__name__}) must give {wrong}")
 
 
 def are_probabilities(values: Tensor, dtype: torch.dtype) -> bool:
     """Whether every row of values (N, classes) adds up to 1, as far as the network's type tells."""
     eps = torch.finfo(dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32).eps
-    close = min(100 * eps, 0.02)
-    if not len(values) or (values < 0).any():
-        return False
-    return bool(((values.float().sum(1) - 1).abs() < close).all())
+    return bool(((values.float().sum(1) - 1).abs() < min(100 * eps, 0.02)).all())
 
 
 def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
