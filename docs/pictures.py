@@ -37,8 +37,19 @@ BLOCKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 }
 
 
+def up_to_date(folder: Path) -> bool:
+    """Whether the pictures are newer than all that they are drawn from."""
+    root = DOCS.parent
+    sources = [*root.glob("mnist_zoo/**/*.py"), *root.glob("examples/*.py"), *DOCS.glob("*.py")]
+    sources += [*DOCS.glob("reproduction/*.json"), *root.glob("mnist_zoo/**/*.json")]
+    drawn = [path.stat().st_mtime for path in folder.glob("*.svg")]
+    return bool(drawn) and min(drawn) > max(path.stat().st_mtime for path in sources)
+
+
 def write(folder: Path) -> None:
     """Diagrams of every network and of some blocks, accuracy against cost, and curves, as SVG."""
+    if up_to_date(folder):
+        return
     folder.mkdir(exist_ok=True)
     figures = {name: plots.draw(block, size) for name, (block, size) in BLOCKS.items()}
     with torch.device("meta"):

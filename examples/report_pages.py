@@ -123,7 +123,7 @@ def claims_of_residual(found: Found) -> dict[str, str]:
     plain, residual = (accuracies(runs[name], "test_all") for name in ("plain", "residual"))
     wins = sum(r > p for p, r in zip(plain, residual, strict=True))
     same = spread(accuracies(runs["plain, as residual"], "test_all"))
-    firsts = ", ".join(f"{k} {spread(accuracies(v, 'test_all'))} %" for k, v in first.items())
+    firsts = "; ".join(f"{k} {spread(accuracies(v, 'test_all'))} %" for k, v in first.items())
     return {
         "residual": f"On all 10,000 test digits, because 200 are too few: plain {spread(plain)} %, "
         f"residual {spread(residual)} %; the residual network is better with {wins} of "

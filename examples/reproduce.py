@@ -38,6 +38,7 @@ from mnist_zoo import (
     Recipe,
     evaluate,
     fit,
+    get_model,
     get_recipe,
     list_models,
     list_recipes,
@@ -55,11 +56,15 @@ Maker = Callable[[], nn.Module]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: a recipe, and the accuracy that its report states."""
+    """One row of a table: a recipe, and the accuracy that its report states.
+
+    With `torch_init` the convolutions start from PyTorch's own initial weights.
+    """
 
     label: str
     recipe: Recipe
     reported: str = ""
+    torch_init: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,8 @@ EXPERIMENTS = {
     "residual": Experiment(
         "ResNet-18 with and without residual connections",
         "2,000 digits to train on, 200 to select the best weights and 200 to test, at 32×32, "
-        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps.",
+        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps. The initial weights "
+        "of convolutions are those of He et al., where the report's code has PyTorch's.",
         (
             Row("plain", PLAIN, "less than residual"),
             Row("residual", get_recipe("resnet18_report", sampling="random"), "more than plain"),
@@ -206,10 +212,17 @@ EXPERIMENTS = {
         "The same on the report's own digits",
         "The report takes the first digits of each part: digits 1 to 2,000 and 50,001 to 50,200 of "
         "the training set, if its file keeps MNIST's order, and 1 to 200 of the test set. The "
-        "first seed is the report's.",
+        "first seed is the report's. Its code leaves the initial weights to PyTorch; ours are "
+        "those of He et al., unless a row says otherwise.",
         (
             Row("plain", get_recipe("plain18_report"), "less than residual"),
             Row("residual", get_recipe("resnet18_report"), "more than plain"),
+            Row("plain, PyTorch's initial weights", get_recipe("plain18_report"), torch_init=True),
+            Row(
+                "residual, PyTorch's initial weights",
+                get_recipe("resnet18_report"),
+                torch_init=True,
+            ),
         ),
         (100, 101, 102),
     ),
@@ -225,7 +238,8 @@ EXPERIMENTS = {
     "resnet_cnn": Experiment(
         "The 34-layer ResNet with dropout, at 28×28",
         "The report trains for 10 and for 30 epochs; its figures are those of its last network, "
-        "`resnet_cnn_norm`. Here is one seed of its first one, with another schedule and "
+        "`resnet_cnn_norm`. Here is one seed of its first one, with other initial weights (those "
+        "of He et al., where the report's code has PyTorch's), another schedule and "
         "fewer epochs; for the report's own epochs there was no GPU. The training time is an "
         "overestimate: other work ran on the machine.",
         (
@@ -301,12 +315,24 @@ def surroundings() -> dict[str, str]:
     }
 
 
+def with_torch_init(recipe: Recipe) -> nn.Module:
+    """The recipe's network; its convolutions have the initial weights that PyTorch gives them."""
+    assert recipe.network is not None
+    torch.manual_seed(recipe.seed)
+    network = get_model(recipe.network, **recipe.options)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
+    return network
+
+
 def train_and_test(row: Row, seed: int, folder: Path, make: Maker | None = None) -> Run:
     """Trains one row with one seed, the recipe's network or the one that is made, and tests it."""
     recipe = row.recipe.replace(seed=seed)
     _, _, test = load_data(recipe)
     if make is None:
-        history = fit(recipe, folder=folder, checkpoint_every=100)
+        target, given = (with_torch_init(recipe), recipe) if row.torch_init else (recipe, None)
+        history = fit(target, recipe=given, folder=folder, checkpoint_every=100)
     else:
         torch.manual_seed(seed)
         history = fit(make(), recipe=recipe)

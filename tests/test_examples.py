@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from conftest import each_network
 from example_scripts import load_example
 from PIL import Image
+from report_cases import Modules
 
 from mnist_zoo import (
     Recipe,
@@ -262,6 +263,16 @@ def test_stored_results_have_the_recipes_of_today_and_consistent_figures(name, r
     if recipe.sizes is None:  # then the curve shows the test set
         assert run["test"]["total"] == 10_000
         assert last == pytest.approx(run["test"]["correct"] / 10_000, abs=2e-4)
+
+
+def test_networks_may_start_from_the_initial_weights_of_the_reports_code():
+    recipe = get_recipe("plain18_report")
+    ours, theirs = reproduce.with_torch_init(recipe), Modules(1)
+    layers = (ours.conv1, theirs.net[0][0]), (ours.layer4[1].conv2, theirs.net[4][1].conv2)
+    for layer, other in layers:
+        assert layer.weight.std().item() == pytest.approx(other.weight.std().item(), rel=0.05)
+    again = reproduce.with_torch_init(recipe)
+    assert torch.equal(ours.layer2[0].conv1.weight, again.layer2[0].conv1.weight)
 
 
 @pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")

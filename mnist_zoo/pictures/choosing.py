@@ -37,10 +37,12 @@ def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], f
     digit = [part for part in digit if part.area >= SPECK * total]
     rivals = [part for part in free if part.contrast > PALER * main.contrast]
     share = total / sum(part.area for part in {*rivals, *digit, main})
-    if not digit or share < SPECK:
-        return [], 0.0, False
     others = [part for part in (*digit, *rest) if part is not main and _is_like(part, main)]
-    several = are_digits([main, *others], digit) or are_several([part.box for part in digit])
+    several = are_digits([main, *others], digit) or (
+        bool(digit) and are_several([part.box for part in digit])
+    )
+    if not digit or (share < SPECK and not several):
+        return [], 0.0, False
     likeness = weight(main, shape, strongest)
     if several:
         together = max(map(_span, _around(part.box for part in (main, *others))))

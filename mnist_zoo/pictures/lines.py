@@ -12,44 +12,52 @@ if TYPE_CHECKING:
 STEEPEST = 8.0  # degrees; lines are at most this far from level or upright
 STEP = 0.5  # degrees
 SEARCH_SIDE = 128  # pixels; lines are looked for on a map of about this size
-SMALLEST = 64  # pixels; on a smaller map a stroke is as thin as a line
+SHORTEST = 24  # pixels
+SMALLEST = 64  # pixels; a shorter line may be a stroke
+FEWEST = 2  # of them are lines
 COVERED = 0.6  # of a line's length is ink
 THICKEST = 0.045  # of the map's longer side
 
 
-def without_lines(ink: Map, threshold: float) -> tuple[Map, int]:
+def without_lines(ink: Map, threshold: float, shortest: int = SHORTEST) -> tuple[Map, int]:
     """Ink (H, W) without thin straight lines that cross the whole map; how many there were.
 
     Strokes that cross a line stay: ink on both of its sides, or ink much stronger than the line.
+    Maps with sides below `shortest` keep the lines along these.
     """
-    count = 0
-    if min(ink.shape) < SMALLEST:
-        return ink, 0
-    for turned in (False, True):
-        found, lines = _without_level_lines(ink.T if turned else ink, threshold)
-        ink = found.T if turned else found
-        count += lines
-    return ink, count
+    count, result = 0, ink
+    for turned in (False, True):  # both on the whole ink: lines of one way cross those of the other
+        length = ink.shape[0 if turned else 1]
+        if length < shortest:
+            continue
+        before = (ink.T, result.T) if turned else (ink, result)
+        found, lines = _without_level_lines(*before, threshold)
+        if lines >= (FEWEST if length < SMALLEST else 1):
+            result = found.T if turned else found
+            count += lines
+    return result, count
 
 
-def _without_level_lines(ink: Map, threshold: float) -> tuple[Map, int]:
+def _without_level_lines(ink: Map, left: Map, threshold: float) -> tuple[Map, int]:
+    """What is `left` of some ink, without the ink's level lines; and their number."""
     import numpy as np
 
     is_ink = ink > threshold
     if is_ink.any(0).mean() < COVERED:
-        return ink, 0
+        return left, 0
     tilt, score = _tilt(is_ink)
     if score < COVERED:
-        return ink, 0
+        return left, 0
     rows = _sheared_rows(ink.shape, tilt)
     columns = np.arange(ink.shape[1])
     height = ink.shape[0]
     inside = (rows >= 0) & (rows < height)
-    level = np.where(inside, ink[rows.clip(0, height - 1), columns], 0)
-    cleaned, count = _without_rows(level, inside, threshold)
+    level, rest = (np.where(inside, it[rows.clip(0, height - 1), columns], 0) for it in (ink, left))
+    marked, count = _lines(level, inside, threshold)
     if not count:
-        return ink, 0
-    result = ink.copy()
+        return left, 0
+    cleaned = _without_rows(level, rest, marked, threshold)
+    result = left.copy()
     result[rows[inside], np.broadcast_to(columns, rows.shape)[inside]] = cleaned[inside]
     return result, count
 
@@ -68,11 +76,12 @@ def _tilt(is_ink: Mask) -> tuple[float, float]:
     """The slope along which rows of ink are fullest, and how full the fullest row is."""
     import numpy as np
 
-    step = max(1, max(is_ink.shape) // SEARCH_SIDE)
+    step = max(1, min(max(is_ink.shape), 2 * is_ink.shape[1]) // SEARCH_SIDE)
     height, width = (side // step for side in is_ink.shape)
     blocks = is_ink[: height * step, : width * step].reshape(height, step, width, step)
     small: Mask = np.asarray(blocks.any((1, 3)))
-    slopes = np.tan(np.deg2rad(np.arange(-STEEPEST, STEEPEST + STEP / 2, STEP)))
+    angles = np.arange(-STEEPEST, STEEPEST + STEP / 2, STEP)
+    slopes = np.tan(np.deg2rad(angles[np.abs(angles).argsort()]))  # of the best, the flattest
     drop = np.rint(slopes[:, None] * (np.arange(width) - width / 2)).astype(int)
     rows = np.arange(height)[None, :, None] + drop[:, None]
     inside = (rows >= 0) & (rows < height)
@@ -81,36 +90,63 @@ def _tilt(is_ink: Mask) -> tuple[float, float]:
     # sharp rows, not wide ones: strokes and shadows are thick
     sharp = share - np.minimum(np.roll(share, 3, 1), np.roll(share, -3, 1))
     best = int((np.sort(sharp, 1)[:, -3:]).mean(1).argmax())
-    return float(slopes[best]), float(share[best].max())
+    return _refined(is_ink, float(slopes[best]), step), float(share[best].max())
 
 
-def _without_rows(level: Map, inside: np.ndarray[Any, Any], threshold: float) -> tuple[Map, int]:
-    """A map without its thin rows of ink that reach from side to side."""
+def _refined(is_ink: Mask, slope: float, step: int) -> float:
+    """A slope that was found on a map smaller by `step`, in finer steps."""
+    import numpy as np
+
+    height, width = is_ink.shape
+    columns = np.arange(0, width, step)
+    slopes = slope + np.deg2rad(STEP) * np.linspace(-0.75, 0.75, 1 + 4 * min(step, 8))
+    drop = np.rint(slopes[:, None] * (columns - width / 2)).astype(int)
+    rows = np.arange(height)[None, :, None] + drop[:, None]
+    inside = (rows >= 0) & (rows < height)
+    seen = is_ink[rows.clip(0, height - 1), columns] & inside
+    full = np.sort(seen.sum(2), 1)[:, -3 * step :].sum(1)
+    near = np.abs(slopes - slope)  # of slopes that are as good, the nearest
+    return float(slopes[np.lexsort((near, -full))[0]])
+
+
+def _lines(level: Map, inside: Mask, threshold: float) -> tuple[Mask, int]:
+    """Which rows of a map (H, W) are thin lines of ink from side to side; and how many lines."""
     import numpy as np
     from scipy import ndimage
 
-    is_ink = level > threshold
     # a line may waver by a pixel
-    near = ndimage.maximum_filter1d(is_ink.view(np.uint8), 3, axis=0).astype(bool)
+    near = ndimage.maximum_filter1d((level > threshold).view(np.uint8), 3, axis=0).astype(bool)
     length = np.maximum(inside.sum(1), level.shape[1] / 2)
     share = (near & inside).sum(1) / length
     labels, _ = ndimage.label(share > COVERED)
-    thickest = max(4.0, THICKEST * max(level.shape)) + 2
     marked = np.zeros(len(level), dtype=bool)
     lines = 0
     for (rows,) in ndimage.find_objects(labels):
-        if rows.stop - rows.start <= thickest and _reaches(near[rows].any(0), inside[rows].any(0)):
+        is_thin = rows.stop - rows.start <= _thickest(level)
+        if is_thin and _reaches(near[rows].any(0), inside[rows].any(0)):
             marked[rows] = True
             lines += 1
-    if not lines:
-        return level, 0
-    rest = np.where(marked[:, None], 0, level)
+    return marked, lines
+
+
+def _thickest(level: Map) -> float:
+    return max(4.0, THICKEST * max(level.shape)) + 2
+
+
+def _without_rows(level: Map, left: Map, marked: Mask, threshold: float) -> Map:
+    """What is `left` of a level map of ink, without its marked rows."""
+    import numpy as np
+    from scipy import ndimage
+
+    rest = np.where(marked[:, None], 0, left)
+    labels, _ = ndimage.label(marked)
     thick = max(rows.stop - rows.start for (rows,) in ndimage.find_objects(labels))
-    bridged = ndimage.grey_closing(rest, (int(min(thick, thickest)) + 3, 1))
-    strong = np.quantile(level[is_ink], 0.95)
-    usual = np.quantile(level[marked], 0.85)
-    kept = np.where(level > (strong + usual) / 2, level, 0) if strong > 1.5 * usual else 0
-    return np.where(marked[:, None], np.maximum(np.minimum(level, bridged), kept), level), lines
+    bridged = ndimage.grey_closing(rest, (int(thick) + 3, 1))
+    strong = np.quantile(level[level > threshold], 0.95)
+    on_lines = level[marked]
+    usual = np.median(on_lines[on_lines > threshold])
+    kept = np.where(left > (strong + usual) / 2, left, 0) if strong > 1.5 * usual else 0
+    return np.where(marked[:, None], np.maximum(np.minimum(left, bridged), kept), left)
 
 
 def _reaches(covered: np.ndarray[Any, Any], inside: np.ndarray[Any, Any]) -> bool:

@@ -10,18 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .choosing import digit_of
-from .ink import EMPTY, LINKED, SEVERAL, SPECKS
-from .lines import without_lines
-from .paper import NARROW, SMALL, WIDEST, contrast, even, light_of, noise, otsu, smoothed
+from .ink import EMPTY, SEVERAL, SPECKS
+from .paper import NARROW, SMALL, WIDEST, contrast, even, light_of, smoothed
 from .parts import Part, outline, parts_of, strokelike
+from .strokes import rendered, strokes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .paper import Map, Mask
 
-NOISE = 5.0  # strokes stand out by this many standard deviations of the paper's noise
-PALE = 0.015  # and absorb at least this share of the light
 EVEN, WIDE, NEAR = "even", "uneven", "uneven, narrow"
 SIMPLE = {EVEN: 1.25, WIDE: 1.0, NEAR: 0.7}  # simple explanations are preferred if about as good
 CLUTTER = 30  # parts of ink; a picture with more is dotted or noisy
@@ -65,25 +61,30 @@ class Look:
         return max((part.contrast for part in self.parts), default=0.0)
 
 
-def best_look(image: Map, is_light: bool | None = None) -> Look:
-    """The way to see an image on which the ink looks most like one digit."""
+def best_look(image: Map, is_light: bool | None = None, *, of_any_size: bool = False) -> Look:
+    """The way to see an image on which the ink looks most like one digit.
+
+    A digit may be `of_any_size`, or else large ones are preferred.
+    """
     looks = _looks(image, is_light)
-    best = _best(looks)
-    if best.problem or best.clutter > CLUTTER:  # dots, noise: look with half-closed eyes
+    best = _best(looks, of_any_size)
+    unclear = best.problem or best.clutter > CLUTTER
+    if unclear and not of_any_size:  # dots, noise: look with half-closed eyes
         looks += _looks(smoothed(image, BLUR), is_light)
-        best = _best(looks)
+        best = _best(looks, of_any_size)
     specks = [one for one in looks if one.problem == SPECKS]
     return specks[0] if specks and best.quality < UNLIKE else best
 
 
-def _best(looks: list[Look]) -> Look:
+def _best(looks: list[Look], of_any_size: bool) -> Look:
     strongest = max(one.contrast for one in looks) or 1
 
     def likeness(one: Look) -> float:
         simple = SIMPLE[one.paper]
         if one.paper == EVEN and max(one.ink.shape) < SMALL:
             simple *= 2
-        return simple * one.likeness * (one.contrast / strongest) ** 0.5
+        like = one.quality if of_any_size else one.likeness
+        return simple * like * (one.contrast / strongest) ** 0.5
 
     return max(looks, key=likeness)
 
@@ -91,65 +92,48 @@ def _best(looks: list[Look]) -> Look:
 def _looks(image: Map, is_light: bool | None) -> list[Look]:
     light = light_of(image)
     kinds = (False, True) if is_light is None else (is_light,)
+    papers = (EVEN, WIDE, NEAR) if is_even(image) else (WIDE, NEAR)
     return [
-        look(values, light, kind, paper)
+        look(contrast_on(paper, image, light, kind), light, kind, paper)
         for kind in kinds
-        for values, paper in _papers(image, light, kind)
+        for paper in papers
     ]
 
 
-def _papers(image: Map, light: Map, is_light: bool) -> Iterator[tuple[Map, str]]:
-    """Each way to see the paper: how much everything differs from it, and its name."""
+def is_even(image: Map) -> bool:
+    """Whether the paper may be even: its edges are all alike."""
     import numpy as np
 
     border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
-    if np.mean(np.abs(border - np.median(border)) <= 2) >= 0.5:
-        yield even(image, is_light), EVEN
-    yield contrast(light, is_light, WIDEST), WIDE
-    yield contrast(light, is_light, NARROW), NEAR
+    return bool(np.mean(np.abs(border - np.median(border)) <= 2) >= 0.5)
+
+
+def contrast_on(paper: str, image: Map, light: Map, is_light: bool) -> Map:
+    """How much everything differs from the paper, if it is of this kind."""
+    if paper == EVEN:
+        return even(image, is_light)
+    return contrast(light, is_light, WIDEST if paper == WIDE else NARROW)
 
 
 def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
     """The digit on a map of contrast."""
     import numpy as np
 
-    most = float(values.max(initial=0))
     nothing = Look(np.zeros_like(values), 0.0, is_light, paper, 0, (), 0, EMPTY)
-    if most <= 0:
+    strokes = strokes_of(values)
+    if strokes is None:
         return nothing
-    threshold = most * otsu(values / most)
-    level, spread = noise(values[values <= threshold])
-    ruled, (values, lines) = values, without_lines(values, max(level + 3 * spread, threshold / 2))
-    strong = values > threshold
-    if not strong.any():
-        return nothing
-    high = float(np.median(values[strong]))
-    low = level + 3 * spread
-    if high - level <= max(NOISE * spread, PALE) or high <= low:
-        return nothing
-    labels, parts = parts_of(values, values > low + LINKED * (high - low), light)
+    labels, parts = parts_of(strokes.values, strokes.linked, light)
     digit, likeness, several = digit_of(parts, values.shape)
     if not digit:
         return replace(nothing, problem=SPECKS)
     own = np.isin(labels, [part.label for part in digit])
-    step = -float(np.log(1 - min(float(np.median(values[own])), 0.9)))
-    likeness *= _explained(light, own, values <= low, ruled > values, is_light, step)
-    ink = _rendered(values, own, low, threshold, is_light and paper != EVEN)
+    step = -float(np.log(1 - min(float(np.median(strokes.values[own])), 0.9)))
+    is_paper = strokes.values <= strokes.low
+    likeness *= _explained(light, own, is_paper, strokes.ruled, is_light, step)
+    ink = rendered(strokes, own, is_light and paper != EVEN)
     problem = SEVERAL if several else ""
-    return Look(ink, likeness, is_light, paper, lines, tuple(digit), len(parts), problem)
-
-
-def _rendered(values: Map, own: Mask, low: float, threshold: float, adds_light: bool) -> Map:
-    """Ink from 0 on paper to 1 in strokes; beyond the digit's `own` pixels there is none."""
-    import numpy as np
-
-    if adds_light:  # ink's colours mix in the light that it adds, not in the share that it takes
-        values = values / (1 - np.minimum(values, 0.999))
-        low, threshold = low / (1 - min(low, 0.999)), threshold / (1 - min(threshold, 0.999))
-    strong = values[own & (values > threshold)]
-    high = float(np.median(strong)) if strong.size else float(values[own].max())
-    ink = ((values - low) / max(high - low, 1e-6)).clip(0, 1) * _grown(own)
-    return ink.astype(np.float32)
+    return Look(ink, likeness, is_light, paper, strokes.lines, tuple(digit), len(parts), problem)
 
 
 def _explained(
@@ -180,15 +164,7 @@ def _explained(
     own[labels[ink]] = True
     whole = own[labels]
     more = whole.sum() / ink.sum() - 1
-    squareness, _ = outline(whole, whole) if more > 0.1 else (0.0, False)
+    squareness, _ = outline(whole, whole) if more > 0.1 else (0.0, 0.0)
     apart = (paper & as_dark & ~whole).sum() / box
     shape = strokelike(0.0, squareness)
     return float(shape / (1 + 8 * max(0.0, more - 0.1) + apart))
-
-
-def _grown(marked: Mask) -> Mask:
-    """The marked pixels and their neighbours, which hold the faint edges of strokes."""
-    import numpy as np
-    from scipy import ndimage
-
-    return ndimage.binary_dilation(marked, np.ones((3, 3)))

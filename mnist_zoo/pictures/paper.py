@@ -33,7 +33,7 @@ def light_of(image: Map) -> Map:
     """The logarithm of the light: ink takes about as much of it everywhere."""
     import numpy as np
 
-    return np.log(smoothed(image, 3 if max(image.shape) >= SMALL else 1) + DIM)
+    return np.log(smoothed(image, 3 if min(image.shape) >= SMALL else 1) + DIM)
 
 
 def contrast(light: Map, is_light: bool, width: float) -> Map:

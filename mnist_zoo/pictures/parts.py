@@ -33,7 +33,7 @@ class Part:
         contrast: How strong its strongest ink is.
         contact: Pixels at the map's edges, as a share of its box's outline.
         squareness: The area of its outline, as a share of the tightest rectangle's around it.
-        holds: Whether other ink lies inside it.
+        held: The longer side of the largest ink inside it, as a share of its own.
         thickness: Its thickest place, as a share of its longer side.
         sharpness: The share of its outline where light changes as much as its ink demands.
     """
@@ -44,7 +44,7 @@ class Part:
     contrast: float
     contact: float
     squareness: float
-    holds: bool
+    held: float
     thickness: float
     sharpness: float
 
@@ -64,13 +64,18 @@ class Part:
         return max(self.height, self.width)
 
     @property
+    def holds(self) -> bool:
+        """Whether other ink of some size lies inside it."""
+        return self.held >= HELD
+
+    @property
     def is_slim(self) -> bool:
         """Whether its box is much longer than wide."""
         return self.side > 2.2 * min(self.height, self.width)
 
 
-def parts_of(ink: Map, is_ink: Mask, light: Map) -> tuple[Any, list[Part]]:
-    """The labels of connected pixels, and the largest parts, the largest first."""
+def parts_of(ink: Map, is_ink: Mask, light: Map, most: int = MOST) -> tuple[Any, list[Part]]:
+    """The labels of connected pixels, and at most so many parts, the largest first."""
     import numpy as np
     from scipy import ndimage
 
@@ -81,7 +86,7 @@ def parts_of(ink: Map, is_ink: Mask, light: Map) -> tuple[Any, list[Part]]:
     contacts = np.bincount(edges, minlength=count + 1)
     boxes = ndimage.find_objects(labels)
     sides = np.array([0] + [max(s.stop - s.start for s in box) for box in boxes])
-    order = np.argsort(-(sides * (areas > 3)), kind="stable")[: min(MOST, count)]
+    order = np.argsort(-(sides * (areas > 3)), kind="stable")[: min(most, count)]
     chosen = [int(label) for label in order if areas[label] > 3]
     largest = max((int(sides[label]) for label in chosen), default=0)
     found = []
@@ -91,7 +96,7 @@ def parts_of(ink: Map, is_ink: Mask, light: Map) -> tuple[Any, list[Part]]:
         own = labels[box] == label
         height, width = own.shape
         looks = max(height, width) > largest / 4
-        squareness, holds = outline(own, is_ink[box]) if looks else (0.0, False)
+        squareness, held = outline(own, is_ink[box]) if looks else (0.0, 0.0)
         contrast = float(np.quantile(ink[box][own], 0.8))
         thickness = thickest(own)
         edge = own & ~ndimage.binary_erosion(own, border_value=1)
@@ -107,7 +112,7 @@ def parts_of(ink: Map, is_ink: Mask, light: Map) -> tuple[Any, list[Part]]:
                 contrast,
                 float(contacts[label] / (2 * (height + width))),
                 squareness,
-                holds,
+                held,
                 float(thickness / max(height, width)),
                 float(sharp.mean()) if sharp.size else 0.0,
             )
@@ -115,27 +120,27 @@ def parts_of(ink: Map, is_ink: Mask, light: Map) -> tuple[Any, list[Part]]:
     return labels, found
 
 
-def outline(own: Mask, is_ink: Mask) -> tuple[float, bool]:
-    """How square a part's outline is, and whether it holds other ink of some size."""
+def outline(own: Mask, is_ink: Mask) -> tuple[float, float]:
+    """How square a part's outline is, and how long other ink inside it is, as shares."""
     import numpy as np
     from scipy import ndimage
 
     filled = ndimage.binary_fill_holes(own)
     if own.sum() < HOLLOW * filled.sum() and not (filled & is_ink & ~own).any():
-        return 0.0, False
+        return 0.0, 0.0
     other = filled & is_ink & ~own
-    holds = False
+    held = 0.0
     if other.any():
         labels, _ = ndimage.label(other, np.ones((3, 3)))
         inside = [max(s.stop - s.start for s in box) for box in ndimage.find_objects(labels)]
-        holds = max(inside) >= HELD * max(own.shape)
+        held = max(inside) / max(own.shape)
     edge = filled & ~ndimage.binary_erosion(filled)
     y, x = np.nonzero(edge)
     turns = np.deg2rad(np.arange(0, 90, 5))
     along = np.outer(np.cos(turns), x) + np.outer(np.sin(turns), y)
     across = np.outer(np.cos(turns), y) - np.outer(np.sin(turns), x)
     rectangles = (np.ptp(along, 1) + 1) * (np.ptp(across, 1) + 1)
-    return float(filled.sum() / rectangles.min()), holds
+    return float(filled.sum() / rectangles.min()), held
 
 
 def thickest(own: Mask) -> int:

@@ -61,10 +61,10 @@ def _place(look: Look, scale: float, shape: tuple[int, ...]) -> Box:
     return ends[0], ends[1]
 
 
-def reduced(images: Tensor) -> Tensor:
-    """Images (n, H, W) with a longer side of at most `WORKING_SIDE` pixels."""
+def reduced(images: Tensor, most: float = WORKING_SIDE) -> Tensor:
+    """Images (n, H, W) with a longer side of at most so many pixels."""
     longest = max(images.shape[1:])
-    if longest <= WORKING_SIDE:
+    if longest <= most:
         return images
-    size = [max(1, round(side * WORKING_SIDE / longest)) for side in images.shape[1:]]
+    size = [max(1, round(side * most / longest)) for side in images.shape[1:]]
     return F.interpolate(images[:, None], size, mode="bilinear", antialias=True)[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .lines import Array
+from .page import Array
 
 WORKING_HEIGHT = 24  # pixels; seams are looked for on digits reduced to about this height
 RISE = 0.05  # of the digits' height; beside a seam, others cross so much more ink

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..pictures.parts import Part
 from .cuts import seams
 from .layout import Layout
-from .lines import Array
-from .parts import Part
+from .page import Array, box_of
 from .result import Box
 
 MOST = 6  # pieces of one digit
@@ -60,7 +60,7 @@ class Lattice:
 
     def _pieces(self, part: Part, labels: Array) -> Iterator[Piece]:
         """Cuts a part along all its seams; marks the pixels of each piece in `owners`."""
-        left, top, right, bottom = part.box
+        left, top, right, bottom = box_of(part)
         own = labels[top:bottom, left:right] == part.label
         alone = np.where(own, self.ink[top:bottom, left:right], 0)
         side = np.zeros(own.shape, np.intp)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .lines import Array
-from .page import page_ink
-from .parts import Part, find_parts, usual_height, without_frames
+from ..pictures.parts import Part
+from .page import Array, box_of, see_page
 from .result import Mark
 
 CRUMB = 0.1  # of the digits' height; smaller parts are noise
@@ -36,24 +35,50 @@ class Layout:
 
 def lay_out(grey: Array, count: int | None = None) -> Layout:
     """Finds the rows on a page (H, W) in 0…255; `count` is their number, if known."""
-    ink, frames = without_frames(page_ink(grey))
-    labels, parts = find_parts(ink)
-    marks = [Mark(box, "box or grid") for box in frames]
+    page = see_page(grey)
+    parts, marks = page.parts, [Mark(box, "box or grid") for box in page.frames]
     if not parts:
-        return Layout(ink, labels, [], marks, 1.0)
-    height = usual_height(parts)
-    parts = [part for part in parts if part.size >= CRUMB * height]
+        return Layout(page.ink, page.labels, [], marks, 1.0)
+    height = _usual_height(parts)
+    parts = [part for part in parts if part.side >= CRUMB * height]
     lines = [part for part in parts if _is_line(part, height)]
-    marks += [Mark(line.box, "line") for line in lines]
+    marks += [Mark(box_of(line), "line") for line in lines]
     parts = [part for part in parts if part not in lines]
     dashes = [part for part in parts if _is_dash(part, parts, height)]
-    marks += [Mark(dash.box, "minus sign or dash") for dash in dashes]
-    tall = [part for part in parts if part.size >= TALL * height and part not in dashes]
+    marks += [Mark(box_of(dash), "minus sign or dash") for dash in dashes]
+    tall = [part for part in parts if part.side >= TALL * height and part not in dashes]
     slope = _slope(tall, height)
     rows = _rows(tall, height, slope, count)
-    small = [part for part in parts if part.size < TALL * height and part not in dashes]
+    small = [part for part in parts if part.side < TALL * height and part not in dashes]
     marks += _joined(small, rows, height, slope)
-    return Layout(ink, labels, [sorted(row, key=Part.middle) for row in rows], marks, height)
+    rows = [sorted(row, key=lambda part: sum(box_of(part)[::2])) for row in rows]
+    return Layout(page.ink, page.labels, rows, marks, height)
+
+
+def _usual_height(parts: list[Part]) -> float:
+    """The height of the digits: the median over their parts, the larger ones counting more."""
+    heights = np.array([max(part.height, part.width / 2) for part in parts], float)
+    heights = np.sort(heights[heights >= 0.2 * heights.max()])
+    weights = heights.cumsum()
+    return float(heights[np.searchsorted(weights, weights[-1] / 2)])
+
+
+def _centre(part: Part) -> tuple[float, float]:
+    """Column and row of the middle of a part's box."""
+    left, top, right, bottom = box_of(part)
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def _level(part: Part, slope: float) -> float:
+    """Row of the middle of a part, where rows of this slope meet column 0."""
+    x, y = _centre(part)
+    return y - slope * x
+
+
+def _overlap(one: Part, other: Part) -> int:
+    """The number of columns that both boxes have."""
+    (_, a), (_, b) = one.box, other.box
+    return int(min(a.stop, b.stop) - max(a.start, b.start))
 
 
 def _is_line(part: Part, height: float) -> bool:
@@ -69,9 +94,9 @@ def _is_dash(part: Part, parts: list[Part], height: float) -> bool:
         return False
     return not any(
         other.height > part.height
-        and other.overlap(part) > 0.25 * part.width
-        and other.box[1] - 0.4 * height < part.box[3]
-        and part.box[1] < other.box[3] + 0.4 * height
+        and _overlap(other, part) > 0.25 * part.width
+        and other.box[0].start - 0.4 * height < part.box[0].stop
+        and part.box[0].start < other.box[0].stop + 0.4 * height
         for other in parts
         if other is not part
     )
@@ -81,7 +106,7 @@ def _slope(parts: list[Part], height: float) -> float:
     """How far rows go down per pixel to the right, found from the parts' middles."""
     if len(parts) < 2:
         return 0.0
-    x, y = (np.array([part.centre[axis] for part in parts]) for axis in (0, 1))
+    x, y = (np.array([_centre(part)[axis] for part in parts]) for axis in (0, 1))
     slopes = np.linspace(-SLANT, SLANT, 61)
     spread = np.array([_spread(y - slope * x, height) for slope in slopes])
     # of slopes about as good, the flattest
@@ -100,8 +125,8 @@ def _rows(parts: list[Part], height: float, slope: float, count: int | None) -> 
     """The parts of each row, from the top; parted by wide gaps, or by the widest `count` - 1."""
     if not parts:
         return []
-    parts = sorted(parts, key=lambda part: part.level(slope))
-    gaps = np.diff([part.level(slope) for part in parts])
+    parts = sorted(parts, key=lambda part: _level(part, slope))
+    gaps = np.diff([_level(part, slope) for part in parts])
     if count is None:
         ends = np.flatnonzero(gaps > APART * height) + 1
     else:
@@ -111,17 +136,17 @@ def _rows(parts: list[Part], height: float, slope: float, count: int | None) -> 
 
 def _joined(small: list[Part], rows: list[list[Part]], height: float, slope: float) -> list[Mark]:
     """Adds small parts to the rows they are in; gives back those of no digit, as marks."""
-    levels = [math.fsum(part.level(slope) for part in row) / len(row) for row in rows]
+    levels = [math.fsum(_level(part, slope) for part in row) / len(row) for row in rows]
     digits = [list(row) for row in rows]
     marks = []
     for part in small:
-        below = [part.level(slope) - level for level in levels]
+        below = [_level(part, slope) - level for level in levels]
         at = min(range(len(rows)), key=lambda row: abs(below[row]), default=None)
         if at is None or abs(below[at]) > NEAR * height:
-            marks.append(Mark(part.box, "speck"))
+            marks.append(Mark(box_of(part), "speck"))
         elif _is_alone(part, digits[at], height):
             is_low = below[at] > 0.2 * height
-            marks.append(Mark(part.box, "decimal point or comma" if is_low else "speck"))
+            marks.append(Mark(box_of(part), "decimal point or comma" if is_low else "speck"))
         else:
             rows[at].append(part)
     return marks
@@ -129,4 +154,4 @@ def _joined(small: list[Part], rows: list[list[Part]], height: float, slope: flo
 
 def _is_alone(part: Part, digits: list[Part], height: float) -> bool:
     """Whether a small part is a dot rather than a crumb of a digit beside, above or below it."""
-    return part.size < DOT * height and not any(digit.overlap(part) > 0 for digit in digits)
+    return part.side < DOT * height and not any(_overlap(digit, part) > 0 for digit in digits)

@@ -1,96 +1,112 @@
-"""The ink of a whole page of digits, without the rules and boxes printed on it."""
+"""The ink of a whole page of digits, without the lines and boxes printed on it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from .lines import Array, without_rules
+from ..pictures.lines import without_lines
+from ..pictures.looks import EVEN, NEAR, best_look, contrast_on
+from ..pictures.paper import light_of
+from ..pictures.parts import SQUARE, Part, parts_of
+from ..pictures.photos import reduced
+from ..pictures.reading import WORKING_SIDE
+from ..pictures.strokes import rendered, strokes_of
 
-FAINT = 5.0  # of 255; a page with less contrast is empty
-PAPER_SIDE = 128  # pixels; the light on uneven paper is estimated on a page of this size
-DIM = 16.0  # of 255; differences of light below it are noise
-SMOOTH = 100  # pixels; pages with a shorter side of at least this are smoothed
-NOISE = 5.0  # on uneven paper, strokes stand out by this many standard deviations of its noise
-PALE = 0.02  # and absorb at least this share of the light
-LINKED = 0.2  # connected pixels with more ink than this form a part
+if TYPE_CHECKING:
+    from .result import Box
 
+Array: TypeAlias = "np.ndarray[Any, Any]"
 
-def page_ink(grey: Array) -> Array:
-    """The amount of ink at each pixel of a page (H, W) in 0…255: 0 on paper, 1 in strokes."""
-    if np.ptp(grey) < FAINT:
-        return np.zeros_like(grey)
-    border = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
-    paper = np.median(border)
-    is_even = (np.abs(border - paper) <= 2).mean() >= 0.5
-    if is_even:
-        change = grey - paper
-        # strokes change little of the page, but much: cubed, they outweigh the rest
-        change = change * np.sign((change[::2, ::2] ** 3).mean())
-    else:
-        change = _change_on_uneven_paper(grey)
-    return _stretched(without_rules(change.clip(0)), is_even)
+MOST = 400  # parts of a page: the largest ones
+HELD = 0.03  # of a box's longer side, at least, are the digits in it
+AT_EDGE = 0.1  # of a box's outline at the page's edges: more of it is ground, a shadow, a margin
+PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
+THIN = 0.02  # of its longer side; a part that is thinner is what is left of a line
+LARGE = 0.5  # of a box's sides; what is as large inside it is a part of the box
 
 
-def _change_on_uneven_paper(grey: Array) -> Array:
-    """Ink before stretching, where light and shadow change the paper from place to place.
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What stands on a page.
 
-    Light multiplies, so shares of the paper's light are compared.
+    Attributes:
+        ink: Map (H, W), from 0 on paper to 1 in strokes.
+        labels: The number of the connected part that each pixel belongs to, (H, W).
+        parts: These parts.
+        frames: The boxes and grids that were taken out, as left, top, right and bottom.
     """
-    page = torch.from_numpy(grey)[None, None]
-    if min(grey.shape) >= SMOOTH:  # on small pictures, strokes are as narrow as the noise
-        page = F.avg_pool2d(page, 3, 1, 1, count_include_pad=False)
-    page = page + DIM
-    small = _reduced(page, PAPER_SIDE // 4).log()
-    reach = max(1, max(small.shape[2:]) // 4)
-    around = F.unfold(F.pad(small, [reach] * 4, mode="replicate"), 2 * reach + 1).median(1).values
-    sign = -1.0 if (small.flatten(1) - around).pow(3).mean() > 0 else 1.0
-    paper = _without_narrow(sign * _reduced(page, PAPER_SIDE).log())
-    paper = F.interpolate(paper, page.shape[2:], mode="bilinear").mul_(sign).exp_()
-    change: Array = (sign * (1 - page / paper))[0, 0].numpy()
-    return change
+
+    ink: Array
+    labels: Array
+    parts: list[Part]
+    frames: list[Box]
 
 
-def _reduced(page: torch.Tensor, side: int) -> torch.Tensor:
-    shape = page.shape[2:]
-    size = [min(pixels, max(1, round(pixels * side / max(shape)))) for pixels in shape]
-    return F.interpolate(page, size, mode="area")
+def see_page(grey: Array) -> Page:
+    """Finds the ink on a page (H, W) in 0…255, seen in the way in which digits stand out best."""
+    nothing = Page(np.zeros_like(grey), np.zeros(grey.shape, np.intp), [], [])
+    long, short = max(grey.shape), min(grey.shape)
+    side = WORKING_SIDE * (long / short) ** 0.5  # as many pixels as of a square image
+    first = best_look(reduced(torch.from_numpy(grey)[None], side)[0].numpy(), of_any_size=True)
+    light = light_of(grey)
+    for paper in dict.fromkeys((first.paper, NEAR)):  # there is more noise in full size
+        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light))
+        if strokes is not None:
+            break
+    if strokes is None or not first.parts:
+        return nothing
+    values, linked, frames = _without_frames(strokes.values, strokes.linked, light)
+    labels, parts = parts_of(values, linked, light, MOST)
+    strongest = max((p.contrast for p in parts if p.contact < AT_EDGE), default=0.0)
+    parts = [
+        part
+        for part in parts
+        if part.contact < AT_EDGE and part.contrast > PALER * strongest and part.thickness > THIN
+    ]
+    if not parts:
+        return nothing
+    own = np.isin(labels, [part.label for part in parts])
+    ink = rendered(strokes, own, first.is_light and paper != EVEN)
+    return Page(ink, labels, parts, frames)
 
 
-def _without_narrow(page: torch.Tensor) -> torch.Tensor:
-    """Images (1, 1, H, W) without what is narrow and darker than its surroundings: a closing."""
-    height, width = page.shape[2:]
-    reach = max(2, min(max(height, width) // 10, min(height, width) // 5))
-    beyond = [2 * reach] * 4  # the light goes on beyond the edge as it changed before it
-    page = 2 * F.pad(page, beyond, mode="replicate") - F.pad(page, beyond, mode="reflect")
-    higher = F.max_pool2d(page, 2 * reach + 1, 1)
-    return -F.max_pool2d(-higher, 2 * reach + 1, 1)
+def box_of(part: Part) -> Box:
+    """Left, top, right and bottom of a part."""
+    rows, columns = part.box
+    return columns.start, rows.start, columns.stop, rows.stop
 
 
-def _stretched(change: Array, is_even: bool) -> Array:
-    """Ink, rescaled so that the paper's noise becomes 0 and the strokes become 1."""
-    most = float(change.max())
-    if most <= 0:
-        return np.zeros_like(change)
-    is_ink = change > most * _otsu(change / most)
-    paper, high = change[~is_ink], float(np.median(change[is_ink]))
-    level = float(np.median(paper))
-    # a normal distribution's standard deviation is 1.4826 times its median absolute deviation
-    noise = 1.4826 * float(np.median(np.abs(paper - level)))
-    if high - level <= (FAINT if is_even else max(NOISE * noise, PALE)):
-        return np.zeros_like(change)
-    low = level + 3 * noise
-    ink: Array = ((change - low) / max(high - low, 1e-3 * most)).clip(0, 1)
-    return ink
+def _without_frames(values: Array, linked: Array, light: Array) -> tuple[Array, Array, list[Box]]:
+    """A page without the boxes and grids around other parts; and where these were."""
+    frames: list[Box] = []
+    for _ in range(3):  # a sheet on a table may hold a form with boxes
+        labels, parts = parts_of(values, linked, light, MOST)
+        around = [part for part in parts if part.held > HELD and part.squareness > SQUARE]
+        if not around:
+            break
+        values, linked = values.copy(), linked.copy()
+        for part in around:
+            own = labels[part.box] == part.label
+            inside = _inside(np.where(own, values[part.box], 0), own)
+            values[part.box][own] = inside[own]
+            linked[part.box][own] = inside[own] > 0
+            frames.append(box_of(part))
+    return values, linked, frames
 
 
-def _otsu(values: Array) -> float:
-    """The threshold in 0…1 that best separates values into two groups (Otsu 1979)."""
-    bins = 64
-    counts = np.bincount((values * (bins - 1)).round().astype(np.intp).ravel(), minlength=bins)
-    below = counts.cumsum()
-    sums = (counts * np.arange(bins)).cumsum()
-    above = below[-1] - below
-    distance = sums / below.clip(1) - (sums[-1] - sums) / above.clip(1)
-    return float(((below * above * distance**2).argmax() + 0.5) / (bins - 1))
+def _inside(alone: Array, own: Array) -> Array:
+    """What is drawn on a frame, such as a digit that touches it."""
+    from scipy import ndimage
+
+    rest = without_lines(alone, 0.0)[0] * own
+    labels, _ = ndimage.label(rest > 0, np.ones((3, 3)))
+    large = [
+        number
+        for number, place in enumerate(ndimage.find_objects(labels), 1)
+        if any(x.stop - x.start > LARGE * size for x, size in zip(place, own.shape, strict=True))
+    ]
+    return np.where(np.isin(labels, large), 0, rest)

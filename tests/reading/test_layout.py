@@ -6,8 +6,7 @@ from PIL import Image, ImageDraw
 
 from mnist_zoo.reading.cuts import seams
 from mnist_zoo.reading.layout import lay_out
-from mnist_zoo.reading.lines import without_rules
-from mnist_zoo.reading.page import page_ink
+from mnist_zoo.reading.page import box_of, see_page
 
 
 def drawn(width, height, *strokes, paper=255):
@@ -24,33 +23,41 @@ def ones(*places, high=40):
 
 def test_ink_is_1_in_strokes_and_0_on_paper():
     grey = drawn(120, 80, *ones((40, 20), (80, 20)))
-    ink = page_ink(grey)
+    ink = see_page(grey).ink
     assert (ink == (grey == 0)).all()
-    assert (page_ink(255 - grey) == ink).all()
+    assert ((see_page(255 - grey).ink > 0.5) == (ink > 0.5)).all()
 
 
 def test_a_plain_page_has_no_ink():
-    assert not page_ink(np.full((50, 90), 128, np.float32)).any()
+    assert not see_page(np.full((50, 90), 128, np.float32)).parts
 
 
-@pytest.mark.parametrize("strength", [0.2, 0.6, 1.0])
+@pytest.mark.parametrize("strength", [0.2, 0.6, 0.9])
 def test_rules_go_and_strokes_stay(strength):
-    clean = 1 - drawn(200, 90, *ones((40, 20), (80, 25), (140, 20))) / 255
+    clean = drawn(200, 90, *ones((40, 20), (80, 25), (140, 20)))
     ruled = clean.copy()
-    ruled[30:32] = np.maximum(ruled[30:32], strength)
-    ruled[52:54] = np.maximum(ruled[52:54], strength)
-    assert np.abs(without_rules(ruled) - clean).mean() < 0.002
+    for row in (30, 52):
+        ruled[row : row + 2] = np.minimum(ruled[row : row + 2], 255 * (1 - strength))
+    assert np.abs(see_page(ruled).ink - (clean == 0)).mean() < 0.002
 
 
 def test_long_strokes_inside_a_page_are_no_rules():
-    ink = 1 - drawn(200, 90, ((25, 40), (175, 40))) / 255
-    assert (without_rules(ink) == ink).all()
+    grey = drawn(200, 90, ((25, 40), (175, 40)))
+    assert (see_page(grey).ink == (grey == 0)).all()
+
+
+def test_a_photo_of_a_sheet_has_the_ink_on_the_sheet_only():
+    sheet = drawn(200, 120, *ones((60, 40), (100, 40), (140, 40)), paper=220)
+    photo = np.pad(sheet, 40, constant_values=60)
+    page = see_page(photo)
+    assert len(page.parts) == 3
+    assert [abs(box_of(part)[1] - 80) <= 3 for part in page.parts] == [True] * 3
 
 
 def test_rows_are_sorted_by_their_level_and_parts_by_column():
     places = [(150, 20), (30, 20), (90, 30), (60, 90), (140, 95)]
     layout = lay_out(drawn(220, 160, *ones(*places)))
-    columns = [[round(part.middle()) for part in row] for row in layout.rows]
+    columns = [[round(sum(box_of(part)[::2]) / 2) for part in row] for row in layout.rows]
     assert [
         [abs(a - b) <= 1 for a, b in zip(row, known, strict=True)]
         for row, known in zip(columns, [[30, 90, 150], [60, 140]], strict=True)
