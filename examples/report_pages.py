@@ -454,8 +454,8 @@ def page_of_reports() -> str:
         "puts what we find beside what it claims. Its settings are those of the recipes whose "
         "names end in `_report`; to run an experiment again: "
         "`python examples/reproduce.py lenet5 --seeds 0 1 2`. The results are stored with recipe, "
-        "seed and figures of each run in `docs/reproduction/`, from which `examples/report_pages.py` "
-        f"writes this page. Machine: {machines(OF_REPORTS)}.\n\n{FIGURES}"
+        "seed and figures of each run in `docs/reproduction/`, from which "
+        f"`examples/report_pages.py` writes this page. Machine: {machines(OF_REPORTS)}.\n\n{FIGURES}"
     )
     return "\n\n".join([head, *(report_section(report, found) for report in REPORTS)]) + "\n"
 
@@ -468,7 +468,8 @@ def page_of_ours() -> str:
         "Recipes of ours: fast training, and the pretrained weights. Their settings were chosen on "
         "training digits alone, or not tuned. To run an experiment again: "
         "`python examples/reproduce.py ninety_nine --seeds 0 1 2`. Written by "
-        f"`examples/report_pages.py` from the results in `docs/reproduction/`. Machine: {machines(ours)}.\n\n{FIGURES}"
+        "`examples/report_pages.py` from the results in `docs/reproduction/`. "
+        f"Machine: {machines(ours)}.\n\n{FIGURES}"
     )
     parts = [
         f"## {EXPERIMENTS[name].title}\n\n{section(name, runs, reported=False)}"
