@@ -78,7 +78,8 @@ def desk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", with_code("pycon"))
-def test_sessions_print_the_shown_output(page):
+def test_sessions_print_the_shown_output(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for the files that they write
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert result.attempted > 0
     assert result.failed == 0
