@@ -283,7 +283,7 @@ def curves(
     from matplotlib.figure import Figure
 
     labels = [*dict.fromkeys(run["label"] for run in runs)]
-    figure = Figure((9.5, 3.9 + 0.2 * (len(labels) // 3)), layout="constrained")
+    figure = Figure((7.6, 3.4 + 0.2 * (len(labels) // 3)), layout="constrained")
     loss, error = figure.subplots(1, 2)
     for label, colour in zip(labels, COLOURS, strict=False):
         found = [run["curve"] for run in runs if run["label"] == label]
