@@ -319,6 +319,6 @@ def test_history_is_saved_whole_or_not_at_all(digits, tmp_path):
     with pytest.raises(TypeError):
         history.save(tmp_path / "history.json")
     history.loss.pop()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(ValueError, match="must be a file; it is a folder"):
         history.save(tmp_path)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [older]
