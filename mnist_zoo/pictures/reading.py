@@ -107,15 +107,20 @@ def is_one_picture(pictures: Pictures) -> bool:
         return False
     if isinstance(pictures, Tensor):
         return pictures.dim() < 4
-    if hasattr(pictures, "__array_interface__") and not hasattr(pictures, "convert"):
+    if _is_array(pictures):
         shape = cast("np.ndarray[Any, Any]", pictures).shape
         return len(shape) < 3 or (len(shape) == 3 and shape[2] in CHANNELS)
     return True
 
 
+def _is_array(pictures: Any) -> bool:
+    """Whether this is an array of NumPy's kind; asked of its type, because an image would load."""
+    return hasattr(type(pictures), "__array_interface__") and not hasattr(pictures, "convert")
+
+
 def _are_rows(pictures: Any) -> bool:
     """Whether an array or tensor has rows of 784 pixels; 784×784 is one image."""
-    has_shape = isinstance(pictures, Tensor) or hasattr(pictures, "__array_interface__")
+    has_shape = isinstance(pictures, Tensor) or _is_array(pictures)
     shape: tuple[int, ...] = getattr(pictures, "shape", ()) if has_shape else ()
     return len(shape) == 2 and shape[1] == ROW != shape[0]
 
