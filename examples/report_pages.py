@@ -455,7 +455,8 @@ def page_of_reports() -> str:
         "names end in `_report`; to run an experiment again: "
         "`python examples/reproduce.py lenet5 --seeds 0 1 2`. The results are stored with recipe, "
         "seed and figures of each run in `docs/reproduction/`, from which "
-        f"`examples/report_pages.py` writes this page. Machine: {machines(OF_REPORTS)}.\n\n{FIGURES}"
+        "`examples/report_pages.py` writes this page. "
+        f"Machine: {machines(OF_REPORTS)}.\n\n{FIGURES}"
     )
     return "\n\n".join([head, *(report_section(report, found) for report in REPORTS)]) + "\n"
 
