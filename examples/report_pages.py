@@ -283,7 +283,7 @@ def curves(
     from matplotlib.figure import Figure
 
     labels = [*dict.fromkeys(run["label"] for run in runs)]
-    figure = Figure((9.5, 3.9 + 0.2 * (len(labels) // 3)), layout="constrained")
+    figure = Figure((7.6, 3.4 + 0.2 * (len(labels) // 3)), layout="constrained")
     loss, error = figure.subplots(1, 2)
     for label, colour in zip(labels, COLOURS, strict=False):
         found = [run["curve"] for run in runs if run["label"] == label]
@@ -455,8 +455,8 @@ def page_of_reports() -> str:
         "names end in `_report`; to run an experiment again: "
         "`python examples/reproduce.py lenet5 --seeds 0 1 2`. The results are stored with recipe, "
         "seed and figures of each run in `docs/reproduction/`, from which "
-        "`examples/report_pages.py` writes this page. "
-        f"Machine: {machines(OF_REPORTS)}.\n\n{FIGURES}"
+        f"`examples/report_pages.py` writes this page. Machine: {machines(OF_REPORTS)}."
+        f"\n\n{FIGURES}"
     )
     return "\n\n".join([head, *(report_section(report, found) for report in REPORTS)]) + "\n"
 
