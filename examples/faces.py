@@ -5,6 +5,7 @@ The package's faces (``__init__.py``), the names that editors complete, and our 
 """
 
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mnist_zoo.models.registry import MODELS
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mnist_zoo"
 TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
-COMPARISON = ROOT / "docs" / "comparison.md"
+COMPARISON, PACKAGES = ROOT / "docs" / "comparison.md", ROOT / "docs" / "digit_packages.json"
 COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
 IMPORT = r"from \.\S+ import \w+ as \w+\n"
 
@@ -83,10 +84,25 @@ def table_of_families() -> str:
     return "\n".join(lines)
 
 
+def packages() -> str:
+    """How many digits each package recognises, as its benchmark stored."""
+    found = json.loads(PACKAGES.read_text("utf-8"))
+    counts, columns = found["images"], ("parameters", "mnist", "photos")
+    head = ["package", "parameters", f"of {counts['mnist']:,} test digits"]
+    head.append(f"of {counts['photos']:,} drawn photos")
+    rows = [
+        [f"{row['package']} {row['version']}", *(f"{row[name]:,}" for name in columns)]
+        for row in found["packages"]
+    ]
+    lines = [head, ["---", "---:", "---:", "---:"], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def comparison(text: str) -> str:
     """The page of other libraries with our numbers of networks, and of those with weights."""
     text = re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
     trained = len(list_models(pretrained=True))
+    text = re.sub(r"(?s)(<!-- packages .*?-->\n\n).*?(\n\n<!--)", rf"\g<1>{packages()}\2", text)
     return re.sub(
         r"(?m)^(\| weights for digits \|.* )\d+ networks \|$", rf"\g<1>{trained} networks |", text
     )

@@ -453,9 +453,10 @@ def page_of_reports() -> str:
         "The library began with five published experiments on MNIST. This page cites each, and "
         "puts what we find beside what it claims. Its settings are those of the recipes whose "
         "names end in `_report`; to run an experiment again: "
-        "`python examples/reproduce.py lenet5`. The results are stored with recipe, seed and "
-        "figures of each run in `docs/reproduction/`, from which `examples/report_pages.py` "
-        f"writes this page. Machine: {machines(OF_REPORTS)}.\n\n{FIGURES}"
+        "`python examples/reproduce.py lenet5 --seeds 0 1 2`. The results are stored with recipe, "
+        "seed and figures of each run in `docs/reproduction/`, from which "
+        f"`examples/report_pages.py` writes this page. Machine: {machines(OF_REPORTS)}."
+        f"\n\n{FIGURES}"
     )
     return "\n\n".join([head, *(report_section(report, found) for report in REPORTS)]) + "\n"
 
@@ -467,8 +468,9 @@ def page_of_ours() -> str:
         "# Our own experiments\n\n"
         "Recipes of ours: fast training, and the pretrained weights. Their settings were chosen on "
         "training digits alone, or not tuned. To run an experiment again: "
-        "`python examples/reproduce.py ninety_nine`. Written by `examples/report_pages.py` from "
-        f"the results in `docs/reproduction/`. Machine: {machines(ours)}.\n\n{FIGURES}"
+        "`python examples/reproduce.py ninety_nine --seeds 0 1 2`. Written by "
+        "`examples/report_pages.py` from the results in `docs/reproduction/`. "
+        f"Machine: {machines(ours)}.\n\n{FIGURES}"
     )
     parts = [
         f"## {EXPERIMENTS[name].title}\n\n{section(name, runs, reported=False)}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.optim.swa_utils import AveragedModel
 
 from ._checks import check_positive
@@ -38,6 +39,33 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
+def first_in(model: nn.Module, name: str) -> object:
+    """An attribute of a network that says what its input is, or None.
+
+    An ``nn.Sequential`` without it has that of its first module, whose input is the same.
+    """
+    model = unwrapped(model)
+    while (found := getattr(model, name, None)) is None and isinstance(model, nn.Sequential):
+        if not len(model):
+            return None
+        model = unwrapped(model[0])
+    return found
+
+
+def check_computes(model: nn.Module) -> None:
+    """Checks that the network `model` can compute.
+
+    Raises:
+        ValueError: If its tensors have no values, or it gets its shapes in its first forward pass.
+    """
+    if device_of(model).type == "meta":
+        raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
+    if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
+        raise ValueError(
+            f"`model` ({type(model).__name__}) must be initialised; call it on images once"
+        )
+
+
 def stated_classes(model: nn.Module) -> tuple[str, ...] | None:
     """The names that a network gives its classes; None if it has none, or only numbers."""
     names = getattr(unwrapped(model), "classes", None)
@@ -59,7 +87,7 @@ def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
 
 def channels_of(model: nn.Module) -> int | None:
     """The number of channels of a network's images; None if it does not say."""
-    size = getattr(unwrapped(model), "input_size", None)
+    size = first_in(model, "input_size")
     return size[0] if isinstance(size, (tuple, list)) and len(size) == 3 else None
 
 
@@ -89,6 +117,16 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
         raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W), without the batch")
     check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
     return (given[0], given[1], given[2])
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor fills its memory, in any order of its axes: without gaps or overlaps."""
+    size = 1
+    for stride, count in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if count > 1 and stride != size:
+            return not tensor.numel()
+        size *= count
+    return True
 
 
 def device_of(model: nn.Module) -> torch.device:

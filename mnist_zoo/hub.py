@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin,
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
+from ._files import written_whole
 from ._networks import class_names, state_of, stated_classes
 from .models.base import Classifier
 from .models.saving import load_model, save_model
@@ -88,7 +89,8 @@ class HubModel(
             config["preprocessing"] = asdict(self.model.preprocessing)
         if names := stated_classes(self.model):
             config["classes"] = class_names(names, self.model.num_classes)
-        (save_directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        with written_whole(save_directory / "config.json") as file:
+            file.write(json.dumps(config).encode())
 
     @override
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

@@ -448,6 +448,12 @@ def test_our_numbers_are_written_into_the_comparison():
     assert lost != text == faces.comparison(lost)
 
 
+def test_other_packages_were_measured_beside_the_weights_of_today():
+    measured = json.loads(faces.PACKAGES.read_text("utf-8"))
+    again = "run tests/benchmarks/test_digit_packages.py --write"
+    assert measured["weights"] == get_weights("mini_resnet").sha256, again
+
+
 def test_plot_of_readme_shows_the_results_of_today():
     with Image.open(catalogue.PLOT) as picture:
         drawn = json.loads(picture.info["Description"])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .._checks import check_positive
+from .._files import expanded
 from .._names import printable
 from ..models.inputs import check_input
 from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
@@ -180,9 +181,9 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
     """
     if threads is not None:
         check_positive(threads=threads)
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"`path` (='{path}'): no such file")
+    path = expanded(path)
+    if not os.path.exists(path):  # Path.exists raises for an impossible name
+        raise FileNotFoundError(f"`path` (='{path!s:.200}'): no such file")
     if not path.is_file():
         raise ExportError(f"'{path}' must be a file")
     content = path.read_bytes()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .._checks import check_positive, check_range
-from .._files import check_place, written_whole
+from .._files import check_place, expanded, written_whole
 from .._names import check_choice
 from .._networks import check_network, class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
@@ -142,7 +142,7 @@ def export(
         >>> report.format, report.largest_difference < 1e-3
         ('onnx', True)
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     check_choice(format=(format, MODULES), pixels=(pixels, get_args(Pixels)))
     check_network(model=model)
     check_range(above=0, finite=False, tolerance=tolerance)

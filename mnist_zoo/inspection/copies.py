@@ -131,7 +131,8 @@ def _copy_plain_modules(modules: list[nn.Module], memo: dict[int, Any]) -> None:
         if id(module) in memo or not _is_copied_by_its_attributes(module):
             continue
         memo[id(module)] = twin = type(module).__new__(type(module))
-        twin.__setstate__({key: _attribute(value, memo) for key, value in vars(module).items()})
+        values = {k: v for k, v in vars(module).items() if k != "_compiled_call_impl"}  # as torch
+        twin.__setstate__({key: _attribute(value, memo) for key, value in values.items()})
 
 
 def _is_copied_by_its_attributes(module: nn.Module) -> bool:

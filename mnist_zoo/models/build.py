@@ -7,12 +7,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
 from .._checks import plain
+from .._files import expanded
 from .._names import check_known, did_you_mean, printable
 from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
@@ -144,7 +144,7 @@ def _source(
 
 def _read_named(name: str | os.PathLike[str], most: int) -> WeightsFile:
     """The file of that name; the error, if there is none, says what `weights` may be."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         return read_file(path, most)
     except FileNotFoundError as error:

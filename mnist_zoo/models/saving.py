@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .._files import check_place, expanded
 from .._names import printable
 from .._networks import check_network, class_names, state_of, stated_classes, unwrapped
 from ..pictures.preprocessing import MAX_SIDE
@@ -53,17 +54,20 @@ def save_model(
         TypeError: If `model` is no network.
         ValueError: If the network was not made by a factory, or one of its options is not a plain
             value, or its tensors are not the ones that the factory made, or it holds NaN or
-            infinity, or its images are larger than 4,096×4,096; nothing is written.
+            infinity, or its images are larger than 4,096×4,096, or `path` is a folder or a device;
+            nothing is written.
+        FileNotFoundError: If the folder of `path` does not exist.
 
     Example:
         >>> from mnist_zoo import mini_resnet, save_model
         >>> save_model(mini_resnet(num_classes=26), "letters.safetensors")
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if dtype not in FLOATS:
         raise ValueError(f"`dtype` (={dtype!r}) must be one of {', '.join(map(str, FLOATS))}")
     if not is_safetensors(path):
         raise ValueError(f"`path` (='{path}') must end in .safetensors")
+    check_place(path)
     check_network(model=model)
     model = unwrapped(model)
     if not isinstance(model, Classifier) or model.factory not in MODELS:
@@ -129,7 +133,7 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
         >>> load_model("letters.safetensors").num_classes
         26
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not is_safetensors(path):
         raise WeightsError(
             f"'{path}' must be a .safetensors file of save_model; for another file of weights call "

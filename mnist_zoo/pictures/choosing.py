@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 SPECK = 0.03  # a part with a smaller share of the digit's pixels is a speck
 PALER = 0.55  # of the digit's contrast; paler parts are print of the other side, dirt, shadow
 NEAR = 0.15  # of the digit's longer side; strokes of one digit are at most this far apart
+ALIKE = 0.45  # of the highest digit's height; lower parts are not counted as digits
 AT_EDGE = 0.1  # of a box's outline at the map's edges: more of it is ground, a shadow, a margin
 
 
-def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], float, bool]:
-    """The parts of one digit, how much they look like it, and whether more digits stand there."""
+def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], float, int]:
+    """The parts of one digit, how much they look like it, and how many digits stand there."""
     free = [part for part in parts if part.contact < AT_EDGE]
     strongest = max((part.contrast for part in free or parts), default=1.0)
     ranked = sorted(parts, key=lambda part: -weight(part, shape, strongest))
     if not ranked:
-        return [], 0.0, False
+        return [], 0.0, 0
     main, rest = ranked[0], ranked[1:]
     digit, added = [main], True
     while added:
@@ -42,12 +43,27 @@ def digit_of(parts: Sequence[Part], shape: Sequence[int]) -> tuple[list[Part], f
         bool(digit) and are_several([part.box for part in digit])
     )
     if not digit or (share < SPECK and not several):
-        return [], 0.0, False
+        return [], 0.0, 0
     likeness = weight(main, shape, strongest)
     if several:
         together = max(map(_span, _around(part.box for part in (main, *others))))
-        return digit, likeness * min(2.0, together / main.side), True
-    return digit, likeness * share**0.5, False
+        count = count_digits([part.box for part in {*digit, main, *others}])
+        return digit, likeness * min(2.0, together / main.side), count
+    return digit, likeness * share**0.5, 1
+
+
+def count_digits(boxes: Sequence[Box]) -> int:
+    """About how many digits parts of several are: small parts, and those that overlap, join."""
+    least = ALIKE * max(_span(rows) for rows, _ in boxes)
+    found: list[Box] = []
+    for own in (box for box in boxes if _span(box[0]) >= least):
+        joined = own
+        for other in list(found):
+            if max(_apart(one, two) for one, two in zip(joined, other, strict=True)) < 0:
+                found.remove(other)
+                joined = _around((joined, other))
+        found.append(joined)
+    return max(2, len(found))
 
 
 def _around(boxes: Iterable[Box]) -> Box:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .choosing import SPECK, are_several
+from .choosing import SPECK, are_several, count_digits
 
 FAINT = 5.0  # of 255; an image with less contrast is empty
 TINY = 24  # pixels; images with a shorter side are taken to have even paper
@@ -23,7 +23,7 @@ HELD = 0.2  # of a box's longer side; a part with others of this size in its box
 ALIKE = 0.5  # of the longest part; another one as long may be a digit of its own
 TOUCHING = 0.2  # of a box's outline; a part with more of it at the image's edges may be a shadow
 EMPTY = "must show a digit; it is empty"
-SEVERAL = "must show one digit; it shows several, which read_digits reads"
+SEVERAL = "must show one digit; it shows several ({} seen), which read_digits reads"
 SPECKS = "must show one digit; it shows small specks only"
 
 
@@ -124,7 +124,7 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
         if not chosen:
             problems[row] = SPECKS
         elif are_several([boxes[label - 1] for label in chosen]):
-            problems[row] = SEVERAL
+            problems[row] = SEVERAL.format(count_digits([boxes[label - 1] for label in chosen]))
         else:
             is_most = sum(areas[chosen]) > (1 - SPECK) * sum(areas[1:])
             strokes = _are_strokes([boxes[label - 1] for label in chosen], own.shape)

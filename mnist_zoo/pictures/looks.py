@@ -22,6 +22,7 @@ EVEN, WIDE, NEAR = "even", "uneven", "uneven, narrow"
 SIMPLE = {EVEN: 1.25, WIDE: 1.0, NEAR: 0.7}  # simple explanations are preferred if about as good
 CLUTTER = 30  # parts of ink; a picture with more is dotted or noisy
 BLUR = 7  # pixels
+CLEAR = 0.5  # quality of digits that are clearly several
 UNLIKE = 0.2  # quality of what is no digit at all, where another look shows specks
 
 
@@ -37,6 +38,7 @@ class Look:
         lines: Number of lines that were taken out.
         parts: The digit's parts.
         clutter: Number of all parts of ink.
+        count: About how many digits there are.
         problem: What is wrong, or an empty text.
     """
 
@@ -47,6 +49,7 @@ class Look:
     lines: int
     parts: tuple[Part, ...]
     clutter: int
+    count: int
     problem: str
 
     @property
@@ -72,6 +75,9 @@ def best_look(image: Map, is_light: bool | None = None, *, of_any_size: bool = F
     if unclear and not of_any_size:  # dots, noise: look with half-closed eyes
         looks += _looks(smoothed(image, BLUR), is_light)
         best = _best(looks, of_any_size)
+    likest = _best(looks, of_any_size=True)
+    if likest.count > 1 and likest.quality > CLEAR:
+        return likest  # small digits, rather than the sheet or the frame around them
     specks = [one for one in looks if one.problem == SPECKS]
     return specks[0] if specks and best.quality < UNLIKE else best
 
@@ -119,12 +125,12 @@ def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
     """The digit on a map of contrast."""
     import numpy as np
 
-    nothing = Look(np.zeros_like(values), 0.0, is_light, paper, 0, (), 0, EMPTY)
+    nothing = Look(np.zeros_like(values), 0.0, is_light, paper, 0, (), 0, 0, EMPTY)
     strokes = strokes_of(values)
     if strokes is None:
         return nothing
     labels, parts = parts_of(strokes.values, strokes.linked, light)
-    digit, likeness, several = digit_of(parts, values.shape)
+    digit, likeness, count = digit_of(parts, values.shape)
     if not digit:
         return replace(nothing, problem=SPECKS)
     own = np.isin(labels, [part.label for part in digit])
@@ -132,8 +138,9 @@ def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
     is_paper = strokes.values <= strokes.low
     likeness *= _explained(light, own, is_paper, strokes.ruled, is_light, step)
     ink = rendered(strokes, own, is_light and paper != EVEN)
-    problem = SEVERAL if several else ""
-    return Look(ink, likeness, is_light, paper, strokes.lines, tuple(digit), len(parts), problem)
+    problem = SEVERAL.format(count) if count > 1 else ""
+    seen = (strokes.lines, tuple(digit), len(parts), count, problem)
+    return Look(ink, likeness, is_light, paper, *seen)
 
 
 def _explained(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .ink import LINKED, SEVERAL, ends, find_on_even_paper, is_joined, stands_free
+from .ink import LINKED, ends, find_on_even_paper, is_joined, stands_free
 from .photos import NEARER, Sight, find_on_photo, reduced
 from .reading import WORKING_SIDE, PictureError, averaged, read_pictures
 
@@ -222,7 +222,7 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
 
 def _is_doubtful(look: Look, ink: Tensor) -> bool:
     """Whether a photo is better seen as even paper: unlike a digit, or parted where ink joins."""
-    return look.likeness < UNLIKELY or (look.problem == SEVERAL and is_joined(ink))
+    return is_joined(ink) if look.count > 1 else look.likeness < UNLIKELY
 
 
 def placed(ink: Tensor) -> Tensor:

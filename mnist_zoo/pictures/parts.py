@@ -100,6 +100,8 @@ def parts_of(ink: Map, is_ink: Mask, light: Map, most: int = MOST) -> tuple[Any,
         contrast = float(np.quantile(ink[box][own], 0.8))
         thickness = thickest(own)
         edge = own & ~ndimage.binary_erosion(own, border_value=1)
+        if not edge.any():  # an upright bar, which fills its box
+            edge = own & ~ndimage.binary_erosion(own)
         reach = 2 if thickness < 12 else 4 if thickness < 30 else 8
         if reach not in change:
             change[reach] = steps(light, reach)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from .._files import expanded, written_whole
+from .._files import check_place, expanded, written_whole
+from .._names import printable
 from .recipe import Recipe
 
 __all__ = ["EpochRecord", "History", "ValidationPoint"]
@@ -120,13 +122,23 @@ class History:
     def save(self, path: str | Path) -> None:
         """Writes everything except the network as JSON; the file is whole, or stays as it was."""
         content = json.dumps(self.to_dict()).encode()
-        with written_whole(expanded(path)) as file:
+        place = expanded(path)
+        check_place(place)
+        with written_whole(place) as file:
             file.write(content)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(expanded(path).read_text(encoding="utf-8")))
+        """Reads what `save` wrote; anything else is a ValueError."""
+        place = expanded(path)
+        if os.path.exists(place) and not place.is_file():  # Path.exists raises for some names
+            raise ValueError(f"`path` (='{place}') must be a file")
+        content = place.read_bytes()
+        try:
+            return cls.from_dict(json.loads(content))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            reason = printable(f"{error!s:.200}")
+            raise ValueError(f"'{place}' must be a file of History.save: {reason}") from error
 
 
 @dataclass(frozen=True)

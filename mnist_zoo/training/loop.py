@@ -25,6 +25,7 @@ from .checks import (
     check_sizes,
     check_style,
     check_trainable,
+    check_training_mode,
     probed,
 )
 from .distillation import Teacher, check_distillation
@@ -142,12 +143,14 @@ def fit(
         check_labels(classes, train=train, validation=validation)
         check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
+        with seeded(random_seed(recipe.seed, "probe"), group.device):
+            check_training_mode(model, train, recipe.preprocessing, classes)
         guide = None
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)
         run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
         run.history.evaluated = evaluated
-        saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
+        saving = nullcontext() if folder is None else Checkpoints(expanded(folder, "folder"), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)
             with log, _errors_name_checkpoint(run, checkpoints):

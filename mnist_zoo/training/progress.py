@@ -131,4 +131,4 @@ def _summary_writer(folder: str | Path, first_step: int) -> Any:
     except ModuleNotFoundError as error:
         message = "`tensorboard` needs the package tensorboard: pip install tensorboard"
         raise ModuleNotFoundError(message, name="tensorboard") from error
-    return SummaryWriter(str(expanded(folder)), purge_step=first_step)
+    return SummaryWriter(str(expanded(folder, "tensorboard")), purge_step=first_step)

@@ -123,6 +123,31 @@ def test_a_small_light_digit_in_a_corner_is_told():
     assert seen.digit.equal(as_mnist(page)[0, 0])
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_error_tells_how_many_digits_were_seen(count):
+    page = Image.new("L", (200 * count, 200), 230)
+    for place in range(count):
+        page.paste(drawn_seven(), (200 * place, 0))
+    with pytest.raises(PictureError, match=rf"several \({count} seen\), which read_digits reads"):
+        as_mnist(page)
+
+
+def test_small_digits_on_a_sheet_are_not_taken_for_one():
+    photo = Image.new("L", (400, 300), 60)
+    photo.paste(230, (60, 40, 340, 260))
+    for place in range(3):
+        photo.paste(drawn_seven().resize((50, 50)), (90 + 80 * place, 120))
+    with pytest.raises(PictureError, match=r"several \(3 seen\)"):
+        as_mnist(photo)
+
+
+def test_an_upright_bar_is_a_sharp_stroke():
+    bars = np.zeros((80, 120), np.float32)
+    bars[20:61, 40:45] = bars[20:61, 80:85] = 255
+    with pytest.raises(PictureError, match=r"several \(2 seen\)"):
+        as_mnist(bars)
+
+
 def test_what_is_refused_is_told():
     page = Image.new("L", (400, 200), 230)
     page.paste(drawn_seven(), (0, 0))
