@@ -197,7 +197,7 @@ def test_tour_notebook_runs_and_its_stored_outputs_are_those_of_today(tmp_path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
 
     def kinds():
-        return [[[*output.get("data", {})] for output in cell.outputs] for cell in cells]
+        return [[sorted(output.get("data", {})) for output in cell.outputs] for cell in cells]
 
     stored = kinds()
     resources = {"metadata": {"path": str(tmp_path)}}
