@@ -15,6 +15,7 @@ import mnist_zoo
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import pictures
+import reference
 
 project = "mnist_zoo"
 author = "The mnist_zoo maintainers"
@@ -32,11 +33,16 @@ extensions = [
 exclude_patterns = ["_build", "_examples", "_extra"]
 html_theme = "furo"
 html_title = f"mnist_zoo {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_extra_path = ["_extra"]  # the page that reads digits
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -69,11 +75,21 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "download_all_examples": False,
     "remove_config_comments": True,
+    "doc_module": ("mnist_zoo",),
+    "backreferences_dir": "gallery/backreferences",
+    "filename_pattern": os.environ.get("GALLERY", "/plot_"),  # the examples that run
 }
 
 (DOCS / "_extra").mkdir(exist_ok=True)
 
 
+def without_factories(app, what, name, thing, options, signature, returned):
+    """The defaults that a dataclass makes anew: their names are no Python, which Sphinx reads."""
+    return signature and signature.replace("<factory>", "..."), returned
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", without_factories)
     app.connect("builder-inited", lambda app: pictures.write(DOCS / "_pictures"), priority=100)
+    app.connect("builder-inited", lambda app: reference.write(DOCS / "reference"), priority=100)
     app.connect("builder-inited", lambda app: pictures.write_page(DOCS / "_extra"), priority=100)

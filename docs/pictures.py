@@ -24,6 +24,8 @@ from mnist_zoo.export import export
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "examples"))
 import catalogue  # noqa: E402
+import report_pages  # noqa: E402
+import residual_variants  # noqa: E402
 
 # what `concepts.md` shows: a block, and the shape of its input
 BLOCKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -35,13 +37,25 @@ BLOCKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 }
 
 
+def up_to_date(folder: Path) -> bool:
+    """Whether the pictures are newer than all that they are drawn from."""
+    root = DOCS.parent
+    sources = [*root.glob("mnist_zoo/**/*.py"), *root.glob("examples/*.py"), *DOCS.glob("*.py")]
+    sources += [*DOCS.glob("reproduction/*.json"), *root.glob("mnist_zoo/**/*.json")]
+    drawn = [path.stat().st_mtime for path in folder.glob("*.svg")]
+    return bool(drawn) and min(drawn) > max(path.stat().st_mtime for path in sources)
+
+
 def write(folder: Path) -> None:
-    """A diagram of every network and of some blocks, and accuracy against cost, as SVG."""
+    """Diagrams of every network and of some blocks, accuracy against cost, and curves, as SVG."""
+    if up_to_date(folder):
+        return
     folder.mkdir(exist_ok=True)
     figures = {name: plots.draw(block, size) for name, (block, size) in BLOCKS.items()}
     with torch.device("meta"):
         figures |= {name: plots.draw(get_model(name)) for name in list_models()}
-    figures["accuracy"] = plots.accuracy_against_cost(catalogue.points())
+    figures |= report_pages.figures() | residual_variants.figures()
+    figures["accuracy"] = plots.accuracy_against_cost(catalogue.points(), groups=catalogue.groups())
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg")
 

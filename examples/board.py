@@ -1,6 +1,7 @@
 """Small networks in C on a microcontroller: their flash and RAM, and a run on an emulated board.
 
-``pip install ".[c,onnx]" && python examples/board.py lenet5 mini_resnet`` prints a table. It needs
+``pip install ".[c,onnx]" && python examples/board.py lenet5 mini_resnet`` prints a table, with
+``--int8`` of networks whose weights and activations are 8 bits wide. It needs
 ``arm-none-eabi-gcc`` with newlib; with ``--run`` also ``qemu-system-arm``. Debian has both:
 ``apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm``.
 """
@@ -14,14 +15,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mnist_zoo import get_model, load_mnist
-from mnist_zoo.export import export
+from mnist_zoo import Classifier, get_model, load_mnist
+from mnist_zoo.export import Session, export, load_session, quantize
 
 BOARD = Path(__file__).parent / "board"
 GCC = ["arm-none-eabi-gcc", "-std=gnu99", "-Os", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard"]
 GCC += ["-mfpu=fpv4-sp-d16", "-ffunction-sections", "-fdata-sections"]
 QEMU = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
 QEMU += ["-semihosting-config", "enable=on,target=native", "-kernel"]
+
+
+def write(model: Classifier, source: Path, int8: bool) -> Classifier | Session:
+    """Writes a network as C, and returns the network whose logits it should give."""
+    if not int8:
+        export(model, source, "c", pixels="uint8")
+        return model
+    files = source.with_suffix(".onnx"), source.with_suffix(".int8.onnx")
+    export(model, files[0], pixels="uint8")
+    quantize(*files, load_mnist("train", source="sample").split(500)[0])
+    session = load_session(files[1])
+    export(session, source, "c", pixels="uint8", tolerance=0.05)
+    return session
 
 
 def sizes(source: Path) -> tuple[int, int]:
@@ -59,22 +73,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--run", action="store_true", help="run 20 digits on QEMU's board")
+    parser.add_argument("--int8", action="store_true", help="weights and activations of 8 bits")
     options = parser.parse_args()
     print("| network | flash (kB) | RAM (kB) |\n|---|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             model = get_model(name, weights="mnist").eval()
-            assert model.preprocessing is not None
             source = Path(folder, f"{name}.c")
-            export(model, source, "c", pixels="uint8")
+            same = write(model, source, options.int8)
             flash, ram = sizes(source)
             print(f"| {name} | {flash / 1000:.1f} | {ram / 1000:.1f} |")
             if options.run:
                 images = load_mnist("test", source="sample").images[:20]
-                assert model.preprocessing is not None  # pretrained weights state it
+                assert same.preprocessing is not None  # pretrained weights and files state it
                 found = run_on_board(source, images)
                 with torch.inference_mode():
-                    wanted = model(model.preprocessing(images))
+                    wanted = same(same.preprocessing(images))
                 print(f"largest difference on the board: {(found - wanted).abs().max():.1e}")
 
 

@@ -2,8 +2,8 @@
 
 ``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
 weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
-measures latency first (a minute; on an idle machine). It also writes the package's faces, the
-networks in ``docs/api.rst``, and README's tables.
+measures latency first (a minute; on an idle machine). It also writes the package's faces, our
+numbers in ``docs/comparison.md``, and README's plot.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import about
 import faces
 import torch
 from reproduce import DOCS, accuracies, results, spread, surroundings
@@ -25,6 +26,7 @@ from mnist_zoo import (
     get_recipe,
     get_weights,
     list_models,
+    plots,
     profile,
     summary,
 )
@@ -32,11 +34,28 @@ from mnist_zoo.inspection.latency import latency
 from mnist_zoo.models.registry import MODELS
 
 CARDS = DOCS / "models"
+PLOT = DOCS / "accuracy.png"
 LATENCY = DOCS / "latency.json"
 MEASURED_BY = {  # the experiment with the accuracy of a network without pretrained weights
     "mini_convnet": "ninety_nine",
     "resnet50": "resnet50",
     "resnet_cnn": "resnet_cnn",
+}
+FACTORIES = """\
+Every factory takes keywords only: `weights=None, in_channels=1, num_classes=10, image_size=…`, then
+its family's own. By name: `get_model("resnet18", stem="3x3")`; `list_models("resnet*")`."""
+NETWORKS = """\
+Each network has `input_size`, `forward_features(x)`, `forward_head(features, pre_logits=False)`,
+`get_classifier()` and `reset_classifier(num_classes)`. At 28×28 a ResNet with the `"7x7"` stem ends
+in maps of one pixel, and BatchNorm cannot train on a batch of one: drop the last batch, or use
+`stem="3x3"`."""
+FAMILIES = {  # by the file
+    "lenet": "LeNet-5",
+    "digitnet": "DigitNet",
+    "mini": "small networks",
+    "resnet": "ResNet",
+    "preact": "pre-activation ResNet",
+    "densenet": "DenseNet",
 }
 LONGEST_TABLE = 60  # layers; for deeper networks the diagram is clearer
 
@@ -137,6 +156,11 @@ def points() -> Iterator[tuple[str, float, int, int]]:
         yield other.name, other.accuracy, params, macs
 
 
+def groups() -> dict[str, str]:
+    """The family of each network, as the legend of accuracy against cost calls it."""
+    return {name: FAMILIES[make.__module__.rpartition(".")[2]] for name, make in MODELS.items()}
+
+
 def measure_latency() -> None:
     """Measures the median milliseconds per image in inference mode, for every network."""
     times = {}
@@ -190,11 +214,11 @@ def table_of_networks() -> str:
     return "\n".join(lines)
 
 
-def table_of_weights(*, linked: bool) -> str:
-    """The pretrained weights, one line per network, with or without links to their pages."""
+def table_of_weights() -> str:
+    """The pretrained weights, one line per network."""
     lines = []
     for weights in map(get_weights, list_models(pretrained=True)):
-        name = f"[{weights.network}]({weights.network}.md)" if linked else weights.network
+        name = f"[{weights.network}]({weights.network}.md)"
         cells = [name, f"{weights.params:,}", f"{weights.macs:,}", f"{weights.correct:,}"]
         cells += [in_percent([*weights.accuracies]), str(len(weights.accuracies))]
         lines.append(f"| {' | '.join(cells)} |")
@@ -228,7 +252,11 @@ def index() -> str:
             "## Pretrained weights",
             "Trained on MNIST's 60,000 training digits. The settings were chosen on training "
             "digits only, or not tuned; the weights are those of the first seed, not of the best.",
-            table_of_weights(linked=True),
+            table_of_weights(),
+            "## Families and options",
+            FACTORIES,
+            faces.table_of_families(),
+            NETWORKS,
             "## Published networks",
             "![Accuracy against parameters and against MACs](../_pictures/accuracy.svg)",
             "Single networks whose source states both architecture and accuracy; we rebuilt them "
@@ -250,7 +278,7 @@ def facts(network: str) -> dict[str, str]:
         "FLOPs": f"{row.flops:,}",
         "input": "×".join(map(str, model.input_size)),
         "size": f"{row.size_bytes / 2**20:.2f} MB in float32",
-        "documentation": f"{{py:func}}`mnist_zoo.{network}`",
+        "from": about.sources(network),
     }
     if accuracy := accuracy_in_words(network):
         known["test accuracy (%)"] = accuracy
@@ -271,42 +299,67 @@ def facts(network: str) -> dict[str, str]:
 
 def card(network: str) -> str:
     """The page of a network."""
-    about = inspect.getdoc(MODELS[network]) or ""
+    text = inspect.getdoc(MODELS[network]) or ""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts(network).items())
+    pretrained = network in list_models(pretrained=True)
     parts = [
         f"# {network}",
-        about.partition("\n\n")[0],
+        text.partition("\n\n")[0],
+        about.matching(network, about.PURPOSES),
+        usage(network, pretrained=pretrained),
         f"|  |  |\n| --- | --- |\n{lines}",
-        f"![The layers and blocks of {network}](../_pictures/{network}.svg)",
     ]
-    if network in list_models(pretrained=True):
-        parts += trained(network)
-    else:
-        parts.append(f"```python\nfrom mnist_zoo import {network}\n\nmodel = {network}()\n```")
+    if not accuracies_of(network):
+        parts.append(f"**No accuracy.** {about.matching(network, about.UNMEASURED)}")
+    parts.append(f"![The layers and blocks of {network}](../_pictures/{network}.svg)")
+    if pretrained:
+        parts.append(
+            "## On the test set\n\n"
+            f"![Confusion matrix of {network}: true digits in rows, predicted digits in columns]"
+            f"({network}_confusion.png)\n\n"
+            f"![The most confident mistakes of {network}, each with its true and its predicted "
+            f"digit]({network}_mistakes.png)"
+        )
+    parts.append(f"## Train it\n\n{about.training(network)}")
+    if pretrained:
+        parts.append(recipe_of_weights(network))
     with torch.device("meta"):
         layers = summary(get_model(network), quiet=True)
     if len(layers.rows) <= LONGEST_TABLE:
         parts.append(f"## Layers\n\n```text\n{layers}\n```")
+    parts.append(
+        "## Reference\n\n```{eval-rst}\n.. currentmodule:: mnist_zoo\n\n"
+        f".. autofunction:: {network}\n```"
+    )
+    scripts = DOCS.parent.glob("examples/plot_*.py")
+    if any(f"{network}(" in script.read_text(encoding="utf-8") for script in scripts):
+        gallery = f"```{{eval-rst}}\n.. minigallery:: mnist_zoo.{network}\n```"
+        parts.append(f"## Examples that use {network}\n\n{gallery}")
     return "\n\n".join(parts) + "\n"
 
 
-def trained(network: str) -> list[str]:
-    """The parts of a page about pretrained weights."""
-    weights = get_weights(network)
-    return [
+def usage(network: str, *, pretrained: bool) -> str:
+    """How to make the network: with pretrained weights, or without."""
+    if not pretrained:
+        return f"```python\nfrom mnist_zoo import {network}\n\nmodel = {network}()\n```"
+    return (
         "```python\n"
         f"from mnist_zoo import {network}, predict\n\n"
         f'model = {network}(weights="mnist")\n'
         'predict(model, "photo.png").digit\n'
-        "```",
-        "## On the test set\n\n"
-        f"![Confusion matrix]({network}_confusion.png)\n\n"
-        f"![The most confident mistakes]({network}_mistakes.png)",
-        "## Recipe\n\nSettings that differ from the defaults of `Recipe`:\n\n"
-        f"```json\n{settings(get_recipe(weights.recipe))}\n```",
-        "To train it again (to the bit with the same torch, processor and number of threads):\n\n"
-        f"```sh\npython examples/train.py {weights.recipe} seed={weights.seed}\n```",
-    ]
+        "```"
+    )
+
+
+def recipe_of_weights(network: str) -> str:
+    """The recipe of the pretrained weights."""
+    weights = get_weights(network)
+    return (
+        f"The pretrained weights are those of `{weights.recipe}` with seed {weights.seed}; with "
+        "the same torch, processor and number of threads, training gives them to the bit. "
+        "The settings that differ from the defaults of `Recipe`:\n\n"
+        f"```json\n{settings(get_recipe(weights.recipe))}\n```"
+    )
 
 
 def settings(recipe: Recipe) -> str:
@@ -326,8 +379,11 @@ def write_pages() -> None:
     for network in list_models():
         (CARDS / f"{network}.md").write_text(card(network), encoding="utf-8")
     (CARDS / "index.md").write_text(index(), encoding="utf-8")
-    for path, text in faces.written(table_of_weights(linked=False)).items():
+    for path, text in faces.written().items():
         path.write_text(text, encoding="utf-8")
+    drawn = [*points()]
+    figure = plots.accuracy_against_cost(drawn, groups=groups())
+    figure.savefig(PLOT, dpi=110, metadata={"Description": json.dumps(drawn)})
 
 
 def main() -> None:

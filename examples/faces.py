@@ -1,33 +1,24 @@
 """What is derived from `MODELS` and each file's ``__all__``; `catalogue.py` writes it.
 
-The package's faces (``__init__.py``), the networks in ``docs/api.rst``, and README's tables.
+The package's faces (``__init__.py``), the names that editors complete, and our numbers in
+``docs/comparison.md``.
 """
 
 import importlib
-import inspect
+import json
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import is_typeddict
 
-import mnist_zoo
-from mnist_zoo import compare
+from mnist_zoo import list_models, list_recipes
 from mnist_zoo.models.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mnist_zoo"
 TOP, MODELS_FACE = PACKAGE / "__init__.py", PACKAGE / "models" / "__init__.py"
-API, README = ROOT / "docs" / "api.rst", ROOT / "README.md"
-TITLES = {  # of the reference's sections; any other family is titled by its file's name
-    "lenet": "LeNet",
-    "mini": "Small networks",
-    "resnet": "ResNet",
-    "preact": "Pre-activation ResNet",
-    "densenet": "DenseNet",
-    "digitnet": "DigitNet",
-}
+COMPARISON, PACKAGES = ROOT / "docs" / "comparison.md", ROOT / "docs" / "digit_packages.json"
 COMMON = ("weights", "in_channels", "num_classes", "image_size")  # options of every factory
 IMPORT = r"from \.\S+ import \w+ as \w+\n"
 
@@ -63,7 +54,7 @@ def of_folder(folder: Path, text: str) -> str:
     return with_imports(text, home)
 
 
-# --- Reference and README --------------------------------------------------------------------
+# --- Pages ------------------------------------------------------------------------------------
 
 
 def families() -> dict[str, list[str]]:
@@ -80,41 +71,6 @@ def module_of(family: str) -> Any:
     return importlib.import_module(f"mnist_zoo.models.{family}")
 
 
-def documented(thing: Any) -> str:
-    """The directive that documents a function or a class, and the class methods of the latter."""
-    if not inspect.isclass(thing):
-        return f".. autofunction:: {thing.__name__}"
-    methods = [name for name, member in vars(thing).items() if isinstance(member, classmethod)]
-    members = f"\n   :members: {', '.join(methods)}" if methods else ""
-    return f".. autoclass:: {thing.__name__}{members}"
-
-
-def sections() -> str:
-    """The reference's section of every family: networks, classes, and names of the folder only."""
-    parts = []
-    for family, networks in families().items():
-        module = module_of(family)
-        classes = [name for name in module.__all__ if name not in MODELS]
-        top = [*networks, *(name for name in classes if hasattr(mnist_zoo, name))]
-        title = TITLES.get(family, family)
-        parts += [
-            f"{title}\n{'-' * len(title)}",
-            f".. automodule:: {module.__name__}\n   :no-members:",
-            ".. currentmodule:: mnist_zoo",
-            "\n".join(documented(getattr(module, name)) for name in top),
-        ]
-        if below := [name for name in classes if name not in top]:
-            parts.append(".. currentmodule:: mnist_zoo.models")
-            parts.append("\n".join(documented(getattr(module, name)) for name in below))
-    return "\n\n".join(parts)
-
-
-@cache
-def table_of_costs() -> str:
-    """What each network costs."""
-    return compare(list(MODELS)).markdown()
-
-
 def table_of_families() -> str:
     """Each family's networks and options."""
     lines = ["| family | networks | options |", "|---|---|---|"]
@@ -128,28 +84,49 @@ def table_of_families() -> str:
     return "\n".join(lines)
 
 
-def between(text: str, part: str, content: str) -> str:
-    """The text with new content between the two comments that name this part."""
-    comments = rf"({part}: written by \S+(?: -->)?\n\n).*(\n\n\S+ end of {part}\b)"
-    text, count = re.subn(comments, lambda m: m[1] + content + m[2], text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"the comments around {part!r} are missing")
-    return text
+def packages() -> str:
+    """How many digits each package recognises, as its benchmark stored."""
+    found = json.loads(PACKAGES.read_text("utf-8"))
+    counts, columns = found["images"], ("parameters", "mnist", "photos")
+    head = ["package", "parameters", f"of {counts['mnist']:,} test digits"]
+    head.append(f"of {counts['photos']:,} drawn photos")
+    rows = [
+        [f"{row['package']} {row['version']}", *(f"{row[name]:,}" for name in columns)]
+        for row in found["packages"]
+    ]
+    lines = [head, ["---", "---:", "---:", "---:"], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def readme(text: str, weights: str) -> str:
-    """README's text with its tables: that of the weights (given), of costs, of families."""
-    text = between(text, "weights", weights)
-    text = between(text, "costs", table_of_costs())
-    text = between(text, "families", table_of_families())
-    return re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+def comparison(text: str) -> str:
+    """The page of other libraries with our numbers of networks, and of those with weights."""
+    text = re.sub(r"(?m)^(\| classifiers \|.* )\d+ \|$", rf"\g<1>{len(MODELS)} |", text)
+    trained = len(list_models(pretrained=True))
+    text = re.sub(r"(?s)(<!-- packages .*?-->\n\n).*?(\n\n<!--)", rf"\g<1>{packages()}\2", text)
+    return re.sub(
+        r"(?m)^(\| weights for digits \|.* )\d+ networks \|$", rf"\g<1>{trained} networks |", text
+    )
 
 
-def written(weights: str) -> dict[Path, str]:
+def literal(path: Path, name: str, values: list[str]) -> tuple[Path, str]:
+    """A file with the names that editors complete, and its text."""
+    about = "networks" if name == "NetworkName" else "recipes"
+    lines = "".join(f'    "{value}",\n' for value in values)
+    return path, (
+        f'"""The names of the {about}, for editors and type checkers; written by '
+        'examples/catalogue.py."""\n\nfrom typing import Literal, TypeAlias\n\n'
+        f"{name}: TypeAlias = Literal[\n{lines}]\n"
+    )
+
+
+def written() -> dict[Path, str]:
     """Every file that this module derives, and the text that it should have."""
     texts = {TOP: top_level(TOP.read_text("utf-8"))}
     for face in sorted(PACKAGE.glob("*/__init__.py")):
         texts[face] = of_folder(face.parent, face.read_text("utf-8"))
-    texts[API] = between(API.read_text("utf-8"), "networks", sections())
-    texts[README] = readme(README.read_text("utf-8"), weights)
+    texts |= [
+        literal(PACKAGE / "models" / "names.py", "NetworkName", [*MODELS]),
+        literal(PACKAGE / "training" / "names.py", "RecipeName", list_recipes()),
+    ]
+    texts[COMPARISON] = comparison(COMPARISON.read_text("utf-8"))
     return texts

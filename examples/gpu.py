@@ -69,7 +69,6 @@ def time_to_99(
     runs = []
     for seed in [0, *range(seeds)]:
         history = fit(recipe.replace(seed=seed), train, device=device, progress=False)
-        assert history.model is not None
         correct = evaluate(history.model, test).correct
         runs.append({"seed": seed, "seconds": history.seconds, "correct": correct})
     return runs[1:]

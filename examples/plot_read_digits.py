@@ -5,6 +5,7 @@ Read a sheet of numbers
 `read_digits` reads all digits on an image. Here a sheet of numbers is composed of real digits from
 MNIST's sample; a photo of your own sheet works as well.
 """
+# sphinx_gallery_thumbnail_number = 2
 
 import numpy as np
 from PIL import Image

@@ -75,6 +75,5 @@ histories = {
     ),
 }
 for name, history in histories.items():
-    assert history.model is not None
     print(f"{name}: {evaluate(history.model, test).accuracy:.1%}")
 plots.curves(histories).savefig("transfer.png", dpi=110)

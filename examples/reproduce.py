@@ -1,17 +1,26 @@
-"""Runs the experiments of the five reports and our own, and writes a page with the results.
+"""Runs the experiments of the five reports and our own, and writes the pages with the results.
 
-``python examples/reproduce.py lenet5`` trains the networks of one report, over several seeds, and
-writes ``docs/reproduction/lenet5.json``, the training curves, and ``docs/reproduction.md``, which
-compares the reported figures with ours. Finished runs are not repeated; if interrupted, rerun the
-same command to resume. Without an experiment only the page is written; ``--list`` lists the
-experiments.
+``python examples/reproduce.py --list`` lists the experiments.
+``python examples/reproduce.py ninety_nine --seeds 0 1 2`` runs one again on your machine, with
+these seeds, and prints your accuracies beside the stored and the reported ones.
+``python examples/reproduce.py mini_resnet_report mine.json --seeds 0 1 2`` does the same with
+recipes, by name or from files. With ``--network mine.py:make`` they train your network, which that
+function or class makes. Results are kept in the folder ``runs``, and finished runs are not
+repeated, except those of your network, which may have changed.
 
-It needs the whole of MNIST (12 MB, downloaded once). The page states the training times.
+Without ``--seeds`` an experiment is run as it was published: what is missing of its results is
+added to ``docs/reproduction``, and `report_pages.py` writes the pages that compare the reported
+figures with ours. Without an experiment only the pages are written.
+
+It needs the whole of MNIST (12 MB, downloaded once), except for recipes of other data. The pages
+state the training times.
 """
 
 import argparse
 import json
+import os
 import platform
+import runpy
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from train import read_recipe
 
 from mnist_zoo import (
     History,
@@ -27,8 +38,10 @@ from mnist_zoo import (
     Recipe,
     evaluate,
     fit,
+    get_model,
     get_recipe,
     list_models,
+    list_recipes,
     load_data,
     load_mnist,
     plots,
@@ -38,15 +51,20 @@ from mnist_zoo import (
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "reproduction"
 Run = dict[str, Any]
+Maker = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: a recipe, and the accuracy that its report states."""
+    """One row of a table: a recipe, and the accuracy that its report states.
+
+    With `torch_init` the convolutions start from PyTorch's own initial weights.
+    """
 
     label: str
     recipe: Recipe
     reported: str = ""
+    torch_init: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,86 +90,7 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def after_first_epoch(runs: list[Run]) -> list[float]:
-    """The test accuracy of each run after the first epoch, in percent."""
-    return [100 * run["curve"][0]["accuracy"] for run in runs]
-
-
-def against(ours: list[float], theirs: list[float]) -> str:
-    """States both spreads, and whether the means differ by more than the larger deviation."""
-    gap = abs(statistics.mean(ours) - statistics.mean(theirs))
-    apart = gap > max(statistics.stdev(ours), statistics.stdev(theirs))
-    verdict = "further" if apart else "no further"
-    return f"{spread(ours)} % against {spread(theirs)} %, {verdict} apart than one deviation"
-
-
 # --- Remarks, whose figures are computed from the results -----------------------------------
-
-
-def remark_lenet5(runs: dict[str, list[Run]]) -> str:
-    """Examines the three claims of the report."""
-    base, conv, fc = (accuracies(runs[name]) for name in LENET5)
-    better = [accuracies(runs[f"{name}, OneCycle"]) for name in LENET5[1:]]
-    slow = accuracies(runs["baseline, momentum 0"])
-    first = {name: after_first_epoch(runs[name]) for name in LENET5}
-    bare = runs["lenet5_conv_residual, not normalised"]
-    gain = [statistics.mean(values) - statistics.mean(base) for values in (conv, fc)]
-    return (
-        "**The reported figures.** A constant learning rate leaves the accuracy after ten epochs "
-        "to chance: it falls and rises by tenths of a point, and more, between epochs (the curves "
-        "show it; they are those of the first seed). With the same optimiser, data and epochs, "
-        "but a learning rate that rises to 0.03 and falls to zero, and batches of 128 (ours, and "
-        f"not tuned), the two networks reach {spread(better[0])} % and {spread(better[1])} %.\n\n"
-        "**The baseline.** The report gives it about 92 % and not its settings. Without momentum "
-        f"it reaches {spread(slow)} %, with the momentum of the others {spread(base)} %; against "
-        f"that the module adds {gain[0]:+.2f} points before the first fully connected layer and "
-        f"{gain[1]:+.2f} behind it.\n\n"
-        f"**Do the two positions train equally fast?** After one epoch "
-        f"{against(first[LENET5[1]], first[LENET5[2]])} (the report: 95.22 % and 97.08 %; the "
-        f"baseline here: {spread(first[LENET5[0]])} %).\n\n"
-        "**Does normalising the input help?** The first network with it against pixels from 0 to "
-        f"1: after one epoch {against(first[LENET5[1]], after_first_epoch(bare))}; after ten "
-        f"{against(conv, accuracies(bare))}.\n\n"
-        "![Loss and accuracy of the networks](reproduction/lenet5.png)"
-    )
-
-
-def remark_residual(runs: dict[str, list[Run]]) -> str:
-    """Examines whether the residual network beats the plain one."""
-    plain, residual = (accuracies(runs[name], "test_all") for name in ("plain", "residual"))
-    wins = sum(r > p for p, r in zip(plain, residual, strict=True))
-    same = accuracies(runs["plain, as residual"], "test_all")
-    return (
-        "Accuracy on two hundred digits is uncertain by a point or two, so each network was "
-        f"also measured on all 10,000 test digits: plain {spread(plain)} %, residual "
-        f"{spread(residual)} %. With its report's settings the residual network is better "
-        f"in {wins} of {len(plain)} seeds. The settings of the two differ as well, so the plain "
-        f"network was also trained with those of the residual one: {spread(same)} %.\n\n"
-        "Curves of the first seed, training dashed, validation solid:\n\n"
-        "![Loss and accuracy of the plain and the residual network](reproduction/residual.png)"
-    )
-
-
-def remark_first(runs: dict[str, list[Run]]) -> str:
-    """States the accuracies on all test digits."""
-    found = (f"{name} {spread(accuracies(runs[name], 'test_all'))} %" for name in runs)
-    return f"On all 10,000 test digits: {', '.join(found)}."
-
-
-def remark_findings(runs: dict[str, list[Run]]) -> str:
-    """States the differences to the report's own settings."""
-    ours = accuracies(runs["as reported"])
-    lines = []
-    for name, found in runs.items():
-        theirs = accuracies(found)
-        gap = statistics.mean(theirs) - statistics.mean(ours)
-        if name != "as reported":
-            apart = abs(gap) > max(statistics.stdev(ours), statistics.stdev(theirs))
-            lines.append(f"{name} {gap:+.2f} ({'more' if apart else 'no more'} than a deviation)")
-    return (
-        "Differences of the means to the first row, in points, and whether they are more than the "
-        f"larger standard deviation over the seeds: {'; '.join(lines)}."
-    )
 
 
 def remark_fastest(runs: dict[str, list[Run]]) -> str:
@@ -184,31 +123,7 @@ def remark_records(runs: dict[str, list[Run]]) -> str:
             f"{label}: mean {statistics.mean(values):.3f} %, lowest {min(values):.2f} %, median "
             f"time {statistics.median(seconds):.1f} s."
         )
-    picture = "![Test accuracy over seconds of training](reproduction/records.png)"
-    return "\n\n".join([*lines, picture])
-
-
-def plot_records(runs: list[Run]) -> None:
-    """Mean test accuracy after each epoch over the mean seconds of training up to there."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for label in dict.fromkeys(run["label"] for run in runs):
-        found = [run for run in runs if run["label"] == label]
-        each = zip(*(run["curve"] for run in found), strict=True)
-        mean = [100 * statistics.mean(record["accuracy"] for record in epoch) for epoch in each]
-        total = statistics.mean(run["train_seconds"] for run in found)
-        seconds = [total * (place + 1) / len(mean) for place in range(len(mean))]
-        axes.plot(seconds, mean, "o-", label=label)
-    for record in (99.0, 99.5, 99.6):
-        axes.axhline(record, color="grey", lw=0.7, ls=":")
-    axes.set_ylim(bottom=98)
-    axes.set(xlabel="training (s, two cores)", ylabel="test accuracy (%)")
-    axes.set_title("The last tenths of a percent take most of the time", loc="left")
-    axes.legend(loc="lower right", frameon=False)
-    RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / "records.png", dpi=110)
+    return "\n\n".join(lines)
 
 
 LENET5 = ("lenet5", "lenet5_conv_residual", "lenet5_fc_residual")
@@ -270,7 +185,6 @@ EXPERIMENTS = {
             ),
         ),
         (0, 1, 2),
-        remark_lenet5,
         by_class=True,
     ),
     "mini": Experiment(
@@ -285,26 +199,32 @@ EXPERIMENTS = {
     "residual": Experiment(
         "ResNet-18 with and without residual connections",
         "2,000 digits to train on, 200 to select the best weights and 200 to test, at 32×32, "
-        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps.",
+        "redrawn for each seed; 5 epochs, with an evaluation every 15 steps. The initial weights "
+        "of convolutions are those of He et al., where the report's code has PyTorch's.",
         (
             Row("plain", PLAIN, "less than residual"),
             Row("residual", get_recipe("resnet18_report", sampling="random"), "more than plain"),
             Row("plain, as residual", PLAIN.replace(lr=0.01, batch_size=128)),
         ),
         (100, 101, 102, 103, 104),
-        remark_residual,
     ),
     "residual_first": Experiment(
         "The same on the report's own digits",
         "The report takes the first digits of each part: digits 1 to 2,000 and 50,001 to 50,200 of "
-        "the training set, if its file keeps MNIST's order, and 1 to 200 of the test set. Once, "
-        "with its seed.",
+        "the training set, if its file keeps MNIST's order, and 1 to 200 of the test set. The "
+        "first seed is the report's. Its code leaves the initial weights to PyTorch; ours are "
+        "those of He et al., unless a row says otherwise.",
         (
             Row("plain", get_recipe("plain18_report"), "less than residual"),
             Row("residual", get_recipe("resnet18_report"), "more than plain"),
+            Row("plain, PyTorch's initial weights", get_recipe("plain18_report"), torch_init=True),
+            Row(
+                "residual, PyTorch's initial weights",
+                get_recipe("resnet18_report"),
+                torch_init=True,
+            ),
         ),
-        (100,),
-        remark_first,
+        (100, 101, 102),
     ),
     "resnet50": Experiment(
         "ResNet-50 on Bottleneck, at 28×28",
@@ -317,7 +237,9 @@ EXPERIMENTS = {
     ),
     "resnet_cnn": Experiment(
         "The 34-layer ResNet with dropout, at 28×28",
-        "The report trains for 10 and for 30 epochs. Here is one seed with another schedule and "
+        "The report trains for 10 and for 30 epochs; its figures are those of its last network, "
+        "`resnet_cnn_norm`. Here is one seed of its first one, with other initial weights (those "
+        "of He et al., where the report's code has PyTorch's), another schedule and "
         "fewer epochs; for the report's own epochs there was no GPU. The training time is an "
         "overestimate: other work ran on the machine.",
         (
@@ -332,16 +254,17 @@ EXPERIMENTS = {
     "resnet_cnn_findings": Experiment(
         "Further findings of that report, on a small budget",
         "5,000 training digits, redrawn for each seed, 4 epochs; otherwise the report's recipe, "
-        "in bfloat16. The training times are overestimates: other work ran on the machine.",
+        "in bfloat16. The report made its changes one after another: first 3×3 for 7×7, then "
+        "dropout, and last the norms together with the lower learning rate. Here each is undone "
+        "or made alone. The training times are overestimates: other work ran on the machine.",
         (
-            Row("as reported", SMALL),
+            Row("resnet_cnn at 0.001", SMALL, "not stated"),
             Row("7×7 stem of stride 2", SMALL.replace(options={"stem": "7x7"}), "about 85 %"),
             Row("no dropout", SMALL.replace(options={"dropout": 0.0}), "95 %, over-fitted"),
             Row("BatchNorm after each block", SMALL.replace(network="resnet_cnn_norm"), "steadier"),
             Row("learning rate 0.02", SMALL.replace(lr=0.02), "unsteady"),
         ),
         (1, 2, 3),
-        remark_findings,
     ),
     "weights": Experiment(
         "The pretrained weights",
@@ -392,13 +315,28 @@ def surroundings() -> dict[str, str]:
     }
 
 
-def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
-    """Trains one row with one seed, and tests it."""
+def with_torch_init(recipe: Recipe) -> nn.Module:
+    """The recipe's network; its convolutions have the initial weights that PyTorch gives them."""
+    assert recipe.network is not None
+    torch.manual_seed(recipe.seed)
+    network = get_model(recipe.network, **recipe.options)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
+    return network
+
+
+def train_and_test(row: Row, seed: int, folder: Path, make: Maker | None = None) -> Run:
+    """Trains one row with one seed, the recipe's network or the one that is made, and tests it."""
     recipe = row.recipe.replace(seed=seed)
-    train, validation, test = load_data(recipe, data)
-    watched = validation or (None if recipe.select == "best" else test)
-    history = fit(recipe, train, watched, folder=folder, checkpoint_every=100)
-    assert history.model is not None
+    _, _, test = load_data(recipe)
+    if make is None:
+        target, given = (with_torch_init(recipe), recipe) if row.torch_init else (recipe, None)
+        history = fit(target, recipe=given, folder=folder, checkpoint_every=100)
+    else:
+        torch.manual_seed(seed)
+        history = fit(make(), recipe=recipe)
+        folder.mkdir(parents=True, exist_ok=True)
     run = {
         "label": row.label,
         "seed": seed,
@@ -410,11 +348,12 @@ def train_and_test(row: Row, seed: int, folder: Path, data: Path | None) -> Run:
         **surroundings(),
     }
     if len(test) < 1000:
-        everything = load_mnist("test", data, source=recipe.source)
+        everything = load_mnist("test", source=recipe.source)
         metrics = evaluate(history.model, everything, recipe.preprocessing)
         run["test_all"] = measured(metrics)
     history.save(folder / "history.json")
-    save_model(history.model, folder / "weights.safetensors")
+    if make is None:
+        save_model(history.model, folder / "weights.safetensors")
     return run
 
 
@@ -432,32 +371,94 @@ def run_folder(runs: Path, name: str, row: Row, seed: int) -> Path:
 def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namespace) -> None:
     """Runs what is missing of an experiment, and stores each result at once."""
     path, runs = RESULTS / f"{name}.json", results_of(name)
-    RESULTS.mkdir(exist_ok=True)
-    for seed in experiment.seeds:
-        for row in experiment.rows:
-            if arguments.only and row.label not in arguments.only:
-                continue
-            if any(belongs_to(run, row, seed) for run in runs):
-                continue
-            print(f"{name}: {row.label}, seed {seed}")
-            folder = run_folder(arguments.runs, name, row, seed)
-            run = train_and_test(row, seed, folder, arguments.data)
-            runs.append(run)
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-            temporary.replace(path)
-            print(f"{name}: {row.label}, seed {seed}: {accuracies([run])[0]:.2f} %")
-    first = {
+    rows = [row for row in experiment.rows if not arguments.only or row.label in arguments.only]
+    run_missing(name, rows, experiment.seeds, path, arguments)
+    if len(runs) == len(results_of(name)):
+        print(f"{name}: nothing to run, the results are in {path}; --seeds 0 1 2 runs it again")
+    first = {  # epochs alone say little of runs that are evaluated within them
         row.label: run_folder(arguments.runs, name, row, experiment.seeds[0]) / "history.json"
         for row in experiment.rows
-        if row.reported
+        if row.reported and row.recipe.eval_every
     }
     if first and all(file.exists() for file in first.values()):
         histories = {label: History.load(file) for label, file in first.items()}
         plots.curves(histories).savefig(RESULTS / f"{name}.png", dpi=110)
 
 
-# --- The page -------------------------------------------------------------------------------
+def run_missing(
+    name: str,
+    rows: Iterable[Row],
+    seeds: Iterable[int],
+    path: Path,
+    arguments: argparse.Namespace,
+    make: Maker | None = None,
+) -> list[Run]:
+    """Runs what a file of results lacks of these rows and seeds; returns all of these runs."""
+    if arguments.data:
+        os.environ["MNIST_ZOO_DATA"] = str(arguments.data)
+    runs, wanted = [] if make else stored(path), []  # one's own network may have changed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        for row in rows:
+            run = next((run for run in runs if belongs_to(run, row, seed)), None)
+            if run is None:
+                print(f"{name}: {row.label}, seed {seed}")
+                folder = run_folder(arguments.runs, name, row, seed)
+                run = train_and_test(row, seed, folder, make)
+                runs.append(run)
+                temporary = path.with_suffix(".part")
+                temporary.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+                temporary.replace(path)
+                print(f"{name}: {row.label}, seed {seed}: {accuracies([run])[0]:.2f} %")
+            wanted.append(run)
+    return wanted
+
+
+# --- On one's own machine --------------------------------------------------------------------
+
+
+def compare_here(name: str, arguments: argparse.Namespace) -> None:
+    """Runs an experiment or a recipe with the given seeds, and prints a table of accuracies."""
+    make, label = None, ""
+    if arguments.network:
+        make, label = imported(arguments.network), arguments.network.partition(":")[2]
+    if (known := EXPERIMENTS.get(name)) and make is None:
+        rows = [row for row in known.rows if not arguments.only or row.label in arguments.only]
+    elif known:
+        raise SystemExit(f"--network needs a recipe; {name!r} is an experiment")
+    else:
+        recipe = read_recipe(name)
+        name = Path(name).stem
+        rows = [Row(label or recipe.network or name, recipe)]
+    own = f"{name}-{label}" if label else name
+    path = arguments.runs / f"{own}.json"
+    found = run_missing(own, rows, arguments.seeds, path, arguments, make)
+    published = results_of(name)
+    print(f"\ntest accuracy (%), mean ± standard deviation; each run is in {path}")
+    print(f"{'network':<30} {'here':<22} {'stored':<22} reported")
+    for row in rows:
+        cells = [
+            f"{spread(values)} ({len(values)} seed{'s' * (len(values) != 1)})" if values else "–"
+            for values in (
+                accuracies(run for run in runs if run["label"] == row.label)
+                for runs in (found, published)
+            )
+        ]
+        print(f"{row.label:<30} {cells[0]:<22} {cells[1]:<22} {row.reported or '–'}")
+
+
+def imported(place: str) -> Maker:
+    """The function or class of a place such as ``mine.py:make``."""
+    file, _, name = place.partition(":")
+    if not Path(file).is_file() or not name:
+        raise SystemExit(f"--network (={place!r}) must be a file and a name in it: mine.py:make")
+    make: Maker | None = runpy.run_path(file).get(name)
+    if not callable(make):
+        raise SystemExit(f"--network (={place!r}): {file} has no function or class {name!r}")
+    return make
+
+
+# --- Results -------------------------------------------------------------------------------
 
 
 def table(columns: list[str], rows: Iterable[list[str]]) -> str:
@@ -466,46 +467,24 @@ def table(columns: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def section(experiment: Experiment, runs: list[Run]) -> str:
-    """The section of an experiment."""
-    of = {row.label: [r for r in runs if r["label"] == row.label] for row in experiment.rows}
-    of = {label: found for label, found in of.items() if found}
-    parts = [f"## {experiment.title}", experiment.text]
-    rows = []
-    for row in experiment.rows:
-        if found := of.get(row.label):
-            seconds = spread([run["train_seconds"] for run in found], 1)
-            epochs = str(len(found[0]["curve"]))
-            ours = spread(accuracies(found))
-            threads = str(found[0]["threads"])
-            rows.append([row.label, str(len(found)), epochs, ours, row.reported, seconds, threads])
-    columns = ["network", "seeds", "epochs", "test accuracy (%)", "reported"]
-    parts.append(table([*columns, "training (s)", "threads"], rows))
-    if experiment.by_class:
-        per_class = [
-            [
-                label,
-                *(f"{100 * statistics.mean(c):.1f}" for c in zip(*by_class(found), strict=True)),
-            ]
-            for label, found in of.items()
-        ]
-        parts.append("Accuracy by digit (%), mean over the seeds:")
-        parts.append(table(["network", *map(str, range(10))], per_class))
-    if len(of) == len(experiment.rows):
-        parts.append(experiment.remark(of))
-    return "\n\n".join(part for part in parts if part)
-
-
-def by_class(runs: list[Run]) -> list[list[float]]:
-    """The accuracies per class of each run."""
-    return [run["test"]["by_class"] for run in runs]
-
-
 def results_of(name: str) -> list[Run]:
     """The stored results of an experiment."""
-    path = RESULTS / f"{name}.json"
+    return stored(RESULTS / f"{name}.json")
+
+
+def stored(path: Path) -> list[Run]:
+    """The results in a file; none if there is no file."""
     runs: list[Run] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return runs
+
+
+def listed() -> str:
+    """A line about each experiment."""
+    lines = []
+    for name, experiment in EXPERIMENTS.items():
+        done, all_runs = len(results_of(name)), len(experiment.seeds) * len(experiment.rows)
+        lines.append(f"{name:<24} {experiment.title} ({done} of {all_runs} runs are stored)")
+    return "\n".join(lines)
 
 
 def results() -> dict[str, list[Run]]:
@@ -513,45 +492,46 @@ def results() -> dict[str, list[Run]]:
     return {name: runs for name in EXPERIMENTS if (runs := results_of(name))}
 
 
-def page() -> str:
-    """The whole page, from the stored results."""
-    found = results()
-    machines = sorted({f"{r['machine']}; {r['versions']}" for runs in found.values() for r in runs})
-    head = (
-        "# Reproduction\n\n"
-        "Written by `examples/reproduce.py` from the results in `docs/reproduction/`, which hold "
-        "the recipe, seed and figures of each run. Accuracies are those of the last weights on the "
-        "10,000 test digits unless a table says otherwise, mean ± sample standard deviation over "
-        "the seeds. The reports' recipes use the reports' settings. Our own settings were chosen "
-        "on training digits alone, or not tuned. Training time does not include evaluations and "
-        "checkpoints. Runs with one thread shared the machine with others, so their times mean "
-        "little. If a report keeps no validation digits, the validation curves are those of the "
-        "test set.\n\n"
-        f"Machine: {'; '.join(machines)}."
-    )
-    sections = [section(EXPERIMENTS[name], runs) for name, runs in found.items()]
-    return "\n\n".join([head, *sections]) + "\n"
-
-
 def main() -> None:
     """Runs the experiments on the command line, and writes the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("experiments", nargs="*", choices=[[], *EXPERIMENTS], metavar="experiment")
+    parser.add_argument(
+        "experiments",
+        nargs="*",
+        metavar="experiment",
+        help="with --seeds also a recipe",
+    )
     parser.add_argument("--list", action="store_true", help="list the experiments")
+    parser.add_argument("--seeds", nargs="+", type=int, help="run with these seeds, and compare")
+    parser.add_argument("--network", metavar="FILE:NAME", help="makes the network to train instead")
     parser.add_argument("--only", nargs="+", metavar="row", help="rows to run; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of checkpoints")
     parser.add_argument("--data", type=Path, help="folder of the data sets")
     arguments = parser.parse_args()
     if arguments.list:
-        print(*EXPERIMENTS, sep="\n")
+        print(listed())
         return
-    for name in arguments.experiments:
-        run_experiment(name, EXPERIMENTS[name], arguments)
-    if records := results_of("records"):
-        plot_records([*results_of("ninety_nine"), *records])
-    (DOCS / "reproduction.md").write_text(page(), encoding="utf-8")
+    if arguments.network and not arguments.seeds:
+        parser.error("--network needs --seeds")
+    try:
+        for name in arguments.experiments:
+            if arguments.seeds:
+                compare_here(name, arguments)
+            elif name in EXPERIMENTS:
+                run_experiment(name, EXPERIMENTS[name], arguments)
+            else:
+                hint = "a recipe needs --seeds" if name in list_recipes() else "see --list"
+                parser.error(f"{name!r} must be the name of an experiment; {hint}")
+    except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
+        raise SystemExit(f"{name}: {' '.join(str(error).split())}") from error
+    if arguments.seeds:
+        return
+    import report_pages  # it takes the experiments from here
+
+    report_pages.write_pages()
+    print(f"the pages in {DOCS} are up to date")
 
 
 if __name__ == "__main__":

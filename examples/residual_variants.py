@@ -12,24 +12,27 @@ import argparse
 import math
 import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from report_pages import curves
 from reproduce import (
     DOCS,
-    RESULTS,
     Experiment,
     Row,
     Run,
     accuracies,
     results_of,
     run_experiment,
-    run_folder,
     spread,
     table,
 )
 from scipy.stats import spearmanr
 
-from mnist_zoo import History, Recipe, plots
+from mnist_zoo import Recipe
 from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAME = "residual_variants"
 PAGE = DOCS / f"{NAME}.md"
@@ -155,7 +158,7 @@ def section(choice: str, runs: list[Run]) -> str:
             f"## By {choice}",
             table([*columns, "paper's test error, CIFAR-10 (%)"], lines),
             agreement(found),
-            f"![Loss and accuracy by {choice}](reproduction/{NAME}_{choice}.png)",
+            f"![Training loss and test error by {choice}](_pictures/{NAME}_{choice}.svg)",
         ]
     )
 
@@ -166,24 +169,27 @@ def page() -> str:
     machines = sorted({f"{run['machine']}; {run['versions']}" for run in runs})
     head = (
         f"# {EXPERIMENT.title}\n\n{EXPERIMENT.text} Figures are mean ± sample standard deviation "
-        "over the seeds; the curves are those of the first seed. Written by "
-        f"`examples/residual_variants.py`.\n\nMachine: {'; '.join(machines)}."
+        "over the seeds; the curves are means, with a pale band from the lowest to the highest. "
+        f"Written by `examples/residual_variants.py`.\n\nMachine: {'; '.join(machines)}."
     )
     return "\n\n".join([head, *(section(choice, runs) for choice in TABLES)]) + "\n"
 
 
-def draw(runs: Path) -> None:
-    """Draws the curves of the first seed, one figure per table."""
+def figures() -> dict[str, "Figure"]:
+    """The curves of each table, by name."""
+    stored = results_of(NAME)
+    found = {}
     for choice, rows in TABLES.items():
-        histories = {
-            shown: History.load(run_folder(runs, NAME, row, EXPERIMENT.seeds[0]) / "history.json")
-            for shown, row in rows.items()
-        }
-        plots.curves(histories).savefig(RESULTS / f"{NAME}_{choice}.png", dpi=110)
+        shown = {row.label: name for name, row in rows.items()}
+        runs = [run | {"label": shown[run["label"]]} for run in stored if run["label"] in shown]
+        found[f"{NAME}_{choice}"] = curves(
+            sorted(runs, key=lambda run: [*rows].index(run["label"]))
+        )
+    return found
 
 
 def main() -> None:
-    """Trains what is missing, draws the curves, and writes the page."""
+    """Trains what is missing, and writes the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -193,7 +199,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.page:
         run_experiment(NAME, EXPERIMENT, arguments)
-        draw(arguments.runs)
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -76,19 +76,20 @@ def main() -> None:
     """Trains, evaluates and writes the results."""
     arguments = parse_arguments()
     if arguments.recipe is None:
-        print("recipes:", *list_recipes(), sep="\n  ")
+        print(list_recipes())
         return
+    if arguments.data:
+        os.environ["MNIST_ZOO_DATA"] = str(arguments.data)
     try:
         recipe = changed(read_recipe(arguments.recipe), arguments.changes)
-    except (OSError, TypeError, ValueError) as error:
-        raise SystemExit(f"{arguments.recipe}: {error}") from error
+        _, _, test = load_data(recipe)
+    except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
+        message = " ".join(str(error).split())
+        raise SystemExit(f"{arguments.recipe}: {message}") from error
     out = arguments.out or Path("runs") / Path(arguments.recipe).stem
-    train, validation, test = load_data(recipe, arguments.data)
     teachers = [load_model(path) for path in arguments.teacher or ()]
     history = fit(
         recipe,
-        train,
-        validation or (None if recipe.select == "best" else test),
         teacher=ensemble(teachers) if teachers else None,
         folder=out,
         checkpoint_every=arguments.checkpoint_every,
@@ -96,7 +97,6 @@ def main() -> None:
     )
     if int(os.environ.get("RANK", "0")) != 0:
         return
-    assert history.model is not None
     metrics = evaluate(history.model, test, recipe.preprocessing)
     history.save(out / "history.json")
     save_model(history.model, out / "weights.safetensors")

@@ -79,6 +79,7 @@ from .pictures.familiarity import Familiarity as Familiarity
 from .pictures.mnist_form import as_mnist as as_mnist
 from .pictures.preprocessing import Preprocessing as Preprocessing
 from .pictures.reading import PictureError as PictureError
+from .pictures.samples import sample_pictures as sample_pictures
 from .pictures.transform import PictureTransform as PictureTransform
 from .prediction import Prediction as Prediction
 from .prediction import ensemble as ensemble

@@ -6,6 +6,9 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import torch
+from torch import Tensor
+
 LARGEST = 2**63 - 1  # whole numbers above it are none to torch
 
 
@@ -16,6 +19,24 @@ def plain(value: Any) -> Any:
     if isinstance(value, (bool, int, float)) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
+
+
+def check_data(**arguments: Any) -> None:
+    """Raises ValueError for the first argument whose numbers are not all there, in plain memory.
+
+    Such are sparse, quantized and nested tensors, those on device meta, and NumPy's masked arrays.
+    """
+    for name, value in arguments.items():
+        kind = ""
+        if isinstance(value, Tensor):
+            if value.is_meta:
+                kind = "on device meta"
+            elif value.is_nested or value.is_quantized or value.layout != torch.strided:
+                kind = "nested, quantized or sparse"
+        elif callable(getattr(value, "filled", None)) and hasattr(value, "mask"):
+            kind = "masked; fill it first, by its method filled()"
+        if kind:
+            raise ValueError(f"`{name}` must be plain numbers in memory; it is {kind}")
 
 
 def check_positive(**arguments: int) -> None:

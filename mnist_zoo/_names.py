@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from torch import nn
@@ -15,6 +15,22 @@ def did_you_mean(name: object, known: Iterable[str], count: int = 3) -> str:
     near = near or [entry for entry in known if len(given) > 2 and given in entry][:3]
     near = near or get_close_matches(given, known, count)
     return f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+class Names(list[str]):
+    """Names, which print as a table with a line about each.
+
+    Args:
+        about: What there is to say of each name.
+    """
+
+    def __init__(self, about: Mapping[str, str]) -> None:
+        super().__init__(about)
+        self._about = dict(about)
+
+    def __str__(self) -> str:
+        width = max(map(len, self), default=0)
+        return "\n".join(f"{name:<{width}}  {self._about.get(name, '')}".rstrip() for name in self)
 
 
 def printable(text: str) -> str:

@@ -7,12 +7,25 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.optim.swa_utils import AveragedModel
 
 from ._checks import check_positive
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 THOP_BUFFERS = ("total_ops", "total_params")
+
+
+def check_network(**arguments: object) -> None:
+    """Raises TypeError for the first argument that is no network; says how to make one of it."""
+    for name, value in arguments.items():
+        if isinstance(value, nn.Module):
+            continue
+        made = f"get_model({value!r})" if isinstance(value, str) and value.isidentifier() else ""
+        if callable(value) and hasattr(value, "__name__"):
+            made = f"{value.__name__}()"
+        way = f"such as {made} makes" if made else "such as get_model makes"
+        raise TypeError(f"`{name}` (={value!r:.80}) must be a network, {way}")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -24,6 +37,33 @@ def unwrapped(model: nn.Module) -> nn.Module:
     name = "module" if isinstance(model, WRAPPERS) else getattr(model, "wrapped_as", "_orig_mod")
     inside = getattr(model, name, None) if isinstance(name, str) else None
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
+
+
+def first_in(model: nn.Module, name: str) -> object:
+    """An attribute of a network that says what its input is, or None.
+
+    An ``nn.Sequential`` without it has that of its first module, whose input is the same.
+    """
+    model = unwrapped(model)
+    while (found := getattr(model, name, None)) is None and isinstance(model, nn.Sequential):
+        if not len(model):
+            return None
+        model = unwrapped(model[0])
+    return found
+
+
+def check_computes(model: nn.Module) -> None:
+    """Checks that the network `model` can compute.
+
+    Raises:
+        ValueError: If its tensors have no values, or it gets its shapes in its first forward pass.
+    """
+    if device_of(model).type == "meta":
+        raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
+    if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
+        raise ValueError(
+            f"`model` ({type(model).__name__}) must be initialised; call it on images once"
+        )
 
 
 def stated_classes(model: nn.Module) -> tuple[str, ...] | None:
@@ -47,7 +87,7 @@ def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
 
 def channels_of(model: nn.Module) -> int | None:
     """The number of channels of a network's images; None if it does not say."""
-    size = getattr(unwrapped(model), "input_size", None)
+    size = first_in(model, "input_size")
     return size[0] if isinstance(size, (tuple, list)) and len(size) == 3 else None
 
 
@@ -66,15 +106,27 @@ def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, i
     """The shape (C, H, W) of one input: the given one, or else the network's `input_size`.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If there is neither, or it is not a shape (C, H, W).
     """
+    check_network(model=model)
     given = getattr(model, "input_size", None) if input_size is None else input_size
     if given is None:
         raise ValueError(f"`input_size` must be given: {type(model).__name__} has none")
     if not isinstance(given, (tuple, list)) or len(given) != 3:
-        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W)")
+        raise ValueError(f"`input_size` (={given!r}) must be a shape (C, H, W), without the batch")
     check_positive(**dict(zip(("channels", "height", "width"), given, strict=True)))
     return (given[0], given[1], given[2])
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor fills its memory, in any order of its axes: without gaps or overlaps."""
+    size = 1
+    for stride, count in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if count > 1 and stride != size:
+            return not tensor.numel()
+        size *= count
+    return True
 
 
 def device_of(model: nn.Module) -> torch.device:

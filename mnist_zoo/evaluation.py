@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from ._networks import class_names, numbers, stated_classes
+from ._networks import check_computes, check_network, class_names, numbers, stated_classes
 from .data.digits import Digits, check_digits
-from .pictures.logits import logits
-from .pictures.preprocessing import Preprocessing, preprocessing_of
+from .pictures.logits import check_logits, logits
+from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 
 __all__ = ["Metrics", "Mistake", "evaluate"]
 
@@ -187,9 +187,10 @@ def evaluate(
         batch_size: Images per forward pass.
 
     Raises:
-        ValueError: If there are no images, or their shape or the names of their classes do not
-            suit the network.
-        TypeError: If `digits` is something else; the message says how to make `Digits` of it.
+        ValueError: If there are no images, their shape or the names of their classes do not suit
+            the network, or it gives no finite logits (N, classes), such as probabilities.
+        TypeError: If `model` is no network, or `digits` is something else; the message says how
+            to make `Digits` of it.
 
     Example:
         >>> from mnist_zoo import evaluate, lenet5, load_mnist
@@ -197,8 +198,13 @@ def evaluate(
         >>> metrics.total, metrics.accuracy > 0.98
         (1000, True)
     """
+    check_network(model=model)
+    check_computes(model)
+    check_preprocessing(preprocessing)
     check_positive(batch_size=batch_size)
     check_digits(digits=digits)
+    if not len(digits):
+        raise ValueError(f"`digits` (={digits!r}) must hold at least 1 image")
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
     names = stated_classes(model) or digits.classes
     if names and digits.classes and any(map(ne, names, digits.classes)):
@@ -206,7 +212,8 @@ def evaluate(
             f"`digits` must have the classes of the network, {names!r:.200}; they have "
             f"{digits.classes!r:.200}"
         )
-    found = logits_of(model, digits.images, preprocessing, batch_size)
+    found = logits_of(model, digits.images, preprocessing, int(batch_size))
+    check_logits(found, model)
     return Metrics.from_logits(found, digits.labels, class_names(names, found.shape[1]))
 
 

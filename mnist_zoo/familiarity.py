@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ._checks import check_positive, check_range
 from ._modes import eval_mode
-from ._networks import unwrapped
+from ._networks import check_network, unwrapped
 from .data.digits import Digits, check_digits
 from .models.base import Classifier
 from .pictures.familiarity import SIGNS, Familiarity, pool
@@ -60,6 +60,7 @@ def fit_familiarity(
         >>> fit_familiarity(model, load_mnist("train", source="sample"))
         Familiarity(80 prototypes of 128 features, 10 classes)
     """
+    check_network(model=model)
     network = unwrapped(model)
     if not isinstance(network, Classifier):
         raise TypeError(f"`model` ({type(network).__name__}) must be a Classifier")

@@ -7,13 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
-from huggingface_hub import ModelHubMixin, hf_hub_download
+import torch
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from ._networks import class_names, stated_classes
+from ._files import written_whole
+from ._networks import class_names, state_of, stated_classes
 from .models.base import Classifier
 from .models.saving import load_model, save_model
+from .weights.manifest import Weights, manifest
 
 __all__ = ["HubModel"]
 
@@ -32,7 +35,9 @@ class HubModel(
     ``HubModel(mini_resnet(weights="mnist")).push_to_hub("me/digits")``
     ``model = HubModel.from_pretrained("me/digits").model``
 
-    A local folder works in the same way, as in the example.
+    A local folder works in the same way, as in the example. Beside the network goes a model card,
+    README.md with the Hub's metadata; that of pretrained weights states their data set, recipe and
+    measured results.
 
     Attributes:
         model: The network.
@@ -84,7 +89,13 @@ class HubModel(
             config["preprocessing"] = asdict(self.model.preprocessing)
         if names := stated_classes(self.model):
             config["classes"] = class_names(names, self.model.num_classes)
-        (save_directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        with written_whole(save_directory / "config.json") as file:
+            file.write(json.dumps(config).encode())
+
+    @override
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The model card that is stored beside the network."""
+        return ModelCard(_card(self.model))
 
     @classmethod
     @override
@@ -114,3 +125,79 @@ class HubModel(
             token=token,
         )
         return cls(load_model(file))
+
+
+USE = """```python
+from mnist_zoo import predict
+from mnist_zoo.hub import HubModel
+
+model = HubModel.from_pretrained("…").model  # this repository's name, or a folder
+print(predict(model, "photo.png"))
+```"""
+
+
+def _card(model: Classifier) -> str:
+    """The text of a model card: metadata, what the network is, how to use it, what was measured."""
+    weights = _pretrained(model)
+    data = ModelCardData(
+        model_name=model.factory,
+        library_name="mnist_zoo",
+        license="mit",
+        pipeline_tag="image-classification",
+        tags=["mnist", "image-classification"],
+        datasets=["ylecun/mnist"] if weights else None,
+        metrics=["accuracy"] if weights else None,
+        eval_results=[_result(weights)] if weights else None,
+    )
+    size = "×".join(map(str, model.input_size))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    about = (
+        f"`{model.factory}` of the model zoo mnist_zoo: {parameters:,} parameters, images of "
+        f"{size}, {model.num_classes} classes."
+    )
+    how = "With mnist_zoo and its extra `hub` installed:"
+    parts = [f"# {model.factory}", about, "## Use", how, USE]
+    parts += _measured(weights) if weights else []
+    return f"---\n{data}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _pretrained(model: Classifier) -> Weights | None:
+    """The record of the pretrained weights that a network holds unchanged; None if it does not."""
+    record = manifest().get(f"{model.factory}.mnist")
+    if record is None:
+        return None
+    own, stored = state_of(model), record.state_dict()
+    same = own.keys() == stored.keys() and all(
+        torch.equal(own[name].cpu(), value.to(own[name].dtype)) for name, value in stored.items()
+    )
+    return record if same else None
+
+
+def _result(weights: Weights) -> EvalResult:
+    """The accuracy of pretrained weights, as the Hub shows it."""
+    return EvalResult(
+        task_type="image-classification",
+        dataset_type="ylecun/mnist",
+        dataset_name="MNIST",
+        dataset_split="test",
+        metric_type="accuracy",
+        metric_name="accuracy",
+        metric_value=weights.accuracy,
+    )
+
+
+def _measured(weights: Weights) -> list[str]:
+    """The sections of a card about pretrained weights."""
+    spread = f"{weights.accuracy_mean:.2%} ± {weights.accuracy_sd:.2%}"
+    return [
+        "## Results",
+        f"Correct on MNIST's 10,000 test digits: {weights.correct:,}. Over "
+        f"{len(weights.accuracies)} seeds: {spread} (mean ± standard deviation; these weights are "
+        f"those of seed {weights.seed}). Negative log-likelihood {weights.nll:.4f} nats per digit, "
+        f"expected calibration error {weights.calibration_error:.4f} over 15 bins.",
+        "## Training",
+        f"On MNIST's 60,000 training digits, by the recipe `{weights.recipe}` of mnist_zoo.",
+        "## Limits",
+        "It knows handwritten digits only. `predict` redraws images of one digit each in MNIST's "
+        "form, and refuses those without a digit.",
+    ]

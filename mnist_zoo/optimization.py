@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._checks import check_positive
-from ._networks import shape_of
+from ._networks import check_network, shape_of
 from .inspection.graph import Tracer
 from .inspection.latency import latency
 from .inspection.tracing import TRACING, duplicate
@@ -39,6 +39,7 @@ def fuse(model: Network) -> Network:
         The copy. `save_model` does not accept it.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If the network cannot be copied or traced.
 
     Source:
@@ -55,6 +56,7 @@ def fuse(model: Network) -> Network:
         >>> torch.allclose(fused(x), model(x), atol=1e-5)
         True
     """
+    check_network(model=model)
     fused = duplicate(model).eval()
     for conv, norm in _pairs(fused):
         _replace(fused, conv, fuse_conv_bn_eval(conv, norm))
@@ -184,6 +186,7 @@ def optimize(
         The faster network, and the measurements of each step.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If the network cannot be copied or traced, or if a size is less than 1.
         RuntimeError: If ``torch.compile`` fails.
 

@@ -5,22 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from ._checks import check_positive, check_range
-from ._networks import channels_of, class_names, stated_classes, unwrapped
+from ._networks import (
+    channels_of,
+    check_computes,
+    check_network,
+    class_names,
+    stated_classes,
+    unwrapped,
+)
 from .pictures.as_trained import as_trained
-from .pictures.logits import logits
+from .pictures.logits import check_logits, logits
 from .pictures.outputs import gives_familiarity, logits_and_familiarity, with_familiarity
-from .pictures.preprocessing import Preprocessing, preprocessing_of
+from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 from .pictures.reading import is_one_picture
 
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     from PIL import Image
 
     from .pictures.reading import Picture, Pictures
@@ -75,7 +83,7 @@ class Prediction:
 @overload
 def predict(
     model: nn.Module,
-    pictures: Image.Image | str | os.PathLike[str] | bytes,
+    pictures: Image.Image | str | os.PathLike[str] | bytes | np.ndarray[tuple[int, int], Any],
     *,
     top: int = ...,
     reject_below: float = ...,
@@ -148,9 +156,10 @@ def predict(
     Raises:
         PictureError: If an image cannot be read as one digit.
         FileNotFoundError: If a file does not exist.
-        TypeError: If `model` is no network, or `pictures` holds something that is no image.
-        ValueError: If another argument is out of range, or the network cannot tell images of
-            another kind.
+        TypeError: If `model` is no network, `pictures` holds something that is no image, or
+            `preprocessing` is something else.
+        ValueError: If another argument is out of range, the network cannot tell images of another
+            kind, or it gives no finite logits (N, classes), such as probabilities.
 
     Example:
         >>> from PIL import Image, ImageDraw, ImageFont
@@ -160,8 +169,9 @@ def predict(
         >>> predict(mini_resnet(weights="mnist"), page).digit
         7
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
+    check_network(model=model)
+    check_computes(model)
+    check_preprocessing(preprocessing)
     check_positive(top=top, batch_size=batch_size)
     check_range(at_least=0, at_most=1, reject_below=reject_below)
     check_range(at_least=0, at_most=4, whole=True, shift=shift)
@@ -172,8 +182,9 @@ def predict(
         )
     preprocessing = preprocessing or preprocessing_of(model)
     found: dict[int, Prediction] = {}
+    size = int(batch_size)
     for places, images in as_trained(pictures, preprocessing, channels_of(model)):
-        for rows, batch in zip(places.split(batch_size), images.split(batch_size), strict=True):
+        for rows, batch in zip(places.split(size), images.split(size), strict=True):
             probabilities, familiarity = _read(model, batch, preprocessing, shift)
             names = class_names(stated_classes(model), probabilities.shape[1])
             known = [None] * len(batch) if familiarity is None else familiarity.tolist()
@@ -189,6 +200,7 @@ def _read(
 ) -> tuple[Tensor, Tensor | None]:
     """Probabilities (N, classes) of images, averaged over the moves, and their familiarity (N,)."""
     values, familiarity = logits_and_familiarity(model, images, preprocessing)
+    check_logits(values, model)
     moves = [(shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else []
     moved = [logits(model, _moved(images, x, y), preprocessing).softmax(1) for x, y in moves]
     return torch.stack([values.softmax(1), *moved]).mean(0), familiarity
@@ -277,6 +289,7 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
         A network that gives the mean of their probabilities.
 
     Raises:
+        TypeError: If `models` are no networks, or one network that is not in a list.
         ValueError: If `models` is empty, or their preprocessing, channels, or the number or names
             of their classes differ.
 
@@ -289,9 +302,13 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
         >>> predict(both, page).digit
         7
     """
+    if isinstance(models, (nn.Module, str)):
+        raise TypeError("`models` must be a list of networks, such as [mini_resnet(), lenet5()]")
     models = list(models)
     if not models:
         raise ValueError("`models` must be at least one network")
+    for model in models:
+        check_network(models=model)
     expected = [preprocessing_of(model) for model in models]
     if len(set(expected)) > 1:
         raise ValueError(f"`models` must have the same preprocessing; they have {expected}")

@@ -5,7 +5,6 @@ import doctest
 import importlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,15 +17,24 @@ pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from conftest import FACES, public_names
+from example_scripts import load_example
 from PIL import Image, ImageDraw, ImageFont
 
-from mnist_zoo import get_recipe, list_models, resnet18
+from mnist_zoo import Classifier, get_recipe, list_models, resnet18
 from mnist_zoo.data import sources
+from mnist_zoo.models.registry import MODELS
 from mnist_zoo.weights.conversion import torch as torch_of_conversion
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-WRITTEN = {"reproduction.md", "residual_variants.md", "benchmarks.md", "changelog.md"}
+WRITTEN = {
+    "reproduction.md",
+    "our_experiments.md",
+    "residual_variants.md",
+    "benchmarks.md",
+    "changelog.md",
+}
+reference = load_example("reference", DOCS)
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in WRITTEN]
 PAGES += [ROOT / "README.md", DOCS / "models" / "mini_resnet.md", DOCS / "models" / "resnet18.md"]
 PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
@@ -50,8 +58,6 @@ def desk(tmp_path, monkeypatch):
     photo = Image.new("L", (120, 120), "white")
     ImageDraw.Draw(photo).text((40, 10), "7", font=ImageFont.load_default(80))
     photo.save("photo.png")
-    (tmp_path / "docs").mkdir()
-    shutil.copy(DOCS / "seven.png", "docs")
     torch.save(resnet18().state_dict(), "checkpoint.pth")
 
     sample = sources.LOADERS["sample"]
@@ -72,7 +78,8 @@ def desk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", with_code("pycon"))
-def test_sessions_print_the_shown_output(page):
+def test_sessions_print_the_shown_output(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # for the files that they write
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
     assert result.attempted > 0
     assert result.failed == 0
@@ -98,31 +105,42 @@ def test_commands_refer_to_existing_scripts_recipes_and_extras(page):
 
 
 def test_pages_contain_only_code_that_is_tested():
-    known = {"pycon", "python", "sh", "text", "json", "{toctree}", "{include}", ""}
+    known = {"pycon", "python", "sh", "text", "json", "bibtex", ""}
+    known |= {"{toctree}", "{include}", "{eval-rst}"}
     for page in DOCS.rglob("*.md"):
         if not {"_build", "_examples", "gallery"} & set(page.relative_to(DOCS).parts):
             assert set(re.findall(r"^```(\S*)", page.read_text("utf-8"), re.M)) <= known, page
 
 
 def test_reference_documents_every_public_name_once():
-    text = (DOCS / "api.rst").read_text("utf-8")
-    module, documented = "", []
-    for directive, name, options in re.findall(
-        r"^\.\. (currentmodule|auto\w+):: (\S+)\n((?:   .*\n)*)", text, re.M
-    ):
-        if directive == "currentmodule":
-            module = name
-        elif directive != "automodule":
-            documented.append(f"{module}.{name}")
-        elif ":no-members:" not in options:
-            public = public_names(importlib.import_module(name))
-            documented += [f"{name}.{member}" for member in public]
+    """On a page of its own, or on the page of the network that it makes."""
+    pages = reference.pages(DOCS)
+    texts = {
+        **pages,
+        **{name: (DOCS / "models" / f"{name}.md").read_text("utf-8") for name in MODELS},
+    }
+    documented = {}
+    for page, text in texts.items():
+        for module, name in re.findall(
+            r"^\.\. currentmodule:: (\S+)\n\n\.\. auto\w+:: (\w+)$", text, re.M
+        ):
+            assert documented.setdefault(f"{module}.{name}", page) == page
     expected = {}
     for face in FACES:  # the shortest first: a name that several share is documented there
         home = importlib.import_module(face)
         for name in public_names(home):
             expected.setdefault(getattr(home, name), f"{face}.{name}")
     assert sorted(documented) == sorted(expected.values())
+    linked = " ".join(pages.values())
+    assert all(f"`~{name}`" in linked for name in documented)
+
+
+def test_reference_links_related_names():
+    names = {name.full: name for name in reference.public()}
+    related = [other.name for other in reference.related(names["mnist_zoo.fit"], names.values())]
+    assert {"History", "Recipe"} <= {*related}
+    assert "reset_classifier" in reference.members(Classifier)
+    assert reference.members(type(resnet18())) == []  # all that it has is the base's
 
 
 def test_every_page_is_in_the_table_of_contents():
@@ -157,21 +175,35 @@ def test_examples_run_offline(script, tmp_path):
     assert all((tmp_path / name).stat().st_size > 500 for name in named)
 
 
+def test_every_picture_of_an_example_is_described():
+    text = "".join(script.read_text("utf-8") for script in EXAMPLES)
+    named = re.findall(r'(?:savefig|\.save)\("(\w+)\.png"', text)
+    scrapers = (DOCS / "scrapers.py").read_text("utf-8")
+    assert {*named} == {*re.findall(r'^    "(\w+)": "', scrapers, re.M)}
+
+
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_begin_with_a_title(script):
     title, line = (ast.get_docstring(ast.parse(script.read_text("utf-8"))) or "").split("\n")[:2]
     assert line == "=" * len(title)
 
 
-def test_tour_notebook_runs_and_is_stored_without_outputs(tmp_path):
+def test_tour_notebook_runs_and_its_stored_outputs_are_those_of_today(tmp_path):
+    """Of the same kinds; `jupyter execute --inplace examples/tour.ipynb` stores them anew."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+
+    def kinds():
+        return [[[*output.get("data", {})] for output in cell.outputs] for cell in cells]
+
+    stored = kinds()
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
-    kinds = [output.get("data", {}).keys() for cell in cells for output in cell.outputs]
-    assert sum("image/png" in kind for kind in kinds) >= 3
-    assert sum("text/html" in kind or "text/markdown" in kind for kind in kinds) >= 1
+    assert kinds() == stored
+    flat = [kind for cell in stored for output in cell for kind in output]
+    assert flat.count("image/png") >= 3
+    assert {"text/html", "text/markdown"} & {*flat}
+    assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import each_network
-from example_scripts import EXAMPLES, load_example
+from example_scripts import load_example
+from PIL import Image
+from report_cases import Modules
 
 from mnist_zoo import (
     Recipe,
@@ -38,7 +39,10 @@ ROOT = Path(__file__).parent.parent
 FULL = os.environ.get("MNIST_ZOO_DATA")
 
 
-train, reproduce, faces, catalogue = map(load_example, ("train", "reproduce", "faces", "catalogue"))
+train, reproduce, about, faces, catalogue = map(
+    load_example, ("train", "reproduce", "about", "faces", "catalogue")
+)
+report_pages = load_example("report_pages")
 make_weights = load_example("make_weights")
 variants, benchmarks = load_example("residual_variants"), load_example("benchmarks")
 lenet_settings = load_example("lenet_settings")
@@ -57,7 +61,7 @@ RUNS = [
 def test_train_without_a_recipe_lists_the_recipes(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     train.main()
-    assert capsys.readouterr().out.split()[1:] == list_recipes()
+    assert capsys.readouterr().out == f"{list_recipes()}\n"
 
 
 def test_train_changes_the_recipe_and_reads_json(tmp_path):
@@ -82,13 +86,19 @@ def test_train_changes_the_recipe_and_reads_json(tmp_path):
         (["lenet5_report", "lr"], "'lr' must have the form field=value"),
         (["lenet5_report", "lr.x=1"], "'lr' has no parts"),
         (["missing.json"], "No such file"),
+        (["lenet5_report", "source=kmnist"], "KMNIST is missing and could not be downloaded: "),
     ],
 )
-def test_train_explains_wrong_arguments_in_one_line(monkeypatch, arguments, message):
+def test_train_explains_wrong_arguments_in_one_line(monkeypatch, tmp_path, arguments, message):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    monkeypatch.setenv("MNIST_ZOO_DATA", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://0.0.0.0:9")
     with pytest.raises(SystemExit) as error:
         train.main()
     assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_train_takes_teachers_from_files(tmp_path, monkeypatch):
@@ -139,18 +149,43 @@ def test_training_page_states_the_accuracies_on_drawn_sets():
 # --- reproduce.py ----------------------------------------------------------------------------
 
 
-def test_reproduction_page_is_up_to_date():
-    assert (ROOT / "docs" / "reproduction.md").read_text() == reproduce.page()
+def test_pages_of_reports_and_of_our_experiments_are_up_to_date():
+    assert (ROOT / "docs" / "reproduction.md").read_text() == report_pages.page_of_reports()
+    assert (ROOT / "docs" / "our_experiments.md").read_text() == report_pages.page_of_ours()
+
+
+def test_every_experiment_is_on_one_page_and_every_report_is_cited():
+    texts = [report_pages.page_of_reports(), report_pages.page_of_ours()]
+    for name in RESULTS:
+        assert sum(f"curves_{name}.svg" in text for text in texts) == (
+            len(RESULTS[name][0]["curve"]) > 1
+        )
+    for report in report_pages.REPORTS:
+        assert f"*{report.title}*, {report.kind}." in texts[0]
+
+
+def test_curves_show_mean_and_range_of_the_seeds_on_logarithmic_axes():
+    runs = [
+        {"label": "a", "curve": [{"train_loss": t, "accuracy": a} for t, a in curve]}
+        for curve in ([(1.0, 0.9), (0.1, 0.99)], [(3.0, 0.7), (0.3, 0.97)])
+    ]
+    loss, error = report_pages.curves(runs, {"a": ((2, 98.0),)}).axes
+    assert loss.get_yscale() == error.get_yscale() == "log"
+    assert error.lines[0].get_ydata() == pytest.approx([20, 2])
+    assert loss.lines[0].get_ydata() == pytest.approx([2, 0.2])
+    band = error.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((1, 30))
+    assert error.lines[1].get_ydata() == pytest.approx([2])
 
 
 @pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
-def test_readme_states_our_results(name, digits):
+def test_page_on_training_states_our_results(name, digits):
     runs = RESULTS[name]
     accuracy = statistics.mean(reproduce.accuracies(runs))
     seconds = statistics.median(run["train_seconds"] for run in runs)
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"to {accuracy:.2f} % in {seconds:.{digits}f} s" in readme
-    assert f"{len(runs)} seeds" in readme
+    page = " ".join((ROOT / "docs" / "training.md").read_text().split())
+    assert f"to {accuracy:.2f} % in {seconds:.{digits}f} s" in page
+    assert f"{len(runs)} seeds" in page
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet_cnn"])
@@ -161,10 +196,61 @@ def test_page_on_training_states_the_results_of_the_fast_recipes(name):
     assert stated in (ROOT / "docs" / "training.md").read_text()
 
 
-def test_reproduce_lists_its_experiments():
-    command = [sys.executable, EXAMPLES / "reproduce.py", "--list"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == list(reproduce.EXPERIMENTS)
+def reproduced(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *map(str, arguments)])
+    reproduce.main()
+
+
+def test_reproduce_lists_a_line_per_experiment(capsys, monkeypatch):
+    reproduced(monkeypatch, "--list")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(reproduce.EXPERIMENTS)
+    assert lines[0].endswith("Ours: 99 % in one epoch (30 of 30 runs are stored)")
+
+
+def test_reproduce_says_where_the_results_of_a_finished_experiment_are(capsys, monkeypatch):
+    monkeypatch.setattr(report_pages, "write_pages", lambda: None)
+    monkeypatch.setattr(reproduce, "train_and_test", None)  # which is not called
+    reproduced(monkeypatch, "ninety_nine")
+    assert re.search(r"nothing to run, .*ninety_nine\.json; --seeds", capsys.readouterr().out)
+
+
+MINE = "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))"
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["recipe", "network"])
+def test_reproduce_compares_seeds_of_a_recipe_or_a_network_of_ones_own(
+    tmp_path, capsys, monkeypatch, own
+):
+    file, network = tmp_path / "mine.json", tmp_path / "mine.py"
+    changes = {"source": "sample", "sizes": (200, 50, 50), "epochs": 1}
+    file.write_text(get_recipe("lenet5_report", **changes).to_json())
+    network.write_text(MINE)
+    chosen = ["--network", f"{network}:make"] if own else []
+    command = [file, "--seeds", 3, 5, "--runs", tmp_path / "runs", *chosen]
+    reproduced(monkeypatch, *command)
+    stored = json.loads((tmp_path / "runs" / f"mine{'-make' * own}.json").read_text())
+    assert [run["seed"] for run in stored] == [3, 5]
+    accuracy = reproduce.spread(reproduce.accuracies(stored))
+    row = f"{'make' if own else 'lenet5'} +{re.escape(accuracy)} \\(2 seeds\\) +– +–"
+    assert re.search(row, capsys.readouterr().out)
+    if not own:
+        monkeypatch.setattr(reproduce, "train_and_test", None)  # finished runs are not repeated
+        reproduced(monkeypatch, *command)
+        assert re.search(row, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ninety_nine", "--seeds", "0", "--network", "mine.py:make"], "must be a file and a name"),
+        (["lenet5_rep", "--seeds", "0"], "did you mean 'lenet5_report'"),
+    ],
+)
+def test_reproduce_explains_wrong_arguments(monkeypatch, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        reproduced(monkeypatch, *arguments)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "run"), RUNS)
@@ -177,6 +263,16 @@ def test_stored_results_have_the_recipes_of_today_and_consistent_figures(name, r
     if recipe.sizes is None:  # then the curve shows the test set
         assert run["test"]["total"] == 10_000
         assert last == pytest.approx(run["test"]["correct"] / 10_000, abs=2e-4)
+
+
+def test_networks_may_start_from_the_initial_weights_of_the_reports_code():
+    recipe = get_recipe("plain18_report")
+    ours, theirs = reproduce.with_torch_init(recipe), Modules(1)
+    layers = (ours.conv1, theirs.net[0][0]), (ours.layer4[1].conv2, theirs.net[4][1].conv2)
+    for layer, other in layers:
+        assert layer.weight.std().item() == pytest.approx(other.weight.std().item(), rel=0.05)
+    again = reproduce.with_torch_init(recipe)
+    assert torch.equal(ours.layer2[0].conv1.weight, again.layer2[0].conv1.weight)
 
 
 @pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
@@ -244,6 +340,14 @@ def test_the_written_out_loop_trains_like_fit(network):
     assert epoch["batch_test_loss"] != epoch["test_loss"]
 
 
+def test_the_report_on_lenet_is_quoted_alike_everywhere():
+    rows = {row.label: row for row in reproduce.EXPERIMENTS["lenet5"].rows}
+    each = zip(lenet_settings.NETWORKS, lenet_settings.REPORTED["test_accuracy"], strict=True)
+    for network, (first, *_, last) in each:
+        assert rows[network].reported == f"{last:.2f} %"
+        assert report_pages.STATED["lenet5"][network] == ((1, first), (10, last))
+
+
 def test_the_order_of_max_pooling_and_relu_changes_nothing():
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     first, second = F.max_pool2d(F.relu(x), 2), F.relu(F.max_pool2d(x, 2))
@@ -303,8 +407,17 @@ def test_pages_of_networks_are_up_to_date(network):
 @pytest.fixture
 def counted(comparison, monkeypatch):
     """Gives the scripts the costs of all networks, which were counted before."""
-    for script in (catalogue, faces):
-        monkeypatch.setattr(script, "compare", lambda networks: comparison)
+    monkeypatch.setattr(catalogue, "compare", lambda networks: comparison)
+
+
+@pytest.mark.parametrize("network", list_models())
+def test_every_network_has_a_purpose_papers_and_a_way_to_train_it(network):
+    assert about.matching(network, about.PURPOSES)
+    assert "http" in about.sources(network) or about.sources(network) == "Ours"
+    assert catalogue.accuracies_of(network) or about.matching(network, about.UNMEASURED)
+    (command, *_) = re.findall(r"train\.py (.+)", about.training(network))
+    name, *changes = command.split()
+    assert train.changed(get_recipe(name), changes).network == network
 
 
 def test_index_of_networks_is_up_to_date(counted):
@@ -312,9 +425,9 @@ def test_index_of_networks_is_up_to_date(counted):
     assert index == catalogue.index()
 
 
-def test_faces_reference_and_readme_are_up_to_date(counted):
-    texts = faces.written(catalogue.table_of_weights(linked=False))
-    assert len(texts) == 3 + len(list(faces.PACKAGE.glob("*/__init__.py")))
+def test_faces_and_comparison_are_up_to_date():
+    texts = faces.written()
+    assert len(texts) == 4 + len(list(faces.PACKAGE.glob("*/__init__.py")))
     for path, text in texts.items():
         assert path.read_text(encoding="utf-8") == text, f"run examples/catalogue.py: {path}"
 
@@ -329,14 +442,22 @@ def test_a_network_that_a_face_lacks_is_added(lost):
     assert lacking(folder) != folder == faces.of_folder(faces.MODELS_FACE.parent, lacking(folder))
 
 
-@pytest.mark.parametrize("part", ["weights", "costs", "families"])
-def test_tables_are_written_between_their_comments_only(counted, part):
-    text = faces.README.read_text(encoding="utf-8")
-    without = re.sub(rf"(<!-- {part}: .*? -->\n\n)(?s:.*?)(\n\n<!-- end)", r"\1lost\2", text)
-    assert without != text
-    assert faces.readme(without, catalogue.table_of_weights(linked=False)) == text
-    with pytest.raises(ValueError, match=f"the comments around {part!r} are missing"):
-        faces.between(text.replace(f"<!-- end of {part} -->", ""), part, "")
+def test_our_numbers_are_written_into_the_comparison():
+    text = faces.COMPARISON.read_text("utf-8")
+    lost = re.sub(r"\| \d+ (networks )?\|\n", r"| 0 \1|\n", text)
+    assert lost != text == faces.comparison(lost)
+
+
+def test_other_packages_were_measured_beside_the_weights_of_today():
+    measured = json.loads(faces.PACKAGES.read_text("utf-8"))
+    again = "run tests/benchmarks/test_digit_packages.py --write"
+    assert measured["weights"] == get_weights("mini_resnet").sha256, again
+
+
+def test_plot_of_readme_shows_the_results_of_today():
+    with Image.open(catalogue.PLOT) as picture:
+        drawn = json.loads(picture.info["Description"])
+    assert drawn == [list(point) for point in catalogue.points()], "run examples/catalogue.py"
 
 
 def test_latency_was_measured_for_every_network():

@@ -1,11 +1,12 @@
 """Networks on the Hugging Face Hub, through a local folder instead of a download."""
 
 import json
+import re
 
 import pytest
 import torch
 
-from mnist_zoo import Preprocessing, mini_resnet
+from mnist_zoo import Preprocessing, get_weights, mini_resnet
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
@@ -58,3 +59,39 @@ def test_downloads_go_through_the_hub(tmp_path, monkeypatch):
     assert (asked["revision"], asked["token"]) == ("v1", "secret")
     with pytest.raises(TypeError, match="takes no num_classes"):
         hub.HubModel.from_pretrained(str(tmp_path), num_classes=3)
+
+
+def saved_card(model, folder):
+    from huggingface_hub import ModelCard
+
+    from mnist_zoo.hub import HubModel
+
+    HubModel(model).save_pretrained(folder)
+    return ModelCard.load(folder / "README.md")
+
+
+def test_the_card_of_pretrained_weights_states_their_results(tmp_path):
+    card, weights = saved_card(mini_resnet(weights="mnist"), tmp_path), get_weights("mini_resnet")
+    data = card.data
+    assert (data.library_name, data.license) == ("mnist_zoo", "mit")
+    assert data.pipeline_tag == "image-classification"
+    assert data.datasets == ["ylecun/mnist"]
+    (result,) = data.eval_results
+    assert (result.dataset_split, result.metric_type) == ("test", "accuracy")
+    assert result.metric_value == weights.correct / 10_000
+    assert f"test digits: {weights.correct:,}. Over {len(weights.accuracies)} seeds" in card.text
+    assert f"`{weights.recipe}`" in card.text
+    (code,) = re.findall(r"```python\n(.*?)```", card.text, re.S)
+    compile(code, "card", "exec")
+
+
+@pytest.mark.parametrize("change", ["other weights", "trained further"])
+def test_the_card_of_other_weights_states_no_results(tmp_path, change):
+    model = mini_resnet(weights=None if change == "other weights" else "mnist")
+    with torch.no_grad():
+        model.fc.bias[3] += 1
+    card = saved_card(model, tmp_path)
+    assert card.data.eval_results is None
+    assert card.data.datasets is None
+    assert "41,514 parameters, images of 1×28×28, 10 classes" in card.text
+    assert "Results" not in card.text

@@ -15,6 +15,7 @@ from mnist_zoo import (
     Preprocessing,
     as_mnist,
     ensemble,
+    evaluate,
     lenet5,
     lenet5_conv_residual,
     load_mnist,
@@ -267,3 +268,82 @@ def test_ensembles_of_different_preprocessing_or_classes_are_refused():
 def test_other_types_of_model_are_refused():
     with pytest.raises(TypeError, match=r"`model` \(='mini_resnet'\) must be a network"):
         predict("mini_resnet", SAMPLE.images[0])
+
+
+class Gives(torch.nn.Module):
+    """Gives what a function makes of the pixels (N, 784)."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("function", "rule"),
+    [
+        (lambda x: {"logits": x}, r"must give logits \(2, classes\) for 2 images, got dict"),
+        (lambda x: (x, x), "got tuple"),
+        (lambda x: None, "got NoneType"),
+        (lambda x: x.numpy(), "got ndarray"),
+        (lambda x: x.sum(), r"got \(\)"),
+        (lambda x: x[:, 0], r"got \(2,\)"),
+        (lambda x: x[:1], r"got \(1, 784\)"),
+        (lambda x: x[:, :1], "at least 2 logits, got 1"),
+        (lambda x: x[:, :0], "at least 2 logits, got 0"),
+        (lambda x: x + 0j, "real numbers, got torch.complex64"),
+        (lambda x: x / 0, "finite `logits`; it gave infinity or not a number"),
+        (lambda x: x.softmax(1), "must give logits; it gives probabilities"),
+    ],
+)
+@pytest.mark.parametrize("ask", [predict, evaluate])
+def test_networks_that_give_no_logits_are_refused(ask, function, rule):
+    with pytest.raises(ValueError, match=rf"`model` \(Gives\) .*{rule}"):
+        ask(Gives(function), SAMPLE[:2] if ask is evaluate else SAMPLE.images[:2])
+
+
+@pytest.mark.parametrize("ask", [predict, evaluate])
+def test_networks_that_cannot_compute_are_refused(ask):
+    given = SAMPLE[:2] if ask is evaluate else SAMPLE.images[:2]
+    lazy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+    with pytest.raises(ValueError, match=r"`model` \(Sequential\) must be initialised"):
+        ask(lazy, given)
+    with pytest.raises(
+        ValueError, match=r"`model` \(LeNet5\) must hold data; it is on device meta"
+    ):
+        ask(lenet5().to("meta"), given)
+    for model in (lenet5, "lenet5", None, lenet5().state_dict()):
+        with pytest.raises(TypeError, match=r"`model` \(=.*\) must be a network"):
+            ask(model, given)
+    with pytest.raises(TypeError, match="`preprocessing` must be a Preprocessing or None"):
+        ask(lenet5(), given, preprocessing={"mean": 0.5})
+    ask(lenet5(), given, batch_size=np.int64(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_probabilities_are_told_in_every_precision(dtype):
+    model = torch.nn.Sequential(lenet5(weights="mnist"), torch.nn.Softmax(1)).to(dtype)
+    with pytest.raises(ValueError, match="it gives probabilities"):
+        evaluate(model, SAMPLE[:50])
+    logarithms = torch.nn.Sequential(lenet5(weights="mnist"), torch.nn.LogSoftmax(1)).to(dtype)
+    assert evaluate(logarithms, SAMPLE[:50]).accuracy > 0.9
+
+
+def test_a_sequential_has_the_record_of_its_first_module():
+    """Its input is that module's, whatever comes behind."""
+    model = lenet5(weights="mnist")
+    model.preprocessing = Preprocessing(mean=0.3, std=0.2, redraw=False)
+    images = SAMPLE.images[:20]
+    alone = torch.tensor([p.probabilities for p in predict(model, images)])
+    inner = torch.nn.Sequential(torch.nn.DataParallel(model))
+    for wrapped in (inner, torch.nn.Sequential(inner, torch.nn.LogSoftmax(1))):
+        assert torch.allclose(
+            torch.tensor([p.probabilities for p in predict(wrapped, images)]), alone, atol=1e-6
+        )
+        assert evaluate(wrapped, SAMPLE[:20]).confusion == evaluate(model, SAMPLE[:20]).confusion
+    behind = torch.nn.Sequential(torch.nn.Identity(), model)  # which may prepare images itself
+    assert evaluate(behind, SAMPLE[:20]) == evaluate(model, SAMPLE[:20], Preprocessing())
+    with pytest.raises(ValueError, match="must give logits"):
+        predict(torch.nn.Sequential(), images)

@@ -13,23 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._checks import check_data
 from .._files import expanded
+from .._names import printable
 from ..pictures.reading import read_pictures
 
+MAX_LABEL = 1 << 24  # in a table, whose numbers are float32
 Arrays = tuple[Any, Any, Any]
 """Images, labels, and names of the classes or None, as `Digits.from_arrays` takes them."""
 
 
 def images_of(values: Any) -> Tensor:
     """Images in any form that `Digits.from_arrays` takes, as uint8 (N, C, H, W)."""
+    check_data(images=values)
     if isinstance(values, Tensor):
         images = values.detach().cpu()
         last = images.dim() == 4 and images.shape[1] not in (1, 3, 4)
     else:
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"`images` must be of one size: {error!s:.100}") from error
         if array.dtype.kind not in "biuf":
             raise ValueError(f"`images` must be numbers; they have dtype {array.dtype}")
-        if array.dtype.kind == "u" and array.itemsize > 1:
+        if (array.dtype.kind == "u" and array.itemsize > 1) or array.itemsize > 8:
             array = array.astype(np.float64)  # torch computes little with these
         images = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
         last = images.dim() == 4 and images.shape[3] in (1, 3, 4)
@@ -53,7 +60,10 @@ def _as_bytes(images: Tensor) -> Tensor:
         raise ValueError(f"`images` must be real numbers; they are {images.dtype}")
     if images.dtype == torch.bool:
         return images.to(torch.uint8) * 255
-    images = images.float() if images.dtype in (torch.float16, torch.bfloat16) else images
+    if images.dtype in (torch.uint16, torch.uint32, torch.uint64) or (
+        images.is_floating_point() and images.dtype not in (torch.float32, torch.float64)
+    ):
+        images = images.double()  # torch computes little with these
     low, high = (value.item() for value in images.aminmax())
     if low >= 0 and high <= 1:  # False for NaN
         return (images * 255).round().to(torch.uint8)
@@ -61,7 +71,7 @@ def _as_bytes(images: Tensor) -> Tensor:
     if not (low >= 0 and high <= 255 and is_whole):
         raise ValueError(
             "`images` must hold values in 0…1, or whole numbers in 0…255; they reach from "
-            f"{low:.4g} to {high:.4g} (normalise in the recipe's preprocessing, not before)"
+            f"{low:.7g} to {high:.7g} (normalise in the recipe's preprocessing, not before)"
         )
     return images.to(torch.uint8)
 
@@ -135,28 +145,32 @@ def _stacked(pictures: list[Any]) -> Tensor:
 def from_csv(path: str | os.PathLike[str]) -> Arrays:
     """What `Digits.from_csv` makes digits of."""
     file = expanded(path)
-    with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as lines:
+    if os.path.exists(file) and not file.is_file():
+        raise ValueError(f"`path` (='{file}') must be a file; it is a folder, a pipe or a device")
+    text: dict[str, Any] = {"encoding": "utf-8-sig"}  # spreadsheets begin it with a mark
+    with gzip.open(file, "rt", **text) if file.suffix == ".gz" else file.open(**text) as lines:
         try:
             names = [name.strip().strip('"') for name in lines.readline().split(",")]
             is_named = any(not _is_number(name) for name in names)
         except (OSError, EOFError, ValueError) as error:
             raise ValueError(f"{file}: cannot be read: {error}") from error
     if is_named and "label" not in names:
-        raise ValueError(f"{file}: must have a column named label; it has {', '.join(names[:5])} …")
+        found = printable(f"{', '.join(names[:5]):.80}")
+        raise ValueError(f"{file}: must have a column named label; it has {found} …")
     column = names.index("label") if is_named else 0
     if math.isqrt(len(names) - 1) ** 2 != len(names) - 1 or len(names) == 1:
         rule = "a label and the pixels of a square image in each line"
         raise ValueError(f"{file}: must have {rule}; it has {len(names)} columns")
     try:
-        rows = np.loadtxt(file, np.float32, delimiter=",", skiprows=int(is_named), ndmin=2)
+        rows = np.loadtxt(file, np.float32, delimiter=",", skiprows=int(is_named), ndmin=2, **text)
     except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read: {error}") from error
+        raise ValueError(f"{file}: cannot be read: {printable(f'{error!s:.200}')}") from error
     if rows.shape[1] != len(names):
         columns = f"{rows.shape[1]} columns after the first line, which has {len(names)}"
         raise ValueError(f"{file}: has {columns}")
     labels = rows[:, column]
-    if (labels != labels.round()).any():
-        raise ValueError(f"{file}: must have whole numbers as labels")
+    if not ((labels == labels.round()) & (labels < MAX_LABEL)).all():
+        raise ValueError(f"{file}: must have whole numbers below {MAX_LABEL:,} as labels")
     return np.delete(rows, column, 1), labels.astype(np.int64), None
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .._checks import check_data, check_range, plain
+
 __all__ = ["Digits"]
 
 
@@ -52,6 +54,9 @@ class Digits:
             got = f"{getattr(images, 'dtype', '')} {tuple(getattr(images, 'shape', ()))}"
             hint = "Digits.from_arrays converts other forms"
             raise ValueError(f"`images` must be torch.uint8 (N, C, H, W), got {got}; {hint}")
+        check_data(images=images)
+        if 0 in images.shape[1:]:
+            raise ValueError(f"`images` must have pixels; their shape is {tuple(images.shape)}")
         object.__setattr__(self, "labels", _whole_numbers("labels", self.labels, images))
         if self.writers is not None:
             object.__setattr__(self, "writers", _whole_numbers("writers", self.writers, images))
@@ -128,8 +133,7 @@ class Digits:
         return self.images.shape[0]
 
     def __getitem__(self, index: slice | Sequence[int] | Tensor) -> Digits:
-        if isinstance(index, (int, np.integer)):
-            raise TypeError(f"`index` (={index}) must be a slice, a list or a tensor, as [{index}]")
+        index = _places(index, len(self))
         writers = None if self.writers is None else self.writers[index]
         return Digits(self.images[index], self.labels[index], writers, self.classes)
 
@@ -142,9 +146,7 @@ class Digits:
         writers = None if self.writers is None else self.writers.to(device)
         return Digits(self.images.to(device), self.labels.to(device), writers, self.classes)
 
-    def split(
-        self, *sizes: float, seed: int = 0, groups: Tensor | None = None
-    ) -> tuple[Digits, ...]:
+    def split(self, *sizes: float, seed: int = 0, groups: Any = None) -> tuple[Digits, ...]:
         """Draws disjoint random parts; the same seed gives the same parts.
 
         Without groups every part is stratified: it has the class shares of the whole, to within
@@ -155,7 +157,7 @@ class Digits:
             *sizes: Number of images in each part; or, as floats, its share of the whole:
                 ``split(0.8, 0.2)``. The rest belongs to no part.
             seed: Seed of the random numbers.
-            groups: int64 (N,), the group of each image.
+            groups: The group of each image (N,): whole numbers of any type.
 
         Returns:
             The parts, each in the order of the whole.
@@ -164,9 +166,11 @@ class Digits:
             ValueError: If a part would be empty, or there are too few images or groups.
         """
         counts = _counts(sizes, len(self))
-        if groups is not None and groups.shape != self.labels.shape:
-            raise ValueError(f"`groups` must have the shape ({len(self)},), got {groups.shape}")
+        seed = plain(seed)
+        check_range(whole=True, seed=seed)
         generator = torch.Generator("cpu").manual_seed(seed)
+        if groups is not None:
+            groups = _whole_numbers("groups", groups, self.images)
         if groups is None:
             order = _stratified_order(self.labels.cpu(), generator)
             parts = order[: sum(counts)].split(counts)
@@ -190,8 +194,30 @@ def check_digits(**arguments: object) -> None:
         raise TypeError(f"`{name}` must be Digits; {hint}")
 
 
+def _places(index: Any, count: int) -> Any:
+    """The slice, list, or tensor of positions or a mask, that an index means.
+
+    Raises:
+        TypeError: If it is something else; torch makes places of fractions, and a mask of bytes.
+    """
+    if isinstance(index, slice):
+        backwards = index.step is not None and index.step < 0
+        return list(range(count))[index] if backwards else index
+    if not isinstance(index, (Tensor, tuple, str)):
+        array = np.asarray(index)
+        if array.ndim == 1 and (array.dtype.kind in "biu" or not array.size):
+            index = torch.from_numpy(array.astype(np.bool_ if array.dtype == bool else np.int64))
+    kind = getattr(index, "dtype", None)
+    if kind not in (torch.bool, torch.int16, torch.int32, torch.int64) or index.dim() != 1:
+        hint = f", as [{index}]" if isinstance(index, (int, np.integer)) else ""
+        rule = f"must be a slice, a list or a tensor{hint}, of positions or a mask"
+        raise TypeError(f"`index` (={index!s:.80}) {rule}")
+    return index
+
+
 def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
     """A list, array or tensor of any integer type as int64 (N,); lists go to the images' device."""
+    check_data(**{name: values})
     if not isinstance(values, Tensor):
         array = np.asarray(values)
         if array.dtype.kind in "iu" or not array.size:

@@ -184,8 +184,13 @@ def _loader(published: Published) -> Callable[[str, str | Path | None], Digits]:
             raise DataError(f"{found[0].parent}: {counts}")
         images = images.unsqueeze(1)
         if rank == 2:  # QMNIST has rows: class, NIST series, writer, …
-            return Digits(images, labels[:, 0], labels[:, 2])
-        return Digits(images, labels - published.first_class, classes=published.classes)
+            labels, writers = labels[:, 0], labels[:, 2]
+        else:
+            labels, writers = labels - published.first_class, None
+        last = len(published.classes or string.digits) - 1
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= last:
+            raise DataError(f"{found[1]}: has a label that is none of the {last + 1} classes")
+        return Digits(images, labels, writers, published.classes)
 
     return load
 

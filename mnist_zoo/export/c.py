@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .onnx_file import to_onnx
-from .program import Content, ExportError, Program, Run, check_small
+from .program import Content, ExportError, Program, Run, check_small, weights_of
 
 EXTRA, PACKAGES = "c", ("emx_onnx_cgen", "onnx", "onnxscript")
 BATCH, PIXELS = 1, None
@@ -31,7 +31,7 @@ def contents(program: Program) -> Iterator[Content]:
     from emx_onnx_cgen import CodegenError, ShapeInferenceError, UnsupportedOpError
     from emx_onnx_cgen.compiler import Compiler, CompilerOptions
 
-    check_small(program)
+    check_small(weights_of(program))
     compiler()  # without one nothing could be checked
     proto = to_onnx(program)
     options = CompilerOptions(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from typing_extensions import override
 
-from .._files import check_place, written_whole
+from .._files import check_place, expanded, written_whole
 from ..data.digits import Digits
 from ..evaluation import Metrics, evaluate
 from ..inspection.latency import latency
@@ -106,7 +106,7 @@ def quantize(
         >>> report.size < 0.3 * report.float_size
         True
     """
-    source, path = Path(source).expanduser(), Path(path).expanduser()
+    source, path = expanded(source, "source"), expanded(path)
     need("onnx", "onnx", "onnxruntime")
     before = load_session(source)
     check_place(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -13,7 +14,18 @@ from typing_extensions import override
 from .._names import printable
 from ..pictures.outputs import gives_familiarity, with_familiarity
 from .onnx_check import check_program
-from .program import FAMILIARITY, INPUT, METADATA, Content, ExportError, Opened, Program, Run
+from .program import (
+    FAMILIARITY,
+    INPUT,
+    METADATA,
+    Content,
+    ExportError,
+    Opened,
+    Program,
+    Run,
+    check_small,
+)
+from .session import Session
 
 if TYPE_CHECKING:
     import onnx
@@ -101,8 +113,26 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
     return Opened(run, stated, given.name, shape, dtype, outputs[0].shape[1], bool(others))
 
 
+def stored(session: Session, program: Program) -> onnx.ModelProto:
+    """The graph in a session's file, for the batch of the program and without familiarity."""
+    import onnx
+
+    if session.path.suffix == ".pte":
+        raise ExportError("the Session must be of an ONNX file")
+    proto = onnx.load(session.path)
+    check_small(sum(math.prod(values.dims) for values in proto.graph.initializer))
+    names = [[value.name for value in part] for part in (proto.graph.input, proto.graph.output)]
+    found = onnx.utils.Extractor(proto).extract_model(names[0], names[1][:1])
+    for value in (*found.graph.input, *found.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = len(program.example)
+    return found
+
+
 def to_onnx(program: Program) -> onnx.ModelProto:
     """The network as a graph of ONNX's operators, without names of the machine."""
+    for module in program.network.modules():
+        if isinstance(module, Session):
+            return stored(module, program)
     batch = None if program.batch else ({0: torch.export.Dim("batch")},)
     exported = torch.export.export(program.network, (program.example,), dynamic_shapes=batch)
     converted = torch.onnx.export(

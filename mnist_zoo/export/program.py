@@ -146,10 +146,14 @@ def square_shape(model: nn.Module, input_size: tuple[int, ...] | None) -> tuple[
     return shape
 
 
-def check_small(program: Program) -> None:
-    """Raises ExportError for a network that is too large to stand in a text."""
-    count = sum(values.numel() for values in program.network.parameters())
+def check_small(count: int) -> None:
+    """Raises ExportError for a network with too many weights to stand in a text."""
     if count > SMALL:
         raise ExportError(
             f"this format takes networks of at most {SMALL:,} parameters; it has {count:,}"
         )
+
+
+def weights_of(program: Program) -> int:
+    """Number of the network's parameters."""
+    return sum(values.numel() for values in program.network.parameters())

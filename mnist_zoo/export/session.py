@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .._checks import check_positive
+from .._files import expanded
 from .._names import printable
 from ..models.inputs import check_input
 from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
-from .program import INPUT, PROBABILITIES, ExportError, Opened, need, square_shape
+from .program import INPUT, LOGITS, PROBABILITIES, ExportError, Opened, Pixels, need, square_shape
 
 __all__ = ["Session", "load_session"]
 
@@ -36,6 +37,8 @@ class Session(nn.Module):
         classes: Names of the classes.
         preprocessing: Size and normalisation of its images; for a file that normalises uint8
             images itself, no normalisation.
+        pixels: Type of the numbers that the file takes, ``"float32"`` or ``"uint8"``.
+        output: What the file gives, ``"logits"`` or ``"probabilities"``.
 
     Shape:
         (N, C, H, W) → logits (N, num_classes). If the file returns probabilities, the logits
@@ -65,7 +68,7 @@ class Session(nn.Module):
             self.preprocessing = parse_preprocessing(stated["preprocessing"])
             self.classes = tuple(map(str, stated["classes"]))
             self.input_size = square_shape(self, tuple(opened.shape[1:]))
-            self._gives_probabilities = stated["output"] == PROBABILITIES
+            self.output = PROBABILITIES if stated["output"] == PROBABILITIES else LOGITS
             if opened.count != len(self.classes):
                 raise ValueError(f"it gives {opened.count} numbers for {len(self.classes)} classes")
             _check_input(opened, self.input_size, self.preprocessing)
@@ -77,6 +80,7 @@ class Session(nn.Module):
         self.path = path
         self.in_channels = self.input_size[0]
         self.num_classes = len(self.classes)
+        self.pixels: Pixels = "uint8" if opened.dtype == torch.uint8 else "float32"
         self._opened = opened
 
     @override
@@ -99,7 +103,7 @@ class Session(nn.Module):
             found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
         table = found[0].to(x.device)
         values = table[:, : self.num_classes]
-        if self._gives_probabilities:
+        if self.output == PROBABILITIES:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
         return values, table[:, -1] if self.gives_familiarity() else None
 
@@ -110,7 +114,7 @@ class Session(nn.Module):
     def batches(self, x: Tensor) -> Sequence[Tensor]:
         """Images (N, C, H, W) in the numbers and batches that the file takes."""
         images = x.detach().to("cpu", torch.float32)
-        if self._opened.dtype == torch.uint8:
+        if self.pixels == "uint8":
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
         return [image[None] for image in images] if self._opened.shape[0] == 1 else [images]
@@ -177,9 +181,9 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
     """
     if threads is not None:
         check_positive(threads=threads)
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"`path` (='{path}'): no such file")
+    path = expanded(path)
+    if not os.path.exists(path):  # Path.exists raises for an impossible name
+        raise FileNotFoundError(f"`path` (='{path!s:.200}'): no such file")
     if not path.is_file():
         raise ExportError(f"'{path}' must be a file")
     content = path.read_bytes()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from .._checks import check_positive, check_range
-from .._files import check_place, written_whole
+from .._files import check_place, expanded, written_whole
 from .._names import check_choice
-from .._networks import class_names, stated_classes, unwrapped
+from .._networks import check_network, class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
@@ -34,6 +34,7 @@ from .program import (
     form_of,
     square_shape,
 )
+from .session import Session
 
 __all__ = ["ExportReport", "export"]
 
@@ -103,7 +104,8 @@ def export(
     and it is compared with the network. Threads that export wait for each other.
 
     Args:
-        model: The network; it stays unchanged. The file holds it in eval mode and float32.
+        model: The network; it stays unchanged. The file holds it in eval mode and float32. For C
+            also the `Session` of an ONNX file, say of int8 numbers by `quantize`.
         path: The file to write.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
@@ -128,7 +130,8 @@ def export(
     Raises:
         ExportError: If the network cannot be exported, or the outputs differ by more than
             `tolerance`. Nothing is written, and an earlier file stays.
-        ValueError: If an argument is impossible.
+        TypeError: If `model` is no network.
+        ValueError: If another argument is impossible.
         FileNotFoundError: If the folder of `path` does not exist.
         ImportError: If a package is missing; the message names the extra that installs it.
 
@@ -139,10 +142,9 @@ def export(
         >>> report.format, report.largest_difference < 1e-3
         ('onnx', True)
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     check_choice(format=(format, MODULES), pixels=(pixels, get_args(Pixels)))
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"`model` (={model!r:.80}) must be a network")
+    check_network(model=model)
     check_range(above=0, finite=False, tolerance=tolerance)
     if batch is not None:
         check_positive(batch=batch)
@@ -155,8 +157,10 @@ def export(
         raise ValueError(f"`batch` (={batch}) must be None or {form.BATCH} for {format!r}")
     batch, pixels = form.BATCH or batch, form.PIXELS or pixels
     model = unwrapped(model)
+    if isinstance(model, Session):
+        _check_session(model, format, pixels, softmax)
     try:
-        network = duplicate(model).cpu().float().eval()
+        network = model if isinstance(model, Session) else duplicate(model).cpu().float().eval()
     except ValueError as error:
         raise ExportError(f"{error}") from error
     shape = square_shape(model, input_size)
@@ -208,6 +212,22 @@ def export(
     return ExportReport(
         path, format, len(content.data), content.opset, difference, 1000 * seconds, 1000 * eager
     )
+
+
+def _check_session(session: Session, format: Format, pixels: Pixels, softmax: bool) -> None:
+    if format != "c":
+        raise ValueError(
+            f"`format` (={format!r}) must be 'c' for a Session, which is a file already"
+        )
+    if pixels != session.pixels:
+        raise ValueError(
+            f"`pixels` (={pixels!r}) must be {session.pixels!r}, as in the file of the Session"
+        )
+    if softmax or session.output != LOGITS:
+        raise ValueError(
+            f"`softmax` (={softmax}) must be False, and the Session of a file of logits; it gives "
+            f"{session.output}"
+        )
 
 
 def _told(network: nn.Module, softmax: bool) -> nn.Module | None:

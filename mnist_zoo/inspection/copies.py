@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._modes import modes_of
-from .._networks import unwrapped
+from .._networks import check_network, unwrapped
 
 Size: TypeAlias = tuple[int, ...]
 Inputs: TypeAlias = Size | Sequence[Size] | Tensor | Sequence[Tensor] | None
@@ -78,7 +78,8 @@ def structural_copy(model: nn.Module) -> nn.Module:
     Tensors of up to `KEPT` elements that are no parameters keep their values, on the CPU; so do
     parameters of one element, and generators their state.
     """
-    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+    check_network(model=model)
+    if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"`model` must be an nn.Module in Python, not {type(model).__name__}")
     model = unwrapped(model)
     modules = dict(model.named_modules())
@@ -130,7 +131,8 @@ def _copy_plain_modules(modules: list[nn.Module], memo: dict[int, Any]) -> None:
         if id(module) in memo or not _is_copied_by_its_attributes(module):
             continue
         memo[id(module)] = twin = type(module).__new__(type(module))
-        twin.__setstate__({key: _attribute(value, memo) for key, value in vars(module).items()})
+        values = {k: v for k, v in vars(module).items() if k != "_compiled_call_impl"}  # as torch
+        twin.__setstate__({key: _attribute(value, memo) for key, value in values.items()})
 
 
 def _is_copied_by_its_attributes(module: nn.Module) -> bool:

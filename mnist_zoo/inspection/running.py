@@ -207,7 +207,7 @@ class Trace:
             ):
                 yield
         except Exception as error:
-            raise RuntimeError(f"`model` failed{self._where()}: {error}") from error
+            raise RuntimeError(f"`model` failed{self._where()}: {error}{self._hint()}") from error
 
     def _where(self) -> str:
         if not self.stack:
@@ -217,6 +217,14 @@ class Trace:
         kind = call.module if is_layer(call.module) else type(call.module).__name__
         given = ", ".join(str(tuple(t.shape)) for t in tensors_in(call.inputs)) or "no tensor"
         return f" in layer '{name}', {kind}, given {given}" if name else f" in {kind} itself"
+
+    def _hint(self) -> str:
+        """What to do about an input that has a batch twice."""
+        for tensor in tensors_in(self.stack[0].inputs) if self.stack else []:
+            if tensor.dim() > 4:
+                shape = tuple(tensor.shape[2:])
+                return f". A shape in `inputs` is without the batch, such as {shape}"
+        return ""
 
 
 def _cpu_by_default() -> AbstractContextManager[Any]:

@@ -98,6 +98,7 @@ class Classifier(nn.Module, ABC):
         """Maps images (N, C, H, W) to the last feature maps.
 
         Raises:
+            TypeError: If x is no tensor.
             ValueError: If x has another rank, number of channels, size or type than the network
                 expects.
         """

@@ -7,13 +7,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from torch import Tensor, nn
 
 from .._checks import plain
-from .._names import check_known, printable
+from .._files import expanded
+from .._names import check_known, did_you_mean, printable
 from .._networks import stated_classes, unwrapped
 from ..blocks.layers import no_random_init
 from ..pictures.preprocessing import Preprocessing
@@ -26,6 +26,10 @@ from .base import Classifier
 WeightsLike: TypeAlias = Source | Literal["mnist", "imagenet"] | None
 """A factory's ``weights``: None (random), ``"mnist"`` (ours), ``"imagenet"`` (torchvision's), or
 any source of a conversion."""
+CHOICES = (
+    "'mnist', 'imagenet', a file, a network, a state dict, a record of get_weights, a member of a "
+    "torchvision weights enum, or None"
+)
 SIZES = ("in_channels", "num_classes", "image_size")  # weights adapt to them, or do not fit
 
 
@@ -62,7 +66,7 @@ def build(
         **options: Options of the factory.
 
     Raises:
-        TypeError: If the factory has no such option.
+        TypeError: If the factory has no such option, or `weights` is none of these.
         ValueError: If `weights` is ``"mnist"`` or ``"imagenet"``, and there are none.
         ConversionError: If the weights do not fit the network.
         WeightsError: If `weights` is a file that is damaged.
@@ -102,7 +106,8 @@ def _source(
         record = manifest().get(f"{name}.mnist")
         if record is None:
             known = ", ".join(record.network for record in manifest().values())
-            raise ValueError(f"`weights` (='mnist') exist for {known}; not for {name}")
+            other = "; torchvision's are weights='imagenet'" if imagenet else ""
+            raise ValueError(f"`weights` (='mnist') exist for {known}; not for {name}{other}")
         return _read(record)
     if isinstance(weights, str) and weights == "imagenet":
         if not imagenet:
@@ -115,7 +120,7 @@ def _source(
         _check_info(info, weights.name, name, options)
         return _read(weights)
     if isinstance(weights, (str, os.PathLike)):
-        file = read_file(Path(weights).expanduser(), most_bytes(model))
+        file = _read_named(weights, most_bytes(model))
         _check_info(file.info, str(weights), name, options)
         size = file.info.preprocessing and file.info.preprocessing.image_size
         if size and size != model.image_size and not model.any_size:
@@ -126,6 +131,8 @@ def _source(
         info = info_in(weights)
         _check_info(info, "the checkpoint", name, options)
         return weights, info
+    if not isinstance(weights, (nn.Module, Enum)):
+        raise TypeError(f"`weights` (={weights!r:.80}) must be {CHOICES}")
     network = unwrapped(weights) if isinstance(weights, nn.Module) else None
     noted = getattr(network, "preprocessing", None)
     return weights, FileInfo(
@@ -133,6 +140,16 @@ def _source(
         classes=stated_classes(network) if network is not None else None,
         familiarity=network.familiarity if isinstance(network, Classifier) else None,
     )
+
+
+def _read_named(name: str | os.PathLike[str], most: int) -> WeightsFile:
+    """The file of that name; the error, if there is none, says what `weights` may be."""
+    path = expanded(name)
+    try:
+        return read_file(path, most)
+    except FileNotFoundError as error:
+        near = "" if path.suffix else did_you_mean(path.name.lower(), ("mnist", "imagenet"), 1)
+        raise FileNotFoundError(f"{error}; {near or f'`weights` may be {CHOICES}'}") from None
 
 
 def _read(record: Weights) -> tuple[Mapping[str, Tensor], FileInfo]:

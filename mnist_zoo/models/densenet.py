@@ -16,7 +16,7 @@ from ..blocks.dense import DenseBlock, Transition
 from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike
-from .options import FactoryOptions, build_variant
+from .options import FactoryOptions, build_variant, keywords_only
 
 __all__ = [
     "DenseNet",
@@ -221,6 +221,7 @@ def _build(
     return build_variant(name, make, options, known=known, unrecorded="memory_efficient", **fixed)
 
 
+@keywords_only
 def densenet121(
     *,
     weights: WeightsLike = None,
@@ -260,6 +261,7 @@ def densenet121(
     )
 
 
+@keywords_only
 def densenet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-161, growth rate 48, at 32×32: 26,484,682 parameters. Options: see `densenet121`.
 
@@ -272,6 +274,7 @@ def densenet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
     return _build("densenet161", DenseNet, options, layers=(6, 12, 36, 24), **width, imagenet=True)
 
 
+@keywords_only
 def densenet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-169, growth rate 32, at 32×32: 12,494,858 parameters. Options: see `densenet121`.
 
@@ -283,6 +286,7 @@ def densenet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
     return _build("densenet169", DenseNet, options, layers=(6, 12, 32, 32), imagenet=True)
 
 
+@keywords_only
 def densenet201(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-201, growth rate 32, at 32×32: 18,105,866 parameters. Options: see `densenet121`.
 
@@ -294,6 +298,7 @@ def densenet201(**options: Unpack[DenseNetOptions]) -> DenseNet:
     return _build("densenet201", DenseNet, options, layers=(6, 12, 48, 32), imagenet=True)
 
 
+@keywords_only
 def densenet40_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """The paper's DenseNet with 40 layers and growth rate 12: 1,019,434 parameters.
 
@@ -307,6 +312,7 @@ def densenet40_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
     return _build("densenet40_12", DenseNet.small, options, depth=40, bottleneck=False)
 
 
+@keywords_only
 def densenet_bc100_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """The paper's DenseNet-BC with 100 layers and growth rate 12: 768,730 parameters.
 
@@ -320,6 +326,7 @@ def densenet_bc100_12(**options: Unpack[DenseNetOptions]) -> DenseNet:
     return _build("densenet_bc100_12", DenseNet.small, options, depth=100)
 
 
+@keywords_only
 def mini_densenet(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """A DenseNet-BC for digits, three blocks of four layers, growth rate 8: 46,394 parameters.
 

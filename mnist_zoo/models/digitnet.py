@@ -13,7 +13,7 @@ from typing_extensions import Unpack, override
 from .._checks import check_positive, check_range
 from ..blocks.layers import conv
 from .base import Classifier
-from .options import SmallOptions, build_small
+from .options import SmallOptions, build_small, keywords_only
 
 __all__ = [
     "DigitNet",
@@ -169,6 +169,7 @@ def _digitnet(name: str, options: SmallOptions, *stages: Sequence[int], **fixed:
     return build_small(name, DigitNet, options, stages=stages, **fixed)
 
 
+@keywords_only
 def digitnet_1k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 1,000: 986 parameters, 409,424 MACs.
 
@@ -182,6 +183,7 @@ def digitnet_1k(**options: Unpack[SmallOptions]) -> DigitNet:
     return _digitnet("digitnet_1k", options, (8,), (16, 16), separable=True, repeats=3)
 
 
+@keywords_only
 def digitnet_2k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 2,000: 1,990 parameters, 1,067,332 MACs.
 
@@ -195,6 +197,7 @@ def digitnet_2k(**options: Unpack[SmallOptions]) -> DigitNet:
     return _digitnet("digitnet_2k", options, (8,), (28, 28), separable=True, repeats=4)
 
 
+@keywords_only
 def digitnet_6k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 6,000: 5,986 parameters, 3,451,784 MACs.
 
@@ -208,6 +211,7 @@ def digitnet_6k(**options: Unpack[SmallOptions]) -> DigitNet:
     return _digitnet("digitnet_6k", options, (16,), (56, 56), separable=True, repeats=4)
 
 
+@keywords_only
 def digitnet_20k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 20,000: 18,554 parameters, 4,097,536 MACs.
 
@@ -221,6 +225,7 @@ def digitnet_20k(**options: Unpack[SmallOptions]) -> DigitNet:
     return _digitnet("digitnet_20k", options, (16, 16), (24, 24), (32,))
 
 
+@keywords_only
 def digitnet_50k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 50,000: 48,154 parameters, 6,323,008 MACs.
 
@@ -234,6 +239,7 @@ def digitnet_50k(**options: Unpack[SmallOptions]) -> DigitNet:
     return _digitnet("digitnet_50k", options, (16, 16), (32, 32), (48, 40))
 
 
+@keywords_only
 def digitnet_150k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 150,000: 132,762 parameters, 12,522,752 MACs.
 
@@ -247,6 +253,7 @@ def digitnet_150k(**options: Unpack[SmallOptions]) -> DigitNet:
     return _digitnet("digitnet_150k", options, (16, 16), (48, 48), (64, 64, 64))
 
 
+@keywords_only
 def digitnet_400k(**options: Unpack[SmallOptions]) -> DigitNet:
     """The DigitNet for a budget of 400,000: 387,290 parameters, 12,570,112 MACs.
 

@@ -12,7 +12,7 @@ from typing_extensions import Unpack, override
 from ..blocks.residual import BasicBlock
 from .base import Classifier, size_after_two_convs
 from .build import WeightsLike, build
-from .options import SmallOptions, build_small
+from .options import SmallOptions, build_small, keywords_only
 
 __all__ = ["LeNet5", "lenet5", "lenet5_conv_residual", "lenet5_fc_residual"]
 
@@ -102,6 +102,7 @@ class LeNet5(Classifier):
         return x if pre_logits else self.fc3(x)  # (N, 10)
 
 
+@keywords_only
 def lenet5(
     *,
     weights: WeightsLike = None,
@@ -139,6 +140,7 @@ def lenet5(
     )
 
 
+@keywords_only
 def lenet5_conv_residual(**options: Unpack[SmallOptions]) -> LeNet5:
     """LeNet-5 with a residual module before the first linear layer: 49,098 parameters.
 
@@ -152,6 +154,7 @@ def lenet5_conv_residual(**options: Unpack[SmallOptions]) -> LeNet5:
     return build_small("lenet5_conv_residual", LeNet5, options, residual="conv")
 
 
+@keywords_only
 def lenet5_fc_residual(**options: Unpack[SmallOptions]) -> LeNet5:
     """LeNet-5 with a residual module after the first linear layer: 304,106 parameters.
 

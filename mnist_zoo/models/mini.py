@@ -11,7 +11,7 @@ from ..blocks.inception import InceptionA
 from ..blocks.residual import ResidualBlock
 from .base import Classifier, size_after_two_convs
 from .build import WeightsLike, build
-from .options import SmallOptions, build_small
+from .options import SmallOptions, build_small, keywords_only
 
 __all__ = [
     "MiniConvNet",
@@ -179,6 +179,7 @@ class MiniConvNet(Classifier):
         return x if pre_logits else self.fc2(x)  # (N, 10)
 
 
+@keywords_only
 def mini_googlenet(
     *,
     weights: WeightsLike = None,
@@ -216,6 +217,7 @@ def mini_googlenet(
     )
 
 
+@keywords_only
 def mini_resnet(**options: Unpack[SmallOptions]) -> MiniResNet:
     """A simple ResNet without BatchNorm: 41,514 parameters, 2,013,184 MACs.
 
@@ -229,6 +231,7 @@ def mini_resnet(**options: Unpack[SmallOptions]) -> MiniResNet:
     return build_small("mini_resnet", MiniResNet, options)
 
 
+@keywords_only
 def mini_convnet(**options: Unpack[SmallOptions]) -> MiniConvNet:
     """A small network for fast training: 36,042 parameters, 364,352 MACs.
 

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, TypedDict
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypedDict
 
 from .build import Network, WeightsLike, build
+
+P = ParamSpec("P")
+
+
+def keywords_only(make: Callable[P, Network]) -> Callable[P, Network]:
+    """A factory that shows those who call it as another library's what to write instead."""
+    name = make.__name__
+
+    @wraps(make)
+    def called(*args: P.args, **options: P.kwargs) -> Network:
+        if args:
+            option = "num_classes" if type(args[0]) is int else "weights"
+            example = f"{name}({option}={args[0]!r:.80})"
+            raise TypeError(f"{name} takes keywords only, such as {example}")
+        if "pretrained" in options:
+            raise TypeError(
+                f"{name} has no option 'pretrained'; pass `weights`, such as weights='mnist'"
+            )
+        return make(*args, **options)
+
+    return called
 
 
 class FactoryOptions(TypedDict, total=False):

@@ -17,7 +17,7 @@ from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from ..blocks.units import Order, ResidualUnit, Shortcut, layers_in_order, leading_kinds
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike
-from .options import FactoryOptions, build_variant
+from .options import FactoryOptions, build_variant, keywords_only
 
 __all__ = [
     "PreActResNet",
@@ -207,6 +207,7 @@ def _build(
     return build_variant(name, make, options, known=_Options.__annotations__, **fixed)
 
 
+@keywords_only
 def preact_resnet18(
     *,
     weights: WeightsLike = None,
@@ -243,6 +244,7 @@ def preact_resnet18(
     return _build("preact_resnet18", PreActResNet, {**common, **options}, layers=(2, 2, 2, 2))
 
 
+@keywords_only
 def preact_resnet34(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     """ResNet-34 with full pre-activation: 21,281,738 parameters. Options: see `preact_resnet18`.
 
@@ -254,6 +256,7 @@ def preact_resnet34(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     return _build("preact_resnet34", PreActResNet, options, layers=(3, 4, 6, 3))
 
 
+@keywords_only
 def preact_resnet50(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     """ResNet-50 with full pre-activation: 23,514,570 parameters. Options: see `preact_resnet18`.
 
@@ -265,6 +268,7 @@ def preact_resnet50(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     return _build("preact_resnet50", PreActResNet, options, layers=(3, 4, 6, 3), bottleneck=True)
 
 
+@keywords_only
 def preact_resnet20(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     """The smallest of the paper's family for small images, at 28×28: 271,994 parameters.
 
@@ -279,6 +283,7 @@ def preact_resnet20(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     return _build("preact_resnet20", PreActResNet.small, options, depth=20)
 
 
+@keywords_only
 def preact_resnet110(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     """The paper's ResNet-110 for small images, with full pre-activation: 1,730,234 parameters.
 
@@ -293,6 +298,7 @@ def preact_resnet110(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     return _build("preact_resnet110", PreActResNet.small, options, depth=110)
 
 
+@keywords_only
 def preact_resnet164(**options: Unpack[PreActResNetOptions]) -> PreActResNet:
     """The paper's ResNet-164 for small images, with full pre-activation: 1,702,970 parameters.
 

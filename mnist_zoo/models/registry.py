@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .._checks import check_range
-from .._names import did_you_mean
+from .._names import Names, did_you_mean
 from ..blocks.layers import no_random_init
 from ..weights.manifest import manifest
 from . import densenet, digitnet, lenet, mini, preact, resnet
 from .base import Classifier
+
+if TYPE_CHECKING:
+    from .names import NetworkName
 
 __all__ = ["get_model", "list_models"]
 
@@ -77,7 +80,8 @@ def list_models(
             without pretrained weights are then left out.
 
     Returns:
-        The names, which `get_model` takes; an empty list if no network matches.
+        The names, which `get_model` takes; an empty list if no network matches. Printed, they are
+        a table with a line about each network.
 
     Raises:
         ValueError: If `min_accuracy` is not between 0 and 1.
@@ -97,7 +101,12 @@ def list_models(
         names = [name for name in names if accuracies.get(name, -1) >= (min_accuracy or 0)]
     if max_params is not None:
         names = [name for name in names if _params(name) <= max_params]
-    return names
+    return Names({name: _about(name) for name in names})
+
+
+def _about(name: str) -> str:
+    """What the first line of a factory's documentation says."""
+    return (MODELS[name].__doc__ or "").partition("\n")[0].partition(" Options: ")[0]
 
 
 def _params(name: str) -> int:
@@ -110,7 +119,7 @@ def outline(name: str, options: Mapping[str, Any]) -> Classifier:
         return MODELS[name](weights=None, **options)
 
 
-def get_model(name: str, **options: Any) -> Classifier:
+def get_model(name: NetworkName | str, **options: Any) -> Classifier:
     """Builds a network by its name.
 
     Args:

@@ -16,7 +16,7 @@ from ..blocks.layers import ActLayer, NormLayer, ReLU, conv
 from ..blocks.residual import BasicBlock, Bottleneck, SeparableBottleneck
 from .base import STEMS, Classifier, Stem
 from .build import WeightsLike
-from .options import FactoryOptions, build_variant
+from .options import FactoryOptions, build_variant, keywords_only
 
 __all__ = [
     "ResNet",
@@ -229,6 +229,7 @@ def _build(name: str, options: ResNetOptions, **fixed: Any) -> ResNet:
     return build_variant(name, ResNet, options, known=known, unrecorded=unrecorded, **fixed)
 
 
+@keywords_only
 def resnet18(
     *,
     weights: WeightsLike = None,
@@ -269,6 +270,7 @@ def resnet18(
     )
 
 
+@keywords_only
 def resnet34(**options: Unpack[ResNetOptions]) -> ResNet:
     """ResNet-34 on `BasicBlock`: 21,283,530 parameters. Options: see `resnet18`.
 
@@ -280,6 +282,7 @@ def resnet34(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet34", options, block=BasicBlock, layers=(3, 4, 6, 3), imagenet=True)
 
 
+@keywords_only
 def resnet50(**options: Unpack[ResNetOptions]) -> ResNet:
     """ResNet-50 on `Bottleneck`: 23,522,250 parameters. Options: see `resnet18`.
 
@@ -291,6 +294,7 @@ def resnet50(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet50", options, block=Bottleneck, layers=(3, 4, 6, 3), imagenet=True)
 
 
+@keywords_only
 def resnet101(**options: Unpack[ResNetOptions]) -> ResNet:
     """ResNet-101 on `Bottleneck`: 42,514,378 parameters. Options: see `resnet18`.
 
@@ -302,6 +306,7 @@ def resnet101(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet101", options, block=Bottleneck, layers=(3, 4, 23, 3), imagenet=True)
 
 
+@keywords_only
 def resnet152(**options: Unpack[ResNetOptions]) -> ResNet:
     """ResNet-152 on `Bottleneck`: 58,158,026 parameters. Options: see `resnet18`.
 
@@ -313,6 +318,7 @@ def resnet152(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet152", options, block=Bottleneck, layers=(3, 8, 36, 3), imagenet=True)
 
 
+@keywords_only
 def resnet50_separable(**options: Unpack[ResNetOptions]) -> ResNet:
     """ResNet-50 on `SeparableBottleneck`, as described in its report: 12,238,986 parameters.
 
@@ -326,6 +332,7 @@ def resnet50_separable(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet50_separable", options, block=SeparableBottleneck, layers=(3, 4, 6, 3))
 
 
+@keywords_only
 def resnet_cnn(**options: Unpack[ResNetOptions]) -> ResNet:
     """The 34-layer ResNet with a 3×3 stem and dropout 0.3: 21,280,970 parameters.
 
@@ -344,6 +351,7 @@ def resnet_cnn(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet_cnn", options, block=BasicBlock, layers=(3, 4, 6, 3), **_RESNET_CNN)
 
 
+@keywords_only
 def resnet_cnn_norm(**options: Unpack[ResNetOptions]) -> ResNet:
     """`resnet_cnn` with a BatchNorm after the later blocks of each stage: 21,286,602 parameters.
 
@@ -358,6 +366,7 @@ def resnet_cnn_norm(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("resnet_cnn_norm", options, block=BasicBlock, layers=(3, 4, 6, 3), **fixed)
 
 
+@keywords_only
 def plain18(**options: Unpack[ResNetOptions]) -> ResNet:
     """`resnet18` without its residual sums, at 32×32: 11,175,370 parameters, 173,824 of them idle.
 
@@ -374,6 +383,7 @@ def plain18(**options: Unpack[ResNetOptions]) -> ResNet:
     return _build("plain18", options, block=BasicBlock, layers=(2, 2, 2, 2), **_PLAIN)
 
 
+@keywords_only
 def plain34(**options: Unpack[ResNetOptions]) -> ResNet:
     """`resnet34` without its residual sums, at 32×32: 21,283,530 parameters, 173,824 of them idle.
 

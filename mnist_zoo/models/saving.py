@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .._files import check_place, expanded
 from .._names import printable
-from .._networks import class_names, state_of, stated_classes, unwrapped
+from .._networks import check_network, class_names, state_of, stated_classes, unwrapped
 from ..pictures.preprocessing import MAX_SIDE
 from ..weights.files import (
     FileInfo,
@@ -50,24 +51,30 @@ def save_model(
             the size; None for the network's own. `load_model` returns float32 in any case.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If the network was not made by a factory, or one of its options is not a plain
             value, or its tensors are not the ones that the factory made, or it holds NaN or
-            infinity, or its images are larger than 4,096×4,096; nothing is written.
+            infinity, or its images are larger than 4,096×4,096, or `path` is a folder or a device;
+            nothing is written.
+        FileNotFoundError: If the folder of `path` does not exist.
 
     Example:
         >>> from mnist_zoo import mini_resnet, save_model
         >>> save_model(mini_resnet(num_classes=26), "letters.safetensors")
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if dtype not in FLOATS:
         raise ValueError(f"`dtype` (={dtype!r}) must be one of {', '.join(map(str, FLOATS))}")
     if not is_safetensors(path):
         raise ValueError(f"`path` (='{path}') must end in .safetensors")
+    check_place(path)
+    check_network(model=model)
     model = unwrapped(model)
     if not isinstance(model, Classifier) or model.factory not in MODELS:
         raise ValueError(
             f"`model` ({type(model).__name__}) must be made by a factory of the zoo, with options "
-            "that are plain numbers and strings"
+            "that are plain numbers and strings; save another network by "
+            "torch.save(model.state_dict(), …)"
         )
     options = {**model.options, "num_classes": int(model.num_classes)}
     preprocessing = model.preprocessing
@@ -126,7 +133,12 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
         >>> load_model("letters.safetensors").num_classes
         26
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
+    if not is_safetensors(path):
+        raise WeightsError(
+            f"'{path}' must be a .safetensors file of save_model; for another file of weights call "
+            f"the network's factory, such as mini_resnet(weights='{path}')"
+        )
     made: list[Classifier] = []
     file = read_safetensors(path, admit=lambda info, layout: made.append(_bare(path, info, layout)))
     (model,) = made

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._modes import eval_mode
 from .._networks import unwrapped
-from .logits import prepared
+from .logits import as_logits, prepared
 from .preprocessing import Preprocessing
 
 
@@ -21,7 +21,7 @@ def logits_and_familiarity(
     inputs = prepared(model, images, preprocessing)
     with eval_mode(model):
         values, familiarity = with_familiarity(model, inputs)
-        return values.float(), familiarity
+        return as_logits(values, len(inputs), model).float(), familiarity
 
 
 def with_familiarity(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor | None]:

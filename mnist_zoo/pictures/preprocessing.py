@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from .._checks import check_range
 from .._names import check_choice
-from .._networks import unwrapped
+from .._networks import first_in
 
 __all__ = ["Preprocessing"]
 
@@ -129,13 +130,19 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() if images.is_floating_point() else images.float().div_(255)
 
 
+def check_preprocessing(preprocessing: object) -> None:
+    """Raises TypeError if the argument `preprocessing` is neither a `Preprocessing` nor None."""
+    if not isinstance(preprocessing, (Preprocessing, NoneType)):
+        kind = type(preprocessing).__name__
+        raise TypeError(f"`preprocessing` must be a Preprocessing or None; it is a {kind}")
+
+
 def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:
     """The network's own preprocessing; else MNIST's, at the network's `image_size` or `size`."""
-    model = unwrapped(model)
-    known = getattr(model, "preprocessing", None)
+    known = first_in(model, "preprocessing")
     if isinstance(known, Preprocessing):
         return known
-    own_size = getattr(model, "image_size", None)
+    own_size = first_in(model, "image_size")
     return Preprocessing(image_size=own_size if isinstance(own_size, int) else size)
 
 

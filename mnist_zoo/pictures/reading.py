@@ -115,7 +115,8 @@ def is_one_picture(pictures: Pictures) -> bool:
 
 def _are_rows(pictures: Any) -> bool:
     """Whether an array or tensor has rows of 784 pixels; 784×784 is one image."""
-    shape: tuple[int, ...] = getattr(pictures, "shape", ())
+    has_shape = isinstance(pictures, Tensor) or hasattr(pictures, "__array_interface__")
+    shape: tuple[int, ...] = getattr(pictures, "shape", ()) if has_shape else ()
     return len(shape) == 2 and shape[1] == ROW != shape[0]
 
 
@@ -165,6 +166,8 @@ def _tensor(picture: Any, name: str, whole: bool) -> Tensor:
                 f"{name} must be a PIL image, a file, its bytes, a NumPy array or a tensor, or "
                 f"one of a sequence of these; it is a {type(picture).__name__}"
             )
+        if isinstance(picture, np.ma.MaskedArray):
+            raise PictureError(f"{name}: is masked; fill it first, by its method filled()")
         if picture.dtype.kind not in "biuf":
             raise PictureError(f"{name}: must hold numbers; it has dtype {picture.dtype}")
         values = _from_array(picture)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow and black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "osD^vP"
 INK_ON_PAPER = "gray_r"  # the colour map of images: dark strokes on white
 TILE_GAP = 0.1  # between two images, as a part of an image's width
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._style import COLOURS, new_figure, percent_ticks, style_axes
+from ._style import COLOURS, MARKERS, new_figure, percent_ticks, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,21 +17,28 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracy_against_cost"]
 
-MARKERS = "osD^vP"
+OTHERS = "others' results"
+TICKS = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
 
 
-def accuracy_against_cost(results: Iterable[tuple[str, float, int, int]]) -> Figure:
+def accuracy_against_cost(
+    results: Iterable[tuple[str, float, int, int]], *, groups: Mapping[str, str] | None = None
+) -> Figure:
     """Draws accuracy against parameters and against multiply-accumulates, side by side.
 
     Args:
         results: A row per run: the network's name, its accuracy from 0 to 1, its parameters and
             its MACs per image, such as ``(name, metrics.accuracy, cost.params, cost.macs)`` with
             ``cost = profile(model)``. Rows of the same name are runs with different seeds.
+        groups: The group of each network by its name, such as its family. Networks of a group
+            share a colour and a marker, which the legend explains; networks without a group are
+            the results of others, as hollow grey points. None gives each network its own colour.
 
     Returns:
         The figure, with a point at the mean accuracy of each network. Where a network has several
         runs, a bar shows one sample standard deviation (n - 1) to each side. The axes of the
-        costs are logarithmic.
+        costs are logarithmic, and that of the accuracy is in the error (a logit scale): from 98
+        to 99 % is as far as from 99 to 99.5 %.
 
     Raises:
         ValueError: If there are no rows, a value is impossible, or one name has two costs.
@@ -46,16 +53,20 @@ def accuracy_against_cost(results: Iterable[tuple[str, float, int, int]]) -> Fig
         ... ]
         >>> plots.accuracy_against_cost(results).savefig("costs.png")
     """
-    networks = _grouped_by_name(results)
-    figure = new_figure(11, 4.6)
+    networks = _grouped_by_name(results, groups)
+    figure = new_figure(11, 4.6 if groups is None else 5)
     left = figure.add_subplot(1, 2, 1)
     axes_by_cost = {"parameters": left, "macs": figure.add_subplot(1, 2, 2, sharey=left)}
     for cost, axes in axes_by_cost.items():
         _draw_points(axes, networks, cost)
     left.set_ylabel("accuracy")
-    percent_ticks(left)
-    left.margins(y=0.12)
+    _scale_accuracy(left, networks)
     axes_by_cost["macs"].set_xlabel("MACs per image")
+    if groups is not None:
+        handles, labels = left.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        look: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
+        figure.legend(unique.values(), unique.keys(), ncols=min(len(unique), 6), **look)
     figure.draw_without_rendering()  # the layout places the axes, and labels depend on it
     for cost, axes in axes_by_cost.items():
         _label_points(figure, axes, networks, cost)
@@ -70,11 +81,14 @@ class _Network(NamedTuple):
     spread: float | None
     parameters: int
     macs: int
+    legend: str
     colour: str
     marker: str
 
 
-def _grouped_by_name(results: Iterable[tuple[str, float, int, int]]) -> list[_Network]:
+def _grouped_by_name(
+    results: Iterable[tuple[str, float, int, int]], groups: Mapping[str, str] | None
+) -> list[_Network]:
     """Checks the rows, and averages those of each name."""
     accuracies: dict[str, list[float]] = {}
     costs: dict[str, tuple[int, int]] = {}
@@ -90,13 +104,33 @@ def _grouped_by_name(results: Iterable[tuple[str, float, int, int]]) -> list[_Ne
         accuracies.setdefault(name, []).append(accuracy)
     if not accuracies:
         raise ValueError("`results` (=[]) must hold at least one run")
+    titles = {name: name if groups is None else groups.get(name, OTHERS) for name in accuracies}
+    distinct = [title for title in dict.fromkeys(titles.values()) if title != OTHERS]
     networks = []
-    for place, (name, values) in enumerate(accuracies.items()):
+    for name, values in accuracies.items():
         spread = stdev(values) if len(values) > 1 else None
-        colour = COLOURS[place % len(COLOURS)]
-        marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
-        networks.append(_Network(name, fmean(values), spread, *costs[name], colour, marker))
+        title = titles[name]
+        place = distinct.index(title) if title != OTHERS else 0
+        colour = COLOURS[place % len(COLOURS)] if title != OTHERS else "0.45"
+        turn = place if groups is not None else place // len(COLOURS)
+        marker = MARKERS[turn % len(MARKERS)]
+        networks.append(_Network(name, fmean(values), spread, *costs[name], title, colour, marker))
     return networks
+
+
+def _scale_accuracy(axes: Axes, networks: Sequence[_Network]) -> None:
+    """Makes the axis of the accuracy logarithmic in the error; linear if a point is 0 or 1."""
+    percent_ticks(axes)
+    ends = [n.accuracy + sign * (n.spread or 0) for n in networks for sign in (-1, 1)]
+    if min(ends) > 0 and max(ends) < 1:
+        from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+        axes.set_yscale("logit")
+        axes.yaxis.set_major_locator(FixedLocator(TICKS))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(y=0.12)
 
 
 def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
@@ -104,8 +138,11 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
 
     for network in networks:
         look: dict[str, Any] = {"color": network.colour, "marker": network.marker}
+        look |= (
+            {"linestyle": "none", "markerfacecolor": "white"} if network.legend == OTHERS else {}
+        )
         x, y = getattr(network, cost), network.accuracy
-        axes.errorbar(x, y, network.spread, capsize=3, label=network.name, **look)
+        axes.errorbar(x, y, network.spread, capsize=3, label=network.legend, **look)
     costs = [getattr(network, cost) for network in networks]
     steps = (1.0,) if max(costs) > 50 * min(costs) else (1.0, 2.0, 5.0)
     axes.set(xlabel=cost, xscale="log")

@@ -12,6 +12,7 @@ from .._checks import check_positive
 from ..data.digits import Digits
 from ._style import (
     INK_ON_PAPER,
+    MARKERS,
     as_mapping,
     distinct_colours,
     draw_tiles,
@@ -30,13 +31,13 @@ __all__ = ["class_accuracy", "confusion_matrix", "mistakes"]
 
 
 def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
-    """Draws the accuracy of each class as a bar; the axis starts near the lowest accuracy.
+    """Draws the accuracy of each class as a dot; the axis starts near the lowest accuracy.
 
     Args:
-        metrics: Results of one network, or of several by name, whose bars stand side by side.
+        metrics: Results of one network, or of several by name, whose dots stand side by side.
 
     Returns:
-        The figure. A class without images has no bar.
+        The figure. A class without images has no dot.
 
     Raises:
         ValueError: If the mapping is empty, or the number or the names of the classes differ.
@@ -66,12 +67,13 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
         middles = [label + (place - (len(results) - 1) / 2) * width for label in classes]
         legend = f"{result.accuracy:.2%} of all images"
         legend = f"{name}: {legend}" if name else legend
-        look: dict[str, Any] = {"width": 0.94 * width, "color": colours[place], "label": legend}
-        bars = axes.bar(middles, result.accuracy_by_class, **look)
-        numbers = [
-            "" if math.isnan(value) else f"{value:.1%}" for value in result.accuracy_by_class
-        ]
-        axes.bar_label(bars, numbers, padding=2, fontsize=8, rotation=rotation)
+        look: dict[str, Any] = {"marker": MARKERS[place % len(MARKERS)], "linestyle": "none"}
+        values = result.accuracy_by_class
+        axes.plot(middles, values, color=colours[place], label=legend, **look)
+        text: dict[str, Any] = {"textcoords": "offset points", "rotation": rotation, "fontsize": 8}
+        for middle, value in zip(middles, values, strict=True):
+            if not math.isnan(value):
+                axes.annotate(f"{value:.1%}", (middle, value), (0, 6), ha="center", **text)
     style_axes(axes)
     percent_ticks(axes)
     axes.grid(visible=False, axis="x")
@@ -88,7 +90,7 @@ def _slanted(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _accuracy_limits(results: Mapping[str, Metrics]) -> tuple[float, float]:
-    """From a little below the lowest bar to a little above 1, so that the numbers fit."""
+    """From a little below the lowest dot to a little above 1, so that the numbers fit."""
     values = [value for result in results.values() for value in result.accuracy_by_class]
     lowest = min((value for value in values if not math.isnan(value)), default=0.0)
     bottom = max(0.0, lowest - max(0.005, 0.3 * (1 - lowest)))
@@ -151,7 +153,7 @@ def _cell_style(on_diagonal: bool, count: int, strength: float) -> dict[str, Any
 
 
 def mistakes(digits: Digits, metrics: Metrics, *, rows: int = 4, columns: int = 8) -> Figure:
-    """Shows the most confident mistakes, each with "label → predicted, probability".
+    """Shows the most confident mistakes, each with "true → predicted, probability".
 
     Args:
         digits: The images that were evaluated.
@@ -193,7 +195,8 @@ def mistakes(digits: Digits, metrics: Metrics, *, rows: int = 4, columns: int = 
         x, y = middles[place % columns], lower_edges[place // columns] + 0.02
         axes.text(x, y, caption, ha="center", va="top", fontsize=9)
     part = f", the {len(shown)} most confident" if len(shown) < len(metrics.mistakes) else ""
-    figure.suptitle(f"{len(metrics.mistakes):,} mistakes in {metrics.total:,} images{part}")
+    title = f"{len(metrics.mistakes):,} mistakes in {metrics.total:,} images{part}"
+    figure.suptitle(f"{title}: true → predicted")
     return figure
 
 

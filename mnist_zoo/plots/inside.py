@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from .._modes import eval_mode
 from .._names import did_you_mean
-from .._networks import unwrapped
+from .._networks import check_network, unwrapped
 from ._style import draw_tiles, new_figure
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def filters(model: nn.Module, layer: str | None = None, *, limit: int = 64) -> F
         The figure.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If there is no such layer, or it is not a Conv2d.
         ModuleNotFoundError: If matplotlib is not installed.
 
@@ -51,6 +52,7 @@ def filters(model: nn.Module, layer: str | None = None, *, limit: int = 64) -> F
         >>> plots.filters(model).savefig("filters.png")
         >>> plots.filters(model, "conv2", limit=16).savefig("conv2.png")
     """
+    check_network(model=model)
     check_positive(limit=limit)
     name, conv = _convolution(unwrapped(model), layer)
     weight = conv.weight.detach().float().cpu()
@@ -82,6 +84,7 @@ def feature_maps(model: nn.Module, picture: Tensor, layer: str, *, limit: int = 
         The figure.
 
     Raises:
+        TypeError: If `model` is no network.
         ValueError: If `picture` is not a float tensor (C, H, W), there is no such layer, the layer
             does not run, or its output is not (N, C, H, W).
         ModuleNotFoundError: If matplotlib is not installed.
@@ -93,6 +96,7 @@ def feature_maps(model: nn.Module, picture: Tensor, layer: str, *, limit: int = 
         >>> figure = plots.feature_maps(mini_resnet(weights="mnist"), image, "rblock1")
         >>> figure.savefig("rblock1.png")
     """
+    check_network(model=model)
     check_positive(limit=limit)
     if not isinstance(picture, Tensor) or picture.dim() != 3 or not picture.is_floating_point():
         got = f"{picture.dtype} {tuple(picture.shape)}" if isinstance(picture, Tensor) else picture

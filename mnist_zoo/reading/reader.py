@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_positive
-from .._networks import class_names, stated_classes
+from .._networks import check_network, class_names, stated_classes
 from ..pictures.mnist_form import placed, stretched, to_grey
 from ..pictures.outputs import logits_and_familiarity
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
@@ -84,8 +84,7 @@ def read_digits(
         >>> reading.digits[1].digit
         0
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` (={model!r:.80}) must be a network, such as get_model gives")
+    check_network(model=model)
     check_positive(top=top)
     for name, count in (("length", length), ("rows", rows)):
         if count is not None:

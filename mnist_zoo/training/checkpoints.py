@@ -103,7 +103,7 @@ class Checkpoints:
                 f"{self.folder}: another run uses this folder ({error}); wait for it, or use "
                 "another folder"
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError for an impossible name
             raise TrainingError(
                 f"`folder` (='{self.folder}') cannot be written: {error}"
             ) from error

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import NoneType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.parameter import is_lazy
 
-from .._modes import eval_mode
-from .._networks import device_of, numbers, unwrapped
+from .._modes import eval_mode, modes_of, set_modes
+from .._networks import device_of, is_dense, numbers, unwrapped
 from ..data.digits import Digits
+from ..pictures.logits import as_logits, check_logits
 from ..pictures.preprocessing import Preprocessing, to_float
 from .recipe import Recipe
 from .small_maps import SmallMapsAsProducts
 
 TRAINED = (torch.float32, torch.float64)
+# what `fit` notes on a network, and the types of such a note: others are the network's own
+RECORDED: dict[str, tuple[type, ...]] = {
+    "preprocessing": (Preprocessing, NoneType),
+    "input_size": (NoneType,),
+    "classes": (tuple, list, NoneType),
+}
 HEADS = ("fc", "classifier", "head", "heads")  # torchvision's names of the last layer
 
 
@@ -71,10 +80,11 @@ def check_sizes(recipe: Recipe, train: Digits, validation: Digits | None) -> Non
 
 
 def check_trainable(model: nn.Module, recipe: Recipe) -> None:
-    """Checks that something trains, in a precision in which it can.
+    """Checks that something trains, in a precision and a memory in which it can.
 
     Raises:
-        ValueError: If all is frozen, or the parameters' type does not suit the recipe.
+        ValueError: If all is frozen, the parameters' type does not suit the recipe, or their memory
+            does not suit the optimiser.
     """
     kind = type(unwrapped(model)).__name__
     trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
@@ -94,11 +104,56 @@ def check_trainable(model: nn.Module, recipe: Recipe) -> None:
                 f"`precision` (={recipe.precision!r}) of the recipe needs a network of "
                 f"torch.float32; {name} of {kind} is {dtype}"
             )
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise ValueError(f"`target` ({kind}) must hold data; {name} is on device meta")
+        if parameter.requires_grad and not is_lazy(parameter) and not is_dense(parameter):
+            raise ValueError(
+                f"`target` ({kind}) must have parameters that fill their memory; {name} is a view "
+                f"with strides {parameter.stride()}, which the optimiser would not follow: make it "
+                "an nn.Parameter of tensor.contiguous()"
+            )
+    _check_recordable(unwrapped(model))
     if recipe.head_lr is not None and not head_parameters(unwrapped(model)):
         raise ValueError(
             f"`head_lr` (={recipe.head_lr!r}) of the recipe needs a last layer that trains; that "
             f"of {kind} is frozen, or has no parameters"
         )
+
+
+def _check_recordable(network: nn.Module) -> None:
+    """Checks that `record` will be able to note on the network what it was trained on.
+
+    Raises:
+        ValueError: If the network does not take an attribute.
+    """
+    examples = {"preprocessing": Preprocessing(), "input_size": (1, 28, 28), "classes": ("0", "1")}
+    for name, value in examples.items():
+        if not isinstance(own := getattr(network, name, None), RECORDED[name]):
+            continue
+        is_new = not hasattr(network, name)
+        try:
+            setattr(network, name, value)
+            if is_new:
+                vars(network).pop(name, None)
+            else:
+                setattr(network, name, own)
+        except Exception as error:  # of any type, from the network's own __setattr__
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"`target` ({type(network).__name__}) must take an attribute {name!r}, where fit "
+                f"notes what it was trained on: {reason:.200}"
+            ) from error
+
+
+def record(network: nn.Module, **values: object) -> None:
+    """Notes on a network how its images are prepared, their shape, and its classes' names.
+
+    An attribute of that name that means something else, such as a layer, stays.
+    """
+    for name, value in values.items():
+        if isinstance(getattr(network, name, None), RECORDED[name]):
+            setattr(network, name, value)
 
 
 def head_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -188,52 +243,120 @@ def check_batches(recipe: Recipe, images: int, processes: int, norms: tuple[str,
 def probed(
     model: nn.Module, digits: Digits, preprocessing: Preprocessing, *, argument: str = "target"
 ) -> Probe:
-    """Runs the network on two images in eval mode; its buffers and modes are restored.
+    """Runs the network on two images in eval mode; buffers, modes and numbers are restored.
 
     Raises:
         ValueError: If it does not give logits (N, classes).
     """
     network = unwrapped(model)  # a compiled one would be compiled for this batch, too
-    images = to_float(digits.images[:2].to(device_of(network)))
-    inputs = preprocessing(images).to(float_type(network))
-    logits: object
-    kind = type(network).__name__
+    inputs = _two_images(network, digits, preprocessing)
     with ExitStack() as stack:
-        for each in (eval_mode(network), _buffers_kept(network), torch.no_grad()):
+        for each in (_left_as_is(network), eval_mode(network), torch.no_grad()):
             stack.enter_context(each)
         norms = stack.enter_context(_narrow_norms(network))
         products = stack.enter_context(SmallMapsAsProducts())
-        logits = network(inputs)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(inputs):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"`{argument}` ({kind}) must give logits ({len(inputs)}, classes) for {len(inputs)} "
-            f"images, got {found}"
-        )
-    if logits.shape[1] < 2:
-        raise ValueError(
-            f"`{argument}` ({kind}) must give at least 2 logits, got 1, of which the "
-            "cross-entropy is always 0; nothing would train"
-        )
+        logits = _output(network, inputs, argument)
     return Probe(logits.shape[1], tuple(norms), products.found)
 
 
+def check_training_mode(
+    model: nn.Module, digits: Digits, preprocessing: Preprocessing, classes: int
+) -> None:
+    """Runs the network on two images in training mode; buffers, modes and numbers are restored.
+
+    Raises:
+        ValueError: If it gives something else than as many logits as in eval mode, or they are
+            probabilities, or they do not depend on its parameters, or on others as well.
+    """
+    network = unwrapped(model)
+    kind = type(network).__name__
+    inputs = _two_images(network, digits, preprocessing)
+    with _left_as_is(network), torch.enable_grad():
+        train_mode(network)
+        logits = _output(network, inputs, "target")
+    if logits.shape[1] != classes:
+        raise ValueError(
+            f"`target` ({kind}) must give as many logits in training as in eval mode, {classes}; "
+            f"it gives {logits.shape[1]}"
+        )
+    if logits.isfinite().all():  # else the loss says it, with its step
+        check_logits(logits.detach(), network, "target")
+    if not logits.requires_grad:
+        raise ValueError(
+            f"`target` ({kind}) must give logits that depend on parameters that require "
+            "gradients; nothing would train"
+        )
+    own = set(network.parameters())
+    for parameter in _parameters_behind(logits):
+        if parameter not in own:
+            raise ValueError(
+                f"`target` ({kind}) must name all its parameters; one of shape "
+                f"{tuple(parameter.shape)} would not train: keep layers in nn.ModuleList or "
+                "nn.Sequential, not in a list or a dictionary"
+            )
+
+
+def _two_images(network: nn.Module, digits: Digits, preprocessing: Preprocessing) -> Tensor:
+    images = to_float(digits.images[:2].to(device_of(network)))
+    return preprocessing(images).to(float_type(network))
+
+
+def _output(network: nn.Module, inputs: Tensor, argument: str) -> Tensor:
+    """The network's logits (N, classes)."""
+    is_compiled = network._compiled_call_impl is not None  # in place, for other batches than this
+    try:
+        with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
+            output = network(inputs)
+    except (RuntimeError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"`{argument}` ({type(network).__name__}) cannot take images {tuple(inputs.shape)} of "
+            f"{inputs.dtype}: {reason:.300}"
+        ) from error
+    return as_logits(output, len(inputs), network, argument)
+
+
+def _parameters_behind(output: Tensor) -> Iterator[nn.Parameter]:
+    """The parameters on which a tensor depends, by its graph."""
+    found, ahead = set(), [output.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        if isinstance(parameter := getattr(node, "variable", None), nn.Parameter):
+            yield parameter
+        ahead.extend(after for after, _ in node.next_functions)
+
+
 @contextmanager
-def _buffers_kept(network: nn.Module) -> Iterator[None]:
-    """Restores every buffer afterwards, also one that a forward pass replaced."""
+def _left_as_is(network: nn.Module) -> Iterator[None]:
+    """Restores the modes, every buffer, also one that was replaced, and every number of its own."""
+    modes = modes_of(network)
+    numbers = [
+        (module, {k: v for k, v in vars(module).items() if type(v) in (int, float)})
+        for module in modes
+    ]
     kept = [
         (module, name, buffer, buffer.clone())
-        for module in network.modules()
+        for module in modes
         for name, buffer in module.named_buffers(recurse=False)
+        if not is_lazy(buffer)
     ]
     try:
         yield
     finally:
-        for module, name, buffer, value in kept:
-            if getattr(module, name) is not buffer:
-                setattr(module, name, buffer)
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
+        with torch.no_grad():
+            for module, name, buffer, value in kept:
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+        for module, values in numbers:
+            vars(module).update(values)
+        set_modes(modes)
 
 
 @contextmanager

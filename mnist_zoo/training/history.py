@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from .._files import expanded, written_whole
+from .._files import check_place, expanded, written_whole
+from .._names import printable
 from .recipe import Recipe
 
 __all__ = ["EpochRecord", "History", "ValidationPoint"]
@@ -29,8 +31,9 @@ class History:
         evaluations: The validation curve, in order; includes the evaluations after each epoch.
         seconds: Time spent in training steps, without evaluations and checkpoints. If the run was
             resumed, the time of all its parts.
+        evaluated: What the evaluations were made on: ``"validation"`` images, or, where a recipe
+            that keeps none loaded its own data, the ``"test"`` set.
         stopped: Why training ended before its last epoch; "" if it did not.
-        model: The trained network, in eval mode; None if the history was read from a file.
 
     Example:
         >>> from mnist_zoo import History, fit, get_recipe, load_mnist
@@ -54,7 +57,23 @@ class History:
     evaluations: list[ValidationPoint] = field(default_factory=list, repr=False)
     seconds: float = 0.0
     stopped: str = ""
-    model: nn.Module | None = field(default=None, repr=False, compare=False)
+    evaluated: str = "validation"
+    _model: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained network, in eval mode.
+
+        Raises:
+            ValueError: If the history was read from a file, which holds no network.
+        """
+        if self._model is None:
+            raise ValueError("a history from a file has no network; load_model reads a saved one")
+        return self._model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        self._model = model
 
     @property
     def step(self) -> int:
@@ -88,7 +107,7 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """Returns everything except the network, as plain JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        values.pop("model")
+        values.pop("_model")
         values["recipe"] = self.recipe.to_dict()
         values["evaluations"] = [dataclasses.asdict(point) for point in self.evaluations]
         return values
@@ -103,13 +122,23 @@ class History:
     def save(self, path: str | Path) -> None:
         """Writes everything except the network as JSON; the file is whole, or stays as it was."""
         content = json.dumps(self.to_dict()).encode()
-        with written_whole(expanded(path)) as file:
+        place = expanded(path)
+        check_place(place)
+        with written_whole(place) as file:
             file.write(content)
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Reads what `save` wrote."""
-        return cls.from_dict(json.loads(expanded(path).read_text(encoding="utf-8")))
+        """Reads what `save` wrote; anything else is a ValueError."""
+        place = expanded(path)
+        if os.path.exists(place) and not place.is_file():  # Path.exists raises for some names
+            raise ValueError(f"`path` (='{place}') must be a file")
+        content = place.read_bytes()
+        try:
+            return cls.from_dict(json.loads(content))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            reason = printable(f"{error!s:.200}")
+            raise ValueError(f"'{place}' must be a file of History.save: {reason}") from error
 
 
 @dataclass(frozen=True)

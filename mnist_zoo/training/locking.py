@@ -47,6 +47,8 @@ def in_use(folder: Path) -> Iterator[None]:
 def _locked(path: Path) -> BinaryIO:
     """The file, open and locked."""
     while True:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise FileExistsError(f"'{path}' must be a file")  # a link may lead to another's file
         file = path.open("a+b")
         try:
             _lock(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from .checks import (
     check_sizes,
     check_style,
     check_trainable,
+    check_training_mode,
     probed,
 )
 from .distillation import Teacher, check_distillation
@@ -35,13 +37,16 @@ from .recipe import Recipe
 from .recipes import get_recipe, load_data
 from .run import NotFiniteError, TrainingRun
 
+if TYPE_CHECKING:
+    from .names import RecipeName
+
 __all__ = ["fit"]
 
 FLUSH_EVERY = 20  # steps between two reads of the losses: each read waits for the device
 
 
 def fit(
-    target: Recipe | str | nn.Module,
+    target: Recipe | RecipeName | str | nn.Module,
     train: Digits | None = None,
     validation: Digits | None = None,
     *,
@@ -121,9 +126,12 @@ def fit(
     model, recipe = _model_and_recipe(target, recipe)
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
+    evaluated = "validation"
     if train is None:
         train, kept, test = load_data(recipe)
-        validation = validation or kept or (None if recipe.select == "best" else test)
+        validation = validation or kept
+        if validation is None and recipe.select != "best":
+            validation, evaluated = test, "test"
     check_sizes(recipe, train, validation)
     check_style(recipe, train)
     check_trainable(model, recipe)
@@ -135,11 +143,14 @@ def fit(
         check_labels(classes, train=train, validation=validation)
         check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
+        with seeded(random_seed(recipe.seed, "probe"), group.device):
+            check_training_mode(model, train, recipe.preprocessing, classes)
         guide = None
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)
         run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
-        saving = nullcontext() if folder is None else Checkpoints(expanded(folder), run)
+        run.history.evaluated = evaluated
+        saving = nullcontext() if folder is None else Checkpoints(expanded(folder, "folder"), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)
             with log, _errors_name_checkpoint(run, checkpoints):

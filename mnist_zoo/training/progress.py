@@ -82,14 +82,15 @@ class Progress:
         history = self.run.history
         latest = history.evaluations[-1] if history.evaluations else None
         if self.writer and latest:
-            self.writer.add_scalar("validation/loss", latest.loss, latest.step)
-            self.writer.add_scalar("validation/accuracy", latest.accuracy, latest.step)
+            for name, value in (("loss", latest.loss), ("accuracy", latest.accuracy)):
+                self.writer.add_scalar(f"{history.evaluated}/{name}", value, latest.step)
         if self.bar is not None and epoch_ends:
             record = history.epochs[-1]
             line = f"epoch {record.epoch}: loss {record.train_loss:.4f}, "
             line += f"accuracy {record.train_accuracy:.2%}"
             if latest:
-                line += f"; validation loss {latest.loss:.4f}, accuracy {latest.accuracy:.2%}"
+                line += f"; {history.evaluated} loss {latest.loss:.4f}, "
+                line += f"accuracy {latest.accuracy:.2%}"
             self.bar.write(f"{line}; {history.seconds:.1f} s")
 
     @contextmanager
@@ -130,4 +131,4 @@ def _summary_writer(folder: str | Path, first_step: int) -> Any:
     except ModuleNotFoundError as error:
         message = "`tensorboard` needs the package tensorboard: pip install tensorboard"
         raise ModuleNotFoundError(message, name="tensorboard") from error
-    return SummaryWriter(str(expanded(folder)), purge_step=first_step)
+    return SummaryWriter(str(expanded(folder, "tensorboard")), purge_step=first_step)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from .._checks import check_positive, check_range, plain
 from .._names import check_choice, check_known
@@ -16,6 +16,9 @@ from ..data.sources import LOADERS, Dataset
 from ..data.style import Style
 from ..models.registry import MODELS, outline
 from ..pictures.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from ..models.names import NetworkName
 
 __all__ = ["Recipe"]
 
@@ -105,7 +108,7 @@ class Recipe:
         ValueError: `lr` (=0.0) must be ...
     """
 
-    network: str | None = None
+    network: NetworkName | str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     source: Dataset = "mnist"
     sizes: tuple[int, int, int] | None = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._checks import check_range
-from .._names import did_you_mean
+from .._names import Names, did_you_mean
 from ..data.augmentation import Augmentation
 from ..data.corruption import Corruption
 from ..data.digits import Digits
@@ -17,6 +18,9 @@ from ..data.sources import load_mnist
 from ..data.style import Style
 from ..pictures.preprocessing import Preprocessing
 from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .names import RecipeName
 
 __all__ = ["get_recipe", "list_recipes", "load_data"]
 
@@ -31,17 +35,26 @@ def list_recipes(pattern: str | None = None) -> list[str]:
         pattern: Shell wildcards that a name must match, such as ``"*_report"``; None lists all.
 
     Returns:
-        The names, which `get_recipe` takes; empty if none matches.
+        The names, which `get_recipe` takes; empty if none matches. Printed, they are a table with
+        a line about each recipe.
 
     Example:
         >>> from mnist_zoo import list_recipes
         >>> list_recipes("mini_resnet_m*")
         ['mini_resnet_minute', 'mini_resnet_mnist']
     """
-    return [name for name in _recipes() if pattern is None or fnmatchcase(name, pattern)]
+    recipes = _recipes()
+    return Names({k: _about(recipes[k]) for k in recipes if fnmatchcase(k, pattern or "*")})
 
 
-def get_recipe(name: str, **changes: Any) -> Recipe:
+def _about(recipe: Recipe) -> str:
+    """The network and length of a recipe, and the first sentence about it."""
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+    about = re.split(r"[.;] |[.]$", recipe.reference)[0]
+    return f"{recipe.network}, {epochs}. {about}".rstrip(". ") + "."
+
+
+def get_recipe(name: RecipeName | str, **changes: Any) -> Recipe:
     """Returns the recipe of that name, with the given fields changed.
 
     Args:
@@ -133,7 +146,8 @@ _RESNET_CNN = Recipe(
     epochs=10,
     seed=1,
     reference="The report on the 34-layer ResNet with dropout, at its final learning rate; it "
-    "also trains for 30 epochs. It does not state the normalisation (MNIST's here).",
+    "also trains for 30 epochs. It does not state the normalisation (MNIST's here). The initial "
+    "weights of convolutions are those of He et al. here and PyTorch's there.",
 )
 
 _PLAIN18 = Recipe(
@@ -150,7 +164,8 @@ _PLAIN18 = Recipe(
     seed=100,
     reference="The report on ResNet-18 with and without residual connections; here without "
     "them. It does not state the number of epochs (5 here). Its digits are the first of each part "
-    "of a file of which it states nothing more (MNIST in its order here).",
+    "of a file of which it states nothing more (MNIST in its order here). The initial weights of "
+    "convolutions are those of He et al. here and PyTorch's there.",
 )
 
 _MINUTE = Recipe(
@@ -237,9 +252,7 @@ def _recipes() -> dict[str, Recipe]:
             network="resnet18",
             lr=0.01,
             batch_size=128,
-            reference="The report on ResNet-18 with and without residual connections; here with "
-            "them. It does not state the number of epochs (5 here). Its digits are the first of "
-            "each part of a file of which it states nothing more (MNIST in its order here).",
+            reference=_PLAIN18.reference.replace("here without them", "here with them"),
         ),
         "ninety_nine": Recipe(
             network="mini_convnet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
 from .._networks import state_of
+from ..weights.files import is_finite
 from .history import History, ValidationPoint
 from .recipe import Recipe
 
@@ -118,13 +120,15 @@ def check_start(theirs: object, ours: Sequence[object]) -> None:
 
 
 def check_tensors(found: object, own: Mapping[str, Any], name: str) -> None:
-    """Checks that a state dict fits the network's own.
+    """Checks that a state dict fits the network's own, and is finite.
 
     Raises:
-        ValueError: If names, shapes or types differ.
+        ValueError: If names, shapes or types differ, or a number is infinite or none.
     """
     if not isinstance(found, Mapping) or _kinds(found) != _kinds(own):
         raise ValueError(f"its tensors of {name} are those of another network")
+    if not all(is_finite(value) for value in found.values() if isinstance(value, Tensor)):
+        raise ValueError(f"its tensors of {name} are not finite")
 
 
 def check_schedule(found: Any, schedule: LRScheduler, *, step: int) -> None:
@@ -140,6 +144,23 @@ def check_schedule(found: Any, schedule: LRScheduler, *, step: int) -> None:
     )
     if not same or found["last_epoch"] != step or found["_step_count"] != step + 1:
         raise ValueError("its schedule is that of another recipe or step")
+
+
+def check_rates(found: Mapping[str, Any], schedule: Mapping[str, Any], ours: LRScheduler) -> None:
+    """Checks that the learning rates of an optimiser are those of its schedule.
+
+    Raises:
+        ValueError: If they are others, or no rates of this recipe.
+    """
+    rates = [group["lr"] for group in found["param_groups"]]
+    highest = [group.get("max_lr", group["initial_lr"]) for group in ours.optimizer.param_groups]
+    if rates != schedule["_last_lr"] or not all(
+        isinstance(rate, float) and 0 <= rate <= most * (1 + 1e-9)
+        for rate, most in zip(rates, highest, strict=True)
+    ):
+        raise ValueError("its learning rates are not those of its schedule")
+    if isinstance(ours, ConstantLR) and rates != highest:
+        raise ValueError("its learning rates are those of another recipe")
 
 
 def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
@@ -167,7 +188,7 @@ def check_optimizer(found: Any, optimizer: torch.optim.Optimizer) -> None:
                 fits = True
             else:
                 fits = value.shape == parameter.shape and value.dtype == parameter.dtype
-                fits = fits and _is_dense(value)
+                fits = fits and _strides(value) == _strides(parameter)
             if not fits:
                 raise wrong
 
@@ -195,6 +216,8 @@ def unpack(values: Mapping[str, Any], history: History, total_steps: int) -> Non
     steps = curves[0].numel()
     if any(c.shape != (steps,) or c.dtype != torch.float64 for c in curves):
         raise ValueError("the curves of its history differ in length")
+    if points.dtype != torch.float64:
+        raise ValueError("its history has points of another type")
     if steps > total_steps or points.shape[1:] != (len(POINT),) or len(points) > steps:
         raise ValueError("its history is longer than the run")
     for key, curve in zip(CURVES, curves, strict=True):
@@ -202,7 +225,9 @@ def unpack(values: Mapping[str, Any], history: History, total_steps: int) -> Non
     history.evaluations = [
         ValidationPoint(int(step), *rest) for step, *rest in points.double().tolist()
     ]
-    history.seconds, history.stopped = float(values["seconds"]), str(values["stopped"])
+    history.seconds, history.stopped = float(values["seconds"]), values["stopped"]
+    if not 0 <= history.seconds < math.inf or not isinstance(history.stopped, str):
+        raise ValueError("its history is none of a run")
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,10 +242,10 @@ def _without_rates(group: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in group.items() if k not in ("lr", "max_lr", "min_lr", "initial_lr")}
 
 
-def _is_dense(tensor: Tensor) -> bool:
-    return tensor.is_contiguous() or (
-        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
+def _strides(tensor: Tensor) -> list[int]:
+    """The order of the numbers in memory; the stride of an axis of length 1 says nothing."""
+    pairs = zip(tensor.stride(), tensor.shape, strict=True)
+    return [stride for stride, count in pairs if count > 1]
 
 
 def _doubles(values: list[float]) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
-from types import NoneType
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from ..data.form import preprocessing_for
 from ..data.style import restyle
 from ..evaluation import Metrics
 from ..pictures.preprocessing import Preprocessing, to_float
-from .checks import float_type, head_parameters, train_mode
+from .checks import float_type, head_parameters, record, train_mode
 from .distillation import Teacher
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
@@ -33,6 +32,7 @@ from .randomness import random_seed, seeded
 from .recipe import Recipe
 from .resuming import (
     check_optimizer,
+    check_rates,
     check_recipe,
     check_schedule,
     check_tensors,
@@ -68,7 +68,8 @@ class TrainingRun:
         full_batches, rest = divmod(len(train), recipe.batch_size)
         steps_per_epoch = full_batches + (rest > 1)
         self.total_steps = recipe.epochs * steps_per_epoch
-        self.history = History(recipe, steps_per_epoch, model=model)
+        self.history = History(recipe, steps_per_epoch)
+        self.history.model = model
         memory = torch.channels_last if recipe.channels_last else torch.preserve_format
         self.wrapper = model.to(group.device).to(memory_format=memory)
         self.model = unwrapped(model)
@@ -231,7 +232,9 @@ class TrainingRun:
         best = self.best_weights
         self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
         self.wrapper.eval()
-        _record(self.model, self.preprocessing, self.train)
+        size = tuple(self.preprocessing(self.train.images[:1]).shape[1:])
+        classes, preprocessing = self.train.classes, self.preprocessing
+        record(self.model, preprocessing=preprocessing, input_size=size, classes=classes)
         self.optimizer.zero_grad()
         return self.history
 
@@ -277,11 +280,16 @@ class TrainingRun:
         own = self.model.state_dict()
         check_tensors(state["model"], own, "the network")
         if state["best"] is not None:
+            if self.recipe.select != "best":
+                raise ValueError("it has best weights, which this recipe does not keep")
             check_tensors(state["best"], own, "the best weights")
         check_optimizer(state["optimizer"], self.optimizer)
-        history = History(self.recipe, self.history.steps_per_epoch, model=self.history.model)
+        self._check_untrained(state)
+        history = replace(self.history, loss=[], accuracy=[], lr=[], evaluations=[])
+        history.model = self.history.model
         unpack(state["history"], history, self.total_steps)
         check_schedule(state["schedule"], self.schedule, step=history.step)
+        check_rates(state["optimizer"], state["schedule"], self.schedule)
         if (state["ema"] is None) != (self.ema is None):
             raise ValueError("it has a moving average, or this run has one; not both")
         if self.ema is not None:
@@ -295,6 +303,21 @@ class TrainingRun:
             history.stopped = ""  # the hook of this call may not stop
         self.history = history
 
+    def _check_untrained(self, state: dict[str, Any]) -> None:
+        """Checks that parameters of which the optimiser noted nothing are as they were.
+
+        Raises:
+            ValueError: If one was trained, so that its note is missing.
+        """
+        places = {p: at for at, p in enumerate(_parameters_of(self.optimizer))}
+        noted = state["optimizer"]["state"]
+        if not noted:
+            return  # SGD without momentum notes nothing
+        for name, parameter in self.model.named_parameters():
+            is_missing = parameter in places and places[parameter] not in noted
+            if is_missing and not torch.equal(state["model"][name], parameter):
+                raise ValueError(f"its optimiser lacks what it noted of {name}")
+
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing to note on the network."""
@@ -306,17 +329,8 @@ class TrainingRun:
         return [0 if each is None else _checksum(each) for each in (self.train, self.validation)]
 
 
-def _record(network: nn.Module, preprocessing: Preprocessing, train: Digits) -> None:
-    """Notes on the network how its images are prepared, their shape, and its classes' names.
-
-    An attribute of that name that means something else, such as a layer, stays.
-    """
-    if isinstance(getattr(network, "preprocessing", None), (Preprocessing, NoneType)):
-        network.preprocessing = preprocessing  # type: ignore[assignment]
-    if getattr(network, "input_size", None) is None:
-        network.input_size = tuple(preprocessing(train.images[:1]).shape[1:])  # type: ignore[assignment]
-    if isinstance(getattr(network, "classes", None), (tuple, list, NoneType)):
-        network.classes = train.classes  # type: ignore[assignment]
+def _parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

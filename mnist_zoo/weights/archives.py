@@ -74,7 +74,8 @@ class Archive:
         for name, tensor in tensors.items():
             needed = math.prod(tensor.shape) * tensor.dtype.itemsize
             if needed > tensor.storage.count * tensor.storage.dtype.itemsize:
-                raise PickleRefused(f"{name!r:.80} has more numbers than the file holds for it")
+                which = repr(name)[:80] if isinstance(name, str) else "a tensor"
+                raise PickleRefused(f"{which} has more numbers than the file holds for it")
         storages = {tensor.storage for tensor in tensors.values()}
         total = sum(storage.count * storage.dtype.itemsize for storage in storages)
         if total > self._size:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_positive
+from .._files import expanded
 from .._names import printable
-from .._networks import from_thop, state_of, unwrapped
+from .._networks import check_network, from_thop, state_of, unwrapped
 from ..pictures.familiarity import forget_familiarity
 from .files import (
     MAX_TENSORS,
@@ -29,6 +30,7 @@ from .files import (
 )
 from .fitting import RESNET, adapt_stem, fold_biases, names_in, why_unusable
 from .manifest import Weights
+from .nested import AmbiguousError
 from .report import ConversionError, ConversionReport, TensorReport
 
 __all__ = ["from_torchvision", "to_torchvision"]
@@ -53,9 +55,11 @@ def from_torchvision(
     ``net.<group>.<block>`` of the report on ResNet-18 with and without residual connections, and
     the old names in torchvision's files of DenseNets (``denselayer1.norm.1``).
 
-    A training checkpoint is read by its usual keys, such as ``state_dict`` or ``model``; averaged
-    weights come first (``state_dict_ema``, ``model_ema``). Of a checkpoint of `fit`, the weights
-    are those that `fit` would return: the best ones or the average, as its recipe says.
+    A training checkpoint is read by its usual keys, such as ``state_dict`` or ``model``, or by the
+    only key that has a state dict; averaged weights come first (``state_dict_ema``, ``model_ema``,
+    ``ema``). One that holds two networks of the same names, and no average, is an error. Of a
+    checkpoint of `fit`, the weights are those that `fit` would return: the best ones or the
+    average, as its recipe says.
 
     The first convolution is adapted. From RGB to grey, its weights are summed over the channels;
     from grey to RGB, they are spread as 1/4, 1/2 and 1/4. A smaller kernel takes the centre of a
@@ -82,7 +86,7 @@ def from_torchvision(
         WeightsError: If a file is damaged, is of another kind, or holds NaN or infinity; nothing
             is copied.
         FileNotFoundError: If the file does not exist, or cannot be downloaded.
-        TypeError: If the source is none of the above.
+        TypeError: If `model` is no network, or the source is none of the above.
         ValueError: If `head` is neither ``"reset"`` nor ``"keep"``.
 
     Example:
@@ -118,12 +122,13 @@ def fill(
     """
     if head not in ("reset", "keep"):
         raise ValueError(f"`head` (={head!r}) must be 'reset' or 'keep'")
+    check_network(model=model)
     model = unwrapped(model)
     target = state_of(model)
     if any(tensor.is_meta for tensor in target.values()):
         raise ConversionError("`model` must hold data; it has tensors on device meta")
     if isinstance(source, (str, os.PathLike)):
-        source = read_file(Path(source).expanduser(), most_bytes(model))
+        source = read_file(expanded(source), most_bytes(model))
     from_file = isinstance(source, WeightsFile)
     label = f"'{source.path}'" if isinstance(source, WeightsFile) else f"`{argument}`"
     given, reports = _rename(_state_dict(source), target)
@@ -204,6 +209,7 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
     Raises:
         ConversionError: If torchvision's network lacks one of the tensors, or the first
             convolution cannot be adapted.
+        TypeError: If `model` is no network.
         ValueError: If `in_channels` is less than 1.
 
     Example:
@@ -213,6 +219,7 @@ def to_torchvision(model: nn.Module, *, in_channels: int = 3) -> dict[str, Tenso
         >>> theirs.load_state_dict(to_torchvision(resnet18()))
         <All keys matched successfully>
     """
+    check_network(model=model)
     check_positive(in_channels=in_channels)
     state = state_of(unwrapped(model))
     family = "DenseNet" if "features.conv0.weight" in state else "ResNet"
@@ -344,7 +351,10 @@ def _state_dict(source: Source | WeightsFile) -> Mapping[str, Any]:
     if isinstance(source, Enum) and hasattr(source.value, "url"):
         return _read_torchvision(source)
     if isinstance(source, Mapping):
-        return inner_state(source)
+        try:
+            return inner_state(source)
+        except AmbiguousError as error:
+            raise ConversionError(f"the checkpoint must hold one network; {error}") from error
     raise TypeError(
         f"`source` (={source!r:.80}) must be a network, a state dict, pretrained weights, a "
         "torchvision weights enum member or a file"

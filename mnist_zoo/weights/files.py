@@ -22,6 +22,7 @@ from .._names import printable
 from ..pictures.familiarity import Familiarity, parse_familiarity
 from ..pictures.preprocessing import MAX_SIDE, Preprocessing, parse_preprocessing
 from .archives import Archive
+from .nested import AmbiguousError, nested_state
 from .pickles import Foreign, PickleRefused, StoredTensor
 from .tensors import Layout, LayoutError, read_layout, read_tensors
 
@@ -35,11 +36,6 @@ SIGNED = {"network", "options", "preprocessing", "classes", "tied", "familiarity
 UNSIGNED = b"0" * 64  # stands in the header while the checksum is computed
 ONE_THREAD = 1 << 15  # numbers; for more, torch starts threads, which wait where cores are busy
 RUN = "mnist_zoo checkpoint"  # how the format of a checkpoint of `fit` begins
-# where training checkpoints keep the weights; averages first, as timm and torchvision read them
-WRAPPERS = (
-    *("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net", "network"),
-    "module",
-)
 
 
 class WeightsError(ValueError):
@@ -176,10 +172,7 @@ def read_content(path: Path) -> bytes:
 def _opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """A file of weights and its size."""
     if not os.path.exists(path):  # Path.exists raises for an impossible name
-        raise FileNotFoundError(
-            f"no such file of weights: '{path!s:.200}'; a factory's `weights` may also be 'mnist', "
-            "'imagenet', a network, a state dict, or a record of get_weights"
-        )
+        raise FileNotFoundError(f"no such file of weights: '{path!s:.200}'")
     if not path.is_file():
         raise WeightsError(f"'{path}' must be a file; it is a directory or a device")
     with path.open("rb") as file:
@@ -213,6 +206,8 @@ def read_saved(file: BinaryIO, size: int, path: Path, most: int = MAX_FILE) -> W
         return WeightsFile(path, state, info_in(archive.value))
     except WeightsError:
         raise
+    except AmbiguousError as error:
+        raise WeightsError(f"'{path}' must hold one network; {printable(str(error))}") from error
     except Exception as error:
         reason = str(error) if isinstance(error, PickleRefused) else type(error).__name__
         raise WeightsError(
@@ -237,19 +232,18 @@ def _is_stored(value: object) -> bool:
 
 
 def inner_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict inside a training checkpoint, where it has one of the usual keys.
+    """The state dict inside a training checkpoint.
 
     Of a checkpoint of `fit` these are the weights that `fit` would return: the best ones where
     the recipe selects them, or else the average where it keeps one.
+
+    Raises:
+        AmbiguousError: If it holds several of the same names, and none is the average.
     """
-    if _is_run(state):
-        keys: tuple[str, ...] = ("best", "ema", "model")
-    else:
-        keys = WRAPPERS
-    for key in keys:
-        if isinstance(inner := state.get(key), Mapping):
-            return inner
-    return state
+    if not _is_run(state):
+        return nested_state(state)
+    kept = (state.get(key) for key in ("best", "ema", "model"))
+    return next((inner for inner in kept if isinstance(inner, Mapping)), state)
 
 
 def info_in(state: Mapping[str, Any]) -> FileInfo:

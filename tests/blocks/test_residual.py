@@ -41,6 +41,19 @@ def test_projected_shortcut_of_a_residual_block(outside, stride):
     assert torch.equal(layer(x), F.relu(inner + layer.downsample(x)))
 
 
+@pytest.mark.parametrize("block", [ResidualBlock, BasicBlock])
+def test_a_shortcut_may_be_pooled_where_the_size_changes(block):
+    """One of two ways that the report on the simple ResNet names; the other is no shortcut."""
+    layer = block(4, 4, 2).eval()
+    x = torch.randn(2, 4, 6, 6)
+    inner = {}
+    layer.conv2.register_forward_hook(lambda module, args, out: inner.update(out=out))
+    layer.downsample = nn.AvgPool2d(2)
+    out = layer(x)
+    branch = inner["out"] if block is ResidualBlock else layer.bn2(inner["out"])
+    assert torch.equal(out, F.relu(branch + F.avg_pool2d(x, 2)))
+
+
 @pytest.mark.parametrize(
     ("ours", "name", "options"),
     [

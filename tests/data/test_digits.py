@@ -29,6 +29,49 @@ def test_digits_can_be_indexed_by_slice_list_tensor_and_mask():
     assert "5 of (1, 2, 2), 3 classes" in repr(digits)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(1, 12),
+    chosen=st.lists(st.integers(0, 11), max_size=5),
+    kind=st.sampled_from([list, np.array, np.uint8, torch.LongTensor, torch.IntTensor]),
+)
+def test_positions_and_masks_of_any_type_are_the_same(count, chosen, kind):
+    digits = make_digits(list(range(count)))
+    chosen = [place % count for place in chosen]
+    index = np.array(chosen, np.uint8) if kind is np.uint8 else kind(chosen)
+    assert digits[index].labels.tolist() == chosen
+    mask = [place in chosen for place in range(count)]
+    for same in (mask, np.array(mask), torch.tensor(mask)):
+        assert digits[same].labels.tolist() == sorted(set(chosen))
+    assert digits[::-1].labels.tolist() == list(range(count))[::-1]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        *(0, np.int64(1), torch.tensor(1), [0.5], np.array([1.0]), (1, 2), "01", None, [[0, 1]]),
+        *(torch.tensor([1, 0, 1, 0, 1]).byte(), ["0"], (slice(None), 0)),
+    ],
+    ids=repr,
+)
+def test_what_is_no_position_is_refused(index):
+    with pytest.raises(TypeError, match=r"(?s)`index` \(=.*\) must be a slice, a list or a tensor"):
+        make_digits([0, 1, 2, 0, 1])[index]
+
+
+@pytest.mark.parametrize("seed", [None, "1", 1.5, True, 2**70])
+def test_impossible_seeds_are_refused(seed):
+    with pytest.raises(ValueError, match="`seed` "):
+        make_digits([0, 1] * 5).split(2, seed=seed)
+
+
+def test_seeds_and_groups_of_numpy_are_taken():
+    digits, groups = make_digits([0, 1] * 5), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    (wanted,) = digits.split(4, seed=7, groups=torch.tensor(groups))
+    for seed, same in ((7, groups), (np.int64(7), np.array(groups)), (torch.tensor(7), groups)):
+        assert torch.equal(digits.split(4, seed=seed, groups=same)[0].images, wanted.images)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "rule"),
     [
@@ -46,6 +89,11 @@ def test_digits_can_be_indexed_by_slice_list_tensor_and_mask():
         (torch.zeros(3, 1, 28, 28).byte(), torch.zeros(3), "`labels` must be whole numbers"),
         (torch.zeros(3, 1, 28, 28).byte(), [0, -1, 2], "from 0; the smallest is -1"),
         (np.zeros((3, 1, 28, 28), np.uint8), [0, 1, 2], "Digits.from_arrays converts other forms"),
+        (torch.zeros(3, 1, 0, 28).byte(), [0, 1, 2], r"must have pixels; their shape is \(3, 1, 0"),
+        (torch.zeros(3, 1, 2, 2, device="meta").byte(), [0, 1, 2], "it is on device meta"),
+        (torch.zeros(3, 1, 2, 2).byte().to_sparse(), [0, 1, 2], "nested, quantized or sparse"),
+        (torch.zeros(3, 1, 2, 2).byte(), np.ma.array([0, 1, 2], mask=[0, 1, 0]), "it is masked"),
+        (torch.zeros(3, 1, 2, 2).byte(), torch.zeros(3, device="meta").long(), "on device meta"),
     ],
 )
 def test_tensors_of_another_dtype_or_shape_are_refused(images, labels, rule):
@@ -123,7 +171,7 @@ def test_too_few_groups_are_refused():
     digits = make_digits([0] * 10)
     with pytest.raises(ValueError, match="more than the groups hold"):
         digits.split(1, 1, 1, groups=torch.tensor([0] * 5 + [1] * 5))
-    with pytest.raises(ValueError, match=r"`groups` must have the shape \(10,\)"):
+    with pytest.raises(ValueError, match=r"`groups` must be whole numbers \(10,\)"):
         digits.split(3, groups=torch.zeros(9))
 
 
@@ -246,6 +294,12 @@ def test_images_of_zeros_and_ones_become_black_and_white(kind):
         (np.zeros((5, 2, 6, 6)), r"they have shape \(5, 2, 6, 6\)"),
         (["a", "b"], "must be numbers"),
         (None, "must be numbers"),
+        ([[[1]], [[1, 2]]], "`images` must be of one size"),
+        (np.ma.array(PIXELS, mask=PIXELS > 9), "`images` must be plain .* it is masked"),
+        (torch.zeros(5, 6, 6).to_sparse(), "`images` must be plain .* nested, quantized or sparse"),
+        (torch.zeros(5, 6, 6, device="meta"), "`images` must be plain .* it is on device meta"),
+        (np.zeros((5, 0, 6)), "`images` must have pixels"),
+        (np.zeros((5, 6, 6)) + 1.001, r"they reach from 1\.001 to 1\.001"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(images, rule):
@@ -365,10 +419,13 @@ def test_tables_of_pixels_are_read(form, tmp_path):
         (b"1,2,3,4\n", "pixels of a square image in each line; it has 4 columns"),
         (b"label,a,b,c,d\n1,2,3,4,x\n", "digits.csv: cannot be read"),
         (b"label,a,b,c,d\n1,2,3,4\n", "has 4 columns after the first line, which has 5"),
-        (b"label,a,b,c,d\n1.5,2,3,4,5\n", "must have whole numbers as labels"),
-        (b"label,a,b,c,d\nnan,2,3,4,5\n", "must have whole numbers as labels"),
+        (b"label,a,b,c,d\n1.5,2,3,4,5\n", "must have whole numbers below 16,777,216 as labels"),
+        (b"label,a,b,c,d\nnan,2,3,4,5\n", "must have whole numbers below 16,777,216 as labels"),
         (b"label,a,b,c,d\n1,2,3,4,500\n", "they reach from 2 to 500"),
         (b"\xff\xfe\0", "cannot be read"),
+        (b"16777217,2,3,4,5\n", "whole numbers below 16,777,216 as labels"),
+        (b"a\x1b[31m,b,c,d,e\n", r"it has a\\x1b\[31m, b, c"),
+        (b"1,2,3,4,5\n1,\x1b,3,4,5\n", r"could not convert string '\\x1b'"),
     ],
 )
 def test_tables_of_something_else_are_refused(content, rule, tmp_path):
@@ -376,6 +433,13 @@ def test_tables_of_something_else_are_refused(content, rule, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rule):
         Digits.from_csv(path)
+
+
+def test_the_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
+    for content in (b"label,a,b,c,d\n3,0,9,0,0\n", b"3,0,9,0,0\n"):
+        (tmp_path / "digits.csv").write_bytes(b"\xef\xbb\xbf" + content)
+        digits = Digits.from_csv(tmp_path / "digits.csv")
+        assert (digits.labels.tolist(), digits.images.flatten().tolist()) == ([3], [0, 9, 0, 0])
 
 
 def test_fit_and_evaluate_say_how_to_make_digits_of_other_types(tmp_path):

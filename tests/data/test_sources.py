@@ -477,3 +477,19 @@ def test_security_states_the_sizes_of_the_published_images():
     text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
     stated = f"{largest / 1e6:.0f} MB for `emnist_byclass`, at most {max(sizes.values()) / 1e6:.0f}"
     assert stated in text
+
+
+@pytest.mark.parametrize("source", [s for s in sources.LOADERS if s not in ("mnist", "sample")])
+@pytest.mark.parametrize("label", [0, 1, 99])
+def test_labels_of_no_class_are_refused_by_name(similar_sets, source, label):
+    published = sources.PUBLISHED[source]
+    file = similar_sets / published.name / "raw" / published.files[1].format("train")
+    content = bytearray(file.read_bytes())
+    content[-32 + 3 if source == "qmnist" else -1] = label
+    file.write_bytes(content)
+    first = published.first_class
+    if first <= label < 10 + first:
+        assert load_mnist("train", similar_sets, source=source).labels[-1] == label - first
+    else:
+        with pytest.raises(DataError, match=r"train-labels.* a label that is none of the \d+ cl"):
+            load_mnist("train", similar_sets, source=source)

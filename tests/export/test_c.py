@@ -15,7 +15,7 @@ from kit import images_and_logits
 pytest.importorskip("emx_onnx_cgen", reason="the c extra is not installed")
 
 from mnist_zoo import get_model, lenet5, list_models, load_mnist, preact_resnet110
-from mnist_zoo.export import ExportError, export
+from mnist_zoo.export import ExportError, export, load_session, quantize
 from mnist_zoo.export import c as c_module
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -155,12 +155,15 @@ def board():
 @on_boards
 def test_the_guide_states_flash_and_ram(board, tmp_path):
     text = (ROOT / "docs" / "export.md").read_text("utf-8")
-    stated = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    number = r" ([\d.]+) \|"
+    stated = re.findall(rf"^\| (\w+) \|{4 * number}$", text, re.M)
     assert len(stated) >= 4
-    for name, flash, ram in stated:
-        export(get_model(name, weights="mnist"), tmp_path / "a.c", "c", pixels="uint8")
-        found = [size / 1000 for size in board.sizes(tmp_path / "a.c")]
-        assert found == pytest.approx([float(flash), float(ram)], rel=0.05)  # other compilers
+    for name, *kilobytes in stated:
+        found = []
+        for int8 in (False, True):
+            board.write(get_model(name, weights="mnist"), tmp_path / f"{name}.c", int8)
+            found += [size / 1000 for size in board.sizes(tmp_path / f"{name}.c")]
+        assert found == pytest.approx([*map(float, kilobytes)], rel=0.05)  # other compilers
 
 
 @on_boards
@@ -188,3 +191,44 @@ def test_all_test_digits_are_the_same_in_c(name, tmp_path):
     with torch.inference_mode():
         wanted = torch.cat([model(model.preprocessing(b)) for b in test.images.split(1000)])
     assert torch.equal(found.argmax(1), wanted.argmax(1))
+
+
+@pytest.mark.parametrize("pixels", ["float32", "uint8"])
+def test_int8_files_become_c_with_a_quarter_of_the_bytes(pixels, tmp_path):
+    model = lenet5(weights="mnist").eval()
+    sample = load_mnist("test", source="sample")
+    export(model, tmp_path / "float.onnx", pixels=pixels)
+    export(model, tmp_path / "float.c", "c", pixels=pixels)
+    quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", sample[:200])
+    session = load_session(tmp_path / "int8.onnx", threads=1)
+    # int8 kernels round some sums to the next of 256 values, and C to the one before
+    export(session, tmp_path / "int8.c", "c", pixels=pixels, tolerance=0.05)
+    images = sample.images[200:300]
+    wanted = session(images.float() / 255 if pixels == "uint8" else model.preprocessing(images))
+    given = images if pixels == "uint8" else model.preprocessing(images)
+    found = program_of(tmp_path / "int8.c")(given)
+    assert torch.equal(found.argmax(1), wanted.argmax(1))
+    assert ((found - wanted).abs().amax(1) < 1e-3).float().mean() > 0.9
+    made = {name: tmp_path / f"{name}.o" for name in ("float", "int8")}
+    for name, file in made.items():
+        subprocess.run(
+            ["cc", "-O2", "-c", str(tmp_path / f"{name}.c"), "-o", str(file)], check=True
+        )
+    weights = 4 * sum(values.numel() for values in model.parameters())
+    assert made["float"].stat().st_size - made["int8"].stat().st_size > 0.6 * weights
+
+
+def test_sessions_become_c_only_as_their_file_is(tmp_path):
+    model = lenet5().eval()
+    export(model, tmp_path / "a.onnx")
+    export(model, tmp_path / "b.onnx", softmax=True)
+    session = load_session(tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=r"`format` \(='page'\) must be 'c' for a Session"):
+        export(session, tmp_path / "a.html", "page")
+    with pytest.raises(ValueError, match=r"`pixels` \(='uint8'\) must be 'float32'"):
+        export(session, tmp_path / "a.c", "c", pixels="uint8")
+    with pytest.raises(ValueError, match=r"`softmax` \(=True\) must be False"):
+        export(session, tmp_path / "a.c", "c", softmax=True)
+    with pytest.raises(ValueError, match="it gives probabilities"):
+        export(load_session(tmp_path / "b.onnx"), tmp_path / "b.c", "c")
+    assert not [*tmp_path.glob("*.c"), *tmp_path.glob("*.h"), *tmp_path.glob("*.html")]

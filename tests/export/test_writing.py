@@ -267,7 +267,7 @@ def test_impossible_paths_and_networks(tmp_path):
     if Path("/proc").is_dir():
         with pytest.raises(OSError):  # noqa: PT011  (which one is the system's choice)
             export(mini_resnet(), "/proc/a.onnx")
-    with pytest.raises(ValueError, match=r"`model` .* must be a network"):
+    with pytest.raises(TypeError, match=r"`model` .* must be a network"):
         export("mini_resnet", tmp_path / "a.onnx")
     with pytest.raises(ValueError, match="must map images"):
         export(nn.Conv2d(1, 2, 3), tmp_path / "a.onnx", input_size=(1, 28, 28))

@@ -373,3 +373,10 @@ def test_networks_are_copied_as_deepcopy_copies_them():
     assert model[0].copies == 1
     assert profile(model, (3,)).flops == 2 * 18
     assert model[1].me == [model[1]]
+
+
+def test_networks_compiled_in_place_are_followed():
+    model = lenet5()
+    expected = profile(model).macs, str(summary(model))
+    model.compile(backend="eager")
+    assert (profile(model).macs, str(summary(model))) == expected

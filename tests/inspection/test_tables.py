@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torchsummary
-from conversion_cases import Net
 from inspection_cases import ODD_PARAMETERS, Odd
+from report_cases import Modules
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -71,7 +71,7 @@ def test_summary_with_conv_biases_has_the_rows_of_the_report():
     table = summary(resnet18(conv_bias=True), (1, 32, 32), quiet=True)
     layers = ("Conv2d", "BatchNorm2d", "MaxPool2d", "AdaptiveAvgPool2d", "Linear")
     ours = [(r.type, list(r.output_shape), r.params) for r in table.rows if r.type in layers]
-    printed = theirs(Net(in_channels=1, bias=True), (1, 32, 32))
+    printed = theirs(Modules(in_channels=1, bias=True), (1, 32, 32))
     rows = re.findall(r"(\w+)-\d+ +\[([-\d, ]+)\] +([\d,]+)", printed)
     reported = [
         (kind, [int(n) for n in shape.split(",")], int(params.replace(",", "")))

@@ -405,7 +405,7 @@ def test_missing_weights_are_an_error():
         mini_resnet(weights="imagenet")
     for name in ("nowhere.pth", "DEFAULT"):
         with pytest.raises(
-            FileNotFoundError, match=f"no such file of weights: '{name}'; a factory"
+            FileNotFoundError, match=f"no such file of weights: '{name}'; `weights` may be"
         ):
             mini_resnet(weights=name)
 

@@ -1,11 +1,13 @@
 """Networks by name."""
 
+import copy
+
 import pytest
 import torch
 from conftest import public_names
 
 import mnist_zoo
-from mnist_zoo import Classifier, get_model, list_models, mini_resnet
+from mnist_zoo import Classifier, get_model, list_models, list_recipes, mini_resnet
 from mnist_zoo.models.registry import MODELS
 
 
@@ -69,14 +71,14 @@ def test_unknown_names_get_a_hint(name, hint):
 def test_unknown_options_and_positional_arguments_are_refused(name):
     with pytest.raises(TypeError, match="colour"):
         get_model(name, colour=True)
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="keywords only"):
         MODELS[name]("imagenet")
 
 
 @pytest.mark.parametrize(
     ("name", "option", "hint"),
     [
-        ("resnet18", "pretrained", "it has weights, in_channels, num_classes, image_size"),
+        ("resnet18", "colour", "it has weights, in_channels, num_classes, image_size"),
         ("densenet121", "growth", "did you mean 'growth_rate'"),
         ("preact_resnet18", "in_chans", "did you mean 'in_channels'"),
     ],
@@ -86,3 +88,16 @@ def test_unknown_options_get_a_hint(name, option, hint):
         get_model(name, **{option: 1})
     with pytest.raises(ValueError, match="did you mean 'exclusive_gating' or 'shortcut_gating'"):
         get_model("preact_resnet18", shortcut="gating")
+
+
+@pytest.mark.parametrize("listed", [list_models, list_recipes])
+def test_names_are_a_list_and_print_as_a_table(listed):
+    names = listed("mini_resnet*")
+    assert names == [*names]
+    assert repr(names) == repr([*names])
+    for name, line in zip(names, str(names).splitlines(), strict=True):
+        assert line.startswith(f"{name} ")
+        assert line.endswith(".")
+        assert "Options:" not in line
+    assert str(listed("nothing")) == ""
+    assert str(copy.copy(names)) == str(names)

@@ -8,31 +8,33 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import randomize_norms, slow_if
-from conversion_cases import Net
-from report_cases import CNN, Basic, Deep, Google, Le, Narrow, Residual
+from report_cases import CNN, Basic, Bottleneck, Deep, Google, Le, Modules, Residual
 
 from mnist_zoo import from_torchvision, get_model
 
-TWO, THREE = (2, 2, 2, 2), (3, 4, 6, 3)
-# by our name: the report's network, and the size of its images
+SEPARABLE = partial(Bottleneck, depthwise=True)
+# by our name: the report's network
 REPORTED = {
-    "resnet18": (partial(Deep, Basic, TWO, 1), 224),
-    "resnet50": (partial(Deep, Narrow, THREE, 4), 224),
-    "resnet50_separable": (partial(Deep, partial(Narrow, separable=True), THREE, 4), 224),
-    "lenet5": (Le, 28),
-    "lenet5_conv_residual": (partial(Le, "conv"), 28),
-    "lenet5_fc_residual": (partial(Le, "fc"), 28),
-    "mini_googlenet": (Google, 28),
-    "mini_resnet": (Residual, 28),
-    "resnet_cnn": (CNN, 28),
-    "resnet_cnn_norm": (partial(CNN, norms=True), 28),
+    "resnet18": partial(Deep, Basic, (2, 2, 2, 2), 1),
+    "resnet34": partial(Deep, Basic, (3, 4, 6, 3), 1),
+    "resnet50": partial(Deep, Bottleneck, (3, 4, 6, 3), 4),
+    "resnet50_separable": partial(Deep, SEPARABLE, (3, 4, 6, 3), 4),
+    "resnet101": partial(Deep, Bottleneck, (3, 4, 23, 3), 4),
+    "resnet152": partial(Deep, Bottleneck, (3, 8, 36, 3), 4),
+    "lenet5": Le,
+    "lenet5_conv_residual": partial(Le, 16),
+    "lenet5_fc_residual": partial(Le, 120),
+    "mini_googlenet": Google,
+    "mini_resnet": Residual,
+    "resnet_cnn": CNN,
+    "resnet_cnn_norm": partial(CNN, norms=True),
 }
 EACH = [slow_if(name.startswith("resnet") and name != "resnet_cnn_norm", name) for name in REPORTED]
 # in our trees but not in the reports', and the reverse
 OURS = {"avgpool": "AdaptiveAvgPool2d(output_size=(1, 1))"}
 THEIRS = {
     "avgpool": "AvgPool2d(kernel_size=7, stride=1, padding=0)",
-    "global_avgpool": "AdaptiveAvgPool2d(output_size=1)",
+    "global_avgpool": "AdaptiveAvgPool2d(output_size=(1, 1))",
     "resnet_block.shortcut": "Sequential()",
 }
 
@@ -56,13 +58,16 @@ def assert_agree(ours, theirs, x, renamed=str):
     assert close(ours.eval()(x), theirs.eval()(x), 1e-6)
     ours, theirs, x = ours.double(), theirs.double(), x.double()
     for training in (False, True):
-        logits = []
+        logits, slopes = [], []
         for model in (ours, theirs):
             model.train(training).zero_grad()
             torch.manual_seed(5)  # of dropout
-            logits.append(model(x))
+            images = x.clone().requires_grad_()
+            logits.append(model(images))
             F.cross_entropy(logits[-1], torch.arange(len(x))).backward()
+            slopes.append(images.grad)
         assert close(*logits)
+        assert close(*slopes)
         gradients = dict(ours.named_parameters())
         for name, p in theirs.named_parameters():
             if p.grad is not None:
@@ -73,9 +78,9 @@ def assert_agree(ours, theirs, x, renamed=str):
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_checkpoint_of_the_report_loads_unchanged_and_all_agrees(name):
-    make, size = REPORTED[name]
-    if name.startswith("resnet50"):  # a smaller image, and so a smaller last pool
-        make, size = partial(make, pool=2), 64
+    make, size = REPORTED[name], 28
+    if getattr(make, "func", None) is Deep:  # the last pool is as large as its input
+        make, size = (make, 224) if name == "resnet18" else (partial(make, pool=2), 64)
     theirs, ours = randomize_norms(make()), get_model(name)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     assert_agree(ours, theirs, torch.randn(3, 1, size, size))
@@ -84,7 +89,7 @@ def test_a_checkpoint_of_the_report_loads_unchanged_and_all_agrees(name):
 @pytest.mark.parametrize("name", REPORTED)
 def test_layers_are_the_reports(name):
     with torch.device("meta"):
-        pair = get_model(name), REPORTED[name][0]()
+        pair = get_model(name), REPORTED[name]()
     ours, theirs = (
         {name: repr(m) for name, m in model.named_modules() if not any(m.children())}
         for model in pair
@@ -101,7 +106,7 @@ def test_layers_are_the_reports(name):
 def test_checkpoints_with_and_without_biases_give_the_same_network(
     name, use_residual, biases, parameters
 ):
-    theirs = randomize_norms(Net(in_channels=1, use_residual=use_residual, **biases))
+    theirs = randomize_norms(Modules(in_channels=1, use_residual=use_residual, **biases))
     assert sum(p.numel() for p in theirs.parameters()) == parameters
     ours = get_model(name)
     report = from_torchvision(ours, theirs)
@@ -120,7 +125,7 @@ def test_checkpoints_with_and_without_biases_give_the_same_network(
 
 def test_a_folded_bias_changes_only_its_running_mean_and_stays_folded_in_training():
     torch.manual_seed(2)
-    theirs = randomize_norms(Net(in_channels=1, stem_bias=True)).double()
+    theirs = randomize_norms(Modules(in_channels=1, stem_bias=True)).double()
     ours = get_model("resnet18").double()
     report = from_torchvision(ours, theirs)
     assert "bn1.running_mean  conv1.bias subtracted" in str(report)
@@ -141,7 +146,7 @@ def test_a_folded_bias_changes_only_its_running_mean_and_stays_folded_in_trainin
 
 
 def test_a_bias_that_no_norm_takes_up_is_refused():
-    source = Net(in_channels=1, stem_bias=True).state_dict()
+    source = Modules(in_channels=1, stem_bias=True).state_dict()
     for name, changed in [
         ("resnet18", {"net.0.0.bias": torch.zeros(63)}),
         ("resnet18", {"net.1.0.conv3.bias": torch.zeros(64)}),

@@ -1,17 +1,32 @@
 """Type checkers know every option of every factory, and the class of its network."""
 
+import doctest
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import mnist_zoo
-from mnist_zoo import DenseNet, PreActResNet, ResNet, densenet121, preact_resnet18, resnet18
+from mnist_zoo import (
+    DenseNet,
+    PreActResNet,
+    ResNet,
+    densenet121,
+    list_models,
+    list_recipes,
+    preact_resnet18,
+    resnet18,
+)
 from mnist_zoo.models import DenseNetOptions, PreActResNetOptions, ResNetOptions
+from mnist_zoo.models.names import NetworkName
+from mnist_zoo.training.names import RecipeName
 
 # Each line with a comment must give the error of that code, or reveal that type; no other line may.
 SCRIPT = """
@@ -64,6 +79,8 @@ warn_unused_ignores = false
 [mypy-torch.*,torchvision.*,numpy.*,thop.*,torchsummary.*,scipy.*,tqdm.*,safetensors.*]
 follow_imports = skip
 ignore_missing_imports = true
+[mypy-mnist_zoo.*]
+ignore_errors = true
 """
 
 
@@ -105,3 +122,56 @@ def test_options_are_those_of_the_network_and_documented(factory, network, optio
     assert set(options.__annotations__) == {"weights"} | taken
     named = {*signature(factory).parameters, *re.findall(r"`(\w+)`", factory.__doc__)}
     assert set(options.__annotations__) <= named
+
+
+def test_editors_complete_the_names_of_networks_and_recipes():
+    assert [*get_args(NetworkName)] == list_models()
+    assert [*get_args(RecipeName)] == list_recipes()
+
+
+# after README's lines; each line with a comment must reveal that type
+LINES = """
+import numpy as np
+from mnist_zoo import evaluate, fit, get_model, get_recipe, load_mnist, mini_resnet, predict
+
+array, network = np.zeros((64, 80), np.uint8), mini_resnet()
+reveal_type(predict(network, array))  # Prediction
+reveal_type(predict(network, [array, array]))  # list[Prediction]
+reveal_type(predict(network, "photo.png"))  # Prediction
+history = fit(get_recipe("mini_resnet_report", source="sample"))
+reveal_type(history.model)  # Module
+evaluate(history.model, load_mnist("test", source="sample"))
+for name in list_models():
+    reveal_type(get_model(name))  # Classifier
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_readme_and_a_users_lines_are_typed(tmp_path, checker):
+    if not shutil.which(checker, path=Path(sys.executable).parent):
+        pytest.skip(f"{checker} is not installed")
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    lines = [example.source for example in doctest.DocTestParser().get_examples(readme)]
+    script = "".join(lines) + "from mnist_zoo import list_models\n" + LINES
+    (tmp_path / "user.py").write_text(script)
+    paths = str(Path(mnist_zoo.__file__).parent.parent)
+    settings = {"extraPaths": [paths], "typeCheckingMode": "standard"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    options = ["--strict"] if checker == "mypy" else ["--pythonpath", sys.executable]
+    found = subprocess.run(
+        [Path(sys.executable).parent / checker, *options, "user.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    told = re.findall(r"user\.py:(\d+).*? is \"(?:[\w.]+\.)?([A-Z]\w+|list\[.+\])\"", found.stdout)
+    revealed = {int(line): re.sub(r"[\w.]+\.", "", kind) for line, kind in told}
+    expected = {
+        number: line.rpartition("  # ")[2]
+        for number, line in enumerate(script.splitlines(), 1)
+        if "reveal_type" in line
+    }
+    assert revealed == expected, found.stdout + found.stderr
+    assert not re.search(r"user\.py:.*\berror\b", found.stdout), found.stdout

@@ -3,6 +3,7 @@
 import io
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +209,11 @@ def test_the_default_dtype_and_device_change_nothing(device):
         torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
     assert all(map(torch.equal, found, expected))
+
+
+def test_the_limit_of_pixels_that_security_names_is_kept(monkeypatch):
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"limit of {2 * Image.MAX_IMAGE_PIXELS:,}" in text
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PAGE.shape[0] * PAGE.shape[1] // 2 - 1)
+    with pytest.raises(PictureError, match="exceeds limit"):
+        as_mnist(WHOLE["PNG"])

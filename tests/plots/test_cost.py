@@ -29,6 +29,25 @@ def test_accuracy_against_cost_shows_means_and_standard_deviations():
     assert all(label.endswith("%") for label in labels_of(figure.axes[0].get_yticklabels()))
 
 
+def test_groups_share_colour_and_marker_and_the_rest_is_others():
+    rows = [(name, 0.9 + place / 100, 10**place, 10**place) for place, name in enumerate("abcd", 1)]
+    figure = drawn(accuracy_against_cost(rows, groups={"a": "small", "b": "small", "c": "large"}))
+    a, b, c, other = (container.lines[0] for container in figure.axes[0].containers)
+    looks = [(line.get_color(), line.get_marker()) for line in (a, b, c)]
+    assert looks[0] == looks[1]
+    assert all(mine != theirs for mine, theirs in zip(*looks[1:], strict=True))
+    assert (other.get_color(), other.get_markerfacecolor()) == ("0.45", "white")
+    assert a.get_markerfacecolor() == a.get_color()
+    texts = [text.get_text() for text in figure.legends[0].texts]
+    assert texts == ["small", "large", "others' results"]
+    assert figure.axes[0].get_yscale() == "logit"
+
+
+def test_an_accuracy_of_one_makes_the_axis_linear():
+    rows = [("a", 1.0, 10, 10), ("b", 0.9, 100, 100)]
+    assert drawn(accuracy_against_cost(rows)).axes[0].get_yscale() == "linear"
+
+
 def test_a_label_is_right_of_its_point_if_there_is_space():
     rows = [(f"net{place}", 0.9 + place / 100, 10**place, 10**place) for place in range(1, 6)]
     for axes in drawn(accuracy_against_cost(rows)).axes:

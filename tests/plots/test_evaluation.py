@@ -1,4 +1,4 @@
-"""Plots of evaluation results, read from the bars, texts and images of the figure."""
+"""Plots of evaluation results, read from the dots, texts and images of the figure."""
 
 import math
 from dataclasses import replace
@@ -24,10 +24,10 @@ def measured(labels, wrong=60, seed=0):
     return Metrics.from_logits(logits, labels)
 
 
-def test_class_accuracy_has_one_bar_per_class(digits):
+def test_class_accuracy_has_one_dot_per_class(digits):
     metrics = measured(digits.labels)
     axes = drawn(class_accuracy(metrics)).axes[0]
-    assert [bar.get_height() for bar in axes.patches] == list(metrics.accuracy_by_class)
+    assert list(axes.lines[0].get_ydata()) == list(metrics.accuracy_by_class)
     assert labels_of(axes.texts) == [f"{value:.1%}" for value in metrics.accuracy_by_class]
     bottom, top = axes.get_ylim()
     assert 0.5 < bottom < min(metrics.accuracy_by_class) < 1 < top
@@ -37,10 +37,11 @@ def test_class_accuracy_has_one_bar_per_class(digits):
 def test_class_accuracy_of_several_networks(digits):
     both = {"one": measured(digits.labels), "other": measured(digits.labels, 200, seed=1)}
     figure = drawn(class_accuracy(both))
-    for bars, metrics in zip(figure.axes[0].containers, both.values(), strict=True):
-        assert [bar.get_height() for bar in bars] == list(metrics.accuracy_by_class)
-        middles = [bar.get_x() + bar.get_width() / 2 for bar in bars]
-        assert [round(middle) for middle in middles] == list(range(10))
+    for dots, metrics in zip(figure.axes[0].lines, both.values(), strict=True):
+        assert list(dots.get_ydata()) == list(metrics.accuracy_by_class)
+        assert [round(middle) for middle in dots.get_xdata()] == list(range(10))
+    one, other = figure.axes[0].lines
+    assert (one.get_marker(), one.get_color()) != (other.get_marker(), other.get_color())
     expected = [f"{name}: {entry.accuracy:.2%} of all images" for name, entry in both.items()]
     assert legend(figure) == expected
 
@@ -48,8 +49,8 @@ def test_class_accuracy_of_several_networks(digits):
 def test_class_accuracy_of_a_class_without_images():
     labels = torch.arange(9).repeat(3)
     axes = drawn(class_accuracy(measured(labels, wrong=0))).axes[0]
-    assert math.isnan(axes.patches[9].get_height())
-    assert labels_of(axes.texts) == ["100.0%"] * 9 + [""]
+    assert math.isnan(axes.lines[0].get_ydata()[9])
+    assert labels_of(axes.texts) == ["100.0%"] * 9
 
 
 def test_class_accuracy_needs_the_same_number_of_classes():
@@ -97,7 +98,9 @@ def test_mistakes_shows_the_most_confident_ones(digits):
     ]
     for image, mistake in zip(shown(figure), first, strict=True):
         assert (image == numpy(digits.images[mistake.index, 0])).all()
-    assert figure.get_suptitle() == "60 mistakes in 1,000 images, the 6 most confident"
+    assert figure.get_suptitle() == (
+        "60 mistakes in 1,000 images, the 6 most confident: true → predicted"
+    )
 
 
 def test_mistakes_are_above_their_captions_without_overlap(digits):

@@ -16,34 +16,48 @@ from mnist_zoo.training.history import History
 
 @pytest.mark.parametrize(("place", "quantity"), [(0, "loss"), (1, "accuracy")])
 def test_curves_show_the_history(place, quantity):
+    """Of the accuracy, they show what is missing to 1."""
     run = history()
+
+    def plotted(value):
+        return value if quantity == "loss" else 1 - value
+
     batches, training, validation = drawn(curves(run)).axes[place].lines
-    values = getattr(run, quantity)
+    values = [plotted(value) for value in getattr(run, quantity)]
     window = STEPS // 20
     x, y = data(batches)
     assert y == pytest.approx([sum(values[i : i + window]) / window for i in range(len(y))])
     assert x == [(i + window) / STEPS for i in range(len(values) - window + 1)]
     assert data(training) == [
         [0.5, 1.5, 2.5],
-        [getattr(e, f"train_{quantity}") for e in run.epochs],
+        [plotted(getattr(e, f"train_{quantity}")) for e in run.epochs],
     ]
     evaluations = run.evaluations
     assert data(validation) == [
         [e.epoch for e in evaluations],
-        [getattr(e, quantity) for e in evaluations],
+        [plotted(getattr(e, quantity)) for e in evaluations],
     ]
     assert any(e.epoch % 1 for e in evaluations)
     assert (training.get_linestyle(), validation.get_linestyle()) == ("--", "-")
     assert batches.get_alpha() < 0.5
 
 
-def test_curves_show_the_loss_in_nats_and_the_accuracy_in_percent():
-    loss, accuracy = drawn(curves(history())).axes
-    assert (loss.get_xlabel(), accuracy.get_xlabel()) == ("epoch", "epoch")
+def test_curves_show_the_loss_in_nats_and_the_error_in_percent():
+    loss, error = drawn(curves(history())).axes
+    assert (loss.get_xlabel(), error.get_xlabel()) == ("epoch", "epoch")
+    assert error.get_ylabel() == "error"
     assert "nats" in loss.get_ylabel()
     assert loss.get_yscale() == "log"
-    assert all(label.endswith("%") for label in labels_of(accuracy.get_yticklabels()))
+    assert all(label.endswith("%") for label in labels_of(error.get_yticklabels()))
     assert not any("." in label for label in labels_of(loss.get_xticklabels()))
+
+
+def test_errors_that_differ_much_are_on_a_logarithmic_axis():
+    run = history()
+    run.epochs[0] = replace(run.epochs[0], train_accuracy=0.2)
+    run.epochs[-1] = replace(run.epochs[-1], train_accuracy=0.995)
+    run.accuracy[-1] = 1.0  # an error of 0 is on no logarithmic axis
+    assert drawn(curves(run)).axes[1].get_yscale() == "log"
 
 
 def test_curves_have_one_colour_per_run():
@@ -65,7 +79,8 @@ def test_curves_of_many_runs_have_different_colours():
 def test_curves_of_a_history_read_from_a_file(tmp_path):
     history().save(tmp_path / "history.json")
     read = History.load(tmp_path / "history.json")
-    assert read.model is None
+    with pytest.raises(ValueError, match="from a file has no network; load_model"):
+        _ = read.model
     from_file, expected = curves(read), curves(history())
     for axes, expected_axes in zip(from_file.axes, expected.axes, strict=True):
         lines = [data(line) for line in axes.lines]

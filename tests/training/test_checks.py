@@ -205,7 +205,7 @@ def test_single_images_are_not_copied(digits):
     model = Linear()
     model.register_forward_pre_hook(lambda m, args: seen.append(len(args[0])))
     fit(model, digits[0][:3], recipe=SHORT.replace(batch_size=1), progress=False)
-    assert seen == [2, 1, 1, 1]  # the check, then the steps
+    assert seen == [2, 2, 1, 1, 1]  # the two checks, then the steps
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
@@ -276,3 +276,119 @@ def test_every_kind_of_network_passes_the_check(digits):
     for name in ("mini_googlenet", "preact_resnet20", "mini_convnet"):
         recipe = SHORT.replace(batch_size=20)
         assert fit(get_model(name), digits[0][:20], recipe=recipe, progress=False).step == 1
+
+
+class Detached(Linear):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+class Unnamed(Linear):
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(10, 10)]
+
+    def forward(self, x):
+        return self.layers[0](super().forward(x))
+
+
+class PairInTraining(Linear):
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, logits) if self.training else logits
+
+
+class FewerInTraining(Linear):
+    def forward(self, x):
+        return super().forward(x)[:, : 5 if self.training else 10]
+
+
+class Complex(Linear):
+    def forward(self, x):
+        return super().forward(x) + 0j
+
+
+class Probabilities(Linear):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+class Locked(Linear):
+    classes = property(lambda self: None)
+
+
+class NeedsMore(Linear):
+    def forward(self, x, scale):
+        return super().forward(x) * scale
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (Detached, "depend on parameters that require gradients; nothing would train"),
+        (Unnamed, r"name all its parameters; one of shape \(10, 10\) would not train"),
+        (PairInTraining, r"must give logits \(2, classes\) for 2 images, got tuple"),
+        (FewerInTraining, "as many logits in training as in eval mode, 10; it gives 5"),
+        (Complex, "real numbers, got torch.complex64"),
+        (Probabilities, "it gives probabilities: leave its softmax out"),
+        (Locked, "must take an attribute 'classes'"),
+        (NeedsMore, r"cannot take images \(2, 1, 28, 28\) of torch.float32: .*'scale'"),
+        (lambda: lenet5().to("meta"), "must hold data; conv1.weight is on device meta"),
+        (lambda: torch.jit.script(lenet5()), "must take an attribute 'preprocessing'"),
+        (lambda: nn.Conv2d(3, 10, 28), r"cannot take images \(2, 1, 28, 28\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
+def test_network_that_would_not_train_as_a_whole_is_refused(digits, kind, rule):
+    model = kind()
+    held = {name: tensor for name, tensor in model.state_dict().items() if not tensor.is_meta}
+    before, modes = {k: v.clone() for k, v in held.items()}, [m.training for m in model.modules()]
+    with pytest.raises(ValueError, match=rf"`target` \(\w+\).* {rule}"):
+        fit(model, *digits, recipe=SHORT, progress=False)
+    assert all(torch.equal(held[name], value) for name, value in before.items())
+    assert [m.training for m in model.modules()] == modes
+    assert getattr(model, "steps", 0) == 0
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        pytest.param(lambda: torch.zeros(1, 784).expand(10, 784), id="overlaps"),
+        pytest.param(lambda: torch.zeros(10, 1568)[:, ::2], id="gaps"),
+        pytest.param(lambda: torch.zeros(20, 784)[::2], id="gaps between rows"),
+    ],
+)
+def test_parameter_that_does_not_fill_its_memory_is_refused(digits, view):
+    """The optimiser's fused kernels would train it wrongly, and write into the gaps."""
+    model = Linear()
+    model.fc.weight = nn.Parameter(view())
+    with pytest.raises(ValueError, match=r"that fill their memory; fc\.weight is a view"):
+        fit(model, *digits, recipe=SHORT, progress=False)
+    model.fc.weight.requires_grad_(False)
+    fit(model, digits[0], recipe=SHORT, progress=False)
+
+
+def test_transposed_parameter_trains_as_a_plain_one_and_resumes(digits, tmp_path):
+    ends = []
+    for transposed in (False, True):
+        model, folder = Linear(), tmp_path / str(transposed)
+        with torch.no_grad():
+            model.fc.weight.copy_(torch.linspace(-0.01, 0.01, 7840).view(10, 784))
+            model.fc.bias.zero_()
+            if transposed:
+                model.fc.weight.data = model.fc.weight.data.t().contiguous().t()
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        fit(
+            model, digits[0], recipe=SHORT, progress=False, folder=folder, hook=lambda h: h.step > 4
+        )
+        model.load_state_dict(start)  # as in another process
+        fit(model, digits[0], recipe=SHORT, progress=False, folder=folder)
+        ends.append(weights(model))
+    assert torch.allclose(*ends, atol=1e-5)
+
+
+def test_lazy_layers_get_their_shapes_before_the_first_step(digits):
+    model = nn.Sequential(
+        nn.LazyConv2d(4, 5), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10)
+    )
+    assert fit(model, *digits, recipe=SHORT, progress=False).loss[-1] < 2

@@ -19,4 +19,15 @@ def test_history_averages_steps_per_epoch_and_survives_saving(digits, tmp_path):
     history.save(tmp_path / "history.json")
     read = History.load(tmp_path / "history.json")
     assert read == history
-    assert read.model is None
+    with pytest.raises(ValueError, match="from a file has no network; load_model"):
+        _ = read.model
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b"null", b'"x"', b"\xff", b"[" * 10_000, b'{"evaluations": 3}'],
+)
+def test_foreign_files_are_refused(content, tmp_path):
+    (tmp_path / "h.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"'.*h.json' must be a file of History.save"):
+        History.load(tmp_path / "h.json")

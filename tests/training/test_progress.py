@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mnist_zoo import Recipe, fit
+from mnist_zoo import History, Recipe, fit
 
 
 def test_progress_prints_a_line_per_epoch_and_nothing_when_off(digits, capsys):
@@ -16,6 +16,19 @@ def test_progress_prints_a_line_per_epoch_and_nothing_when_off(digits, capsys):
     out, err = capsys.readouterr()
     assert len(re.findall(r"epoch \d: loss .*; validation loss .*, accuracy [\d.]+%", out)) == 2
     assert "600/600" in err
+
+
+def test_evaluations_on_the_test_set_are_called_so(capsys, tmp_path):
+    recipe = Recipe(network="lenet5", lr=0.05, batch_size=1000, epochs=1, source="sample")
+    history = fit(recipe, folder=tmp_path)
+    out = capsys.readouterr().out
+    assert "; test loss" in out
+    assert "validation" not in out
+    again = History.from_dict(fit(recipe, folder=tmp_path, progress=False).to_dict())
+    assert again.evaluations == history.evaluations
+    assert again.evaluated == history.evaluated == "test"
+    held_out = fit(recipe.replace(sizes=(100, 50, 50)), progress=False)
+    assert held_out.evaluated == "validation"
 
 
 def test_tensorboard_holds_every_step(digits, tmp_path):

@@ -135,6 +135,21 @@ FOREIGN = {
     "longer curve": lambda s: s["history"].update(lr=torch.zeros(3).double()),
     "another step": lambda s: s["schedule"].update(last_epoch=1),
     "methods": lambda s: s["schedule"].update(get_lr=3),
+    "weights that are not finite": lambda s: next(iter(s["model"].values())).fill_(float("nan")),
+    "no note of a parameter": lambda s: s["optimizer"]["state"].pop(0),
+    "another rate": lambda s: s["optimizer"]["param_groups"][0].update(lr=9.0),
+    "another rate, twice": lambda s: (
+        s["optimizer"]["param_groups"][0].update(lr=9.0),
+        s["schedule"].update(_last_lr=[9.0]),
+    ),
+    "no rate": lambda s: (
+        s["optimizer"]["param_groups"][0].update(lr="9"),
+        s["schedule"].update(_last_lr=["9"]),
+    ),
+    "best weights": lambda s: s.update(best={k: v + 1 for k, v in s["model"].items()}),
+    "an end": lambda s: s["history"].update(stopped=3),
+    "no duration": lambda s: s["history"].update(seconds=float("nan")),
+    "whole points": lambda s: s["history"].update(evaluations=s["history"]["evaluations"].long()),
 }
 
 
@@ -200,6 +215,38 @@ def test_only_files_of_the_run_are_deleted(digits, tmp_path):
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {*names, "checkpoint-000000011.pt", "checkpoint-000000012.pt"}
     assert {(tmp_path / name).read_text() for name in names} == {"mine"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_lock_file_that_leads_elsewhere_is_not_written(digits, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "mnist_zoo-run.lock").symlink_to(victim)
+    with pytest.raises(TrainingError, match=r"cannot be written: .*\.lock' must be a file"):
+        fit(SGD, digits[0], folder=folder, progress=False)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["constant", "onecycle"])
+def test_networks_with_parts_that_are_not_used_resume(digits, tmp_path, optimizer, schedule):
+    class Unused(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.spare, self.fc = torch.nn.Linear(3, 3), torch.nn.Linear(784, 10)
+
+        def forward(self, x):
+            return self.fc(x.flatten(1))
+
+    changes = {"head_lr": 0.002, "optimizer": optimizer, "schedule": schedule}
+    recipe = SGD.replace(network=None, momentum=0.9 * (optimizer == "sgd"), **changes)
+    options = {"recipe": recipe, "progress": False}
+    whole = fit(Unused(), digits[0], **options)
+    fit(Unused(), digits[0], **options, folder=tmp_path, hook=lambda h: h.step == 5)
+    assert same(whole, fit(Unused(), digits[0], **options, folder=tmp_path))
 
 
 RUN = """

@@ -186,3 +186,42 @@ def test_names_of_a_file_are_shown_by_their_repr(tmp_path):
     for text in (str(error.value), report):
         assert "\x1b" not in text
         assert "\nINFO" not in text
+
+
+def test_averaged_weights_come_first_under_any_usual_name(tmp_path):
+    raw, average = lenet5().state_dict(), lenet5().state_dict()
+    prefixed = {f"module.{name}": value for name, value in average.items()}
+    for key in ("ema", "model_ema", "ema_state_dict", "params_ema", "swa_model", "net_avg"):
+        for inner in (average, {"module": average, "updates": 3}, {"n_averaged": 3, **prefixed}):
+            torch.save({"model": raw, key: inner, "epoch": 3}, tmp_path / "both.pth")
+            assert same_state(lenet5(weights=tmp_path / "both.pth").state_dict(), average)
+
+
+def test_the_only_state_dict_is_found_under_any_key(tmp_path):
+    model = lenet5()
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.zeros(2, 1, 28, 28)).sum().backward()
+    optimizer.step()
+    state = model.state_dict()
+    rest = {"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state(), "args": {"lr": 1}}
+    for inside in ({"weights": state}, {"checkpoint": state}, {"state": {"model": state}}):
+        for content in (inside, {**inside, **rest}):
+            file = tmp_path / "one.pth"
+            torch.save({key: value for key, value in content.items() if key != "rng"}, file)
+            assert same_state(lenet5(weights=file).state_dict(), state)
+    torch.save({"model": state, **rest}, tmp_path / "usual.pth")
+    assert same_state(lenet5(weights=tmp_path / "usual.pth").state_dict(), state)
+
+
+@pytest.mark.parametrize(
+    "keys", [("net", "best_net"), ("state_dict", "model"), ("generator", "discriminator")]
+)
+def test_a_checkpoint_of_two_networks_is_refused(keys, tmp_path):
+    content = {key: lenet5().state_dict() for key in keys}
+    torch.save(content, tmp_path / "two.pth")
+    for source in (content, tmp_path / "two.pth"):
+        with pytest.raises(WeightsError, match=rf"several state dicts: '{keys[0]}', '{keys[1]}'"):
+            lenet5(weights=source)
+    only = {keys[0]: content[keys[0]], "criterion": {"weight": torch.ones(10)}}
+    if keys[0] != "generator":
+        assert same_state(lenet5(weights=only).state_dict(), content[keys[0]])

@@ -13,7 +13,6 @@ from conversion_cases import (
     FAMILY,
     RESNETS,
     SMALLEST,
-    Net,
     same_state,
     stem_of,
     torchvision_model,
@@ -21,6 +20,7 @@ from conversion_cases import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from report_cases import Modules
 from torch import nn
 
 from mnist_zoo import (
@@ -165,7 +165,7 @@ def test_head_is_reinitialised_when_the_network_is_built_from_weights():
 @pytest.mark.parametrize("use_residual", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 def test_net_layout_gives_the_same_outputs(bias, use_residual):
-    report = randomize_norms(Net(bias=bias, use_residual=use_residual)).eval()
+    report = randomize_norms(Modules(bias=bias, use_residual=use_residual)).eval()
     assert "net.2.0.shortcut.weight" in report.state_dict()
     name = "resnet18" if use_residual else "plain18"
     ours = get_model(name, in_channels=3, conv_bias=bias).eval()
@@ -187,7 +187,7 @@ def in_net_layout(name):
 def test_torchvision_through_the_net_layout_gives_the_same_outputs():
     """The report's comparison: torchvision's weights by name onto its network, and ours."""
     theirs = torchvision_model("resnet18", num_classes=10).eval()
-    report, ours = Net().eval(), resnet18(in_channels=3).eval()
+    report, ours = Modules().eval(), resnet18(in_channels=3).eval()
     report.load_state_dict({in_net_layout(k): v for k, v in theirs.state_dict().items()})
     from_torchvision(ours, report)
     x = torch.randn(3, 3, 32, 32)
@@ -196,7 +196,7 @@ def test_torchvision_through_the_net_layout_gives_the_same_outputs():
 
 
 def test_a_network_in_the_net_layout_takes_a_checkpoint_in_that_layout():
-    assert len(from_torchvision(Net(), Net()).copied) == len(Net().state_dict())
+    assert len(from_torchvision(Modules(), Modules()).copied) == len(Modules().state_dict())
 
 
 @given(

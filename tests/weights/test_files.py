@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,14 @@ from mnist_zoo import (
     mini_resnet,
     save_model,
 )
-from mnist_zoo.weights.files import is_finite, read_safetensors, write_safetensors
+from mnist_zoo.pictures.preprocessing import MAX_SIDE
+from mnist_zoo.weights.files import (
+    MAX_FILE,
+    MAX_TENSORS,
+    is_finite,
+    read_safetensors,
+    write_safetensors,
+)
 
 
 def header_file(path, header, body=b"", length=None):
@@ -159,3 +168,22 @@ def test_metadata_is_checked(tmp_path, metadata, message):
     write_safetensors(path, lenet5().state_dict(), metadata)
     with pytest.raises(WeightsError, match=rf"metadata\.safetensors' .*({message})"):
         load_model(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file with a hole takes no room there")
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_the_sizes_that_security_names_are_kept(name, tmp_path):
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"at most {MAX_FILE >> 30} GiB, and tensors of at most {MAX_TENSORS >> 20} MiB" in text
+    assert f"up to {MAX_SIDE:,}×{MAX_SIDE:,} pixels" in text
+    file = tmp_path / name
+    file.touch()
+    os.truncate(file, MAX_FILE + 1)
+    with pytest.raises(WeightsError, match="must have at most 2,147,483,648 bytes"):
+        lenet5(weights=file)
+    most = MAX_TENSORS + 32 * sum(tensor.numel() for tensor in lenet5().state_dict().values())
+    entry = {"dtype": "U8", "shape": [most + 1], "data_offsets": [0, most + 1]}
+    file = header_file(tmp_path / "many.safetensors", {"x": entry})
+    os.truncate(file, file.stat().st_size + most + 1)
+    with pytest.raises(WeightsError, match=f"must hold at most {most:,} bytes of tensors"):
+        lenet5(weights=file)

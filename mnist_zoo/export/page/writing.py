@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..onnx_file import to_onnx
-from ..program import LOGITS, Content, ExportError, Program, Run, check_small
+from ..program import LOGITS, Content, ExportError, Program, Run, check_small, weights_of
 from .running import network_of, run
 from .steps import Graph, graph_of
 
@@ -23,7 +23,7 @@ SCRIPTS = ("network.js", "preparation.js", "pad.js")
 
 def contents(program: Program) -> Iterator[Content]:
     """The page with weights of half precision, then the one with single precision."""
-    check_small(program)
+    check_small(weights_of(program))
     _check(program)
     graph = graph_of(to_onnx(program))
     for half in (True, False):

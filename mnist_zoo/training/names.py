@@ -1,0 +1,35 @@
+"""The names of the recipes, for editors and type checkers; written by examples/catalogue.py."""
+
+from typing import Literal, TypeAlias
+
+RecipeName: TypeAlias = Literal[
+    "lenet5_report",
+    "lenet5_conv_residual_report",
+    "lenet5_fc_residual_report",
+    "mini_googlenet_report",
+    "mini_resnet_report",
+    "resnet50_report",
+    "resnet_cnn_report",
+    "resnet_cnn_norm_report",
+    "plain18_report",
+    "resnet18_report",
+    "ninety_nine",
+    "mini_resnet_quarter_minute",
+    "mini_resnet_half_minute",
+    "mini_resnet_minute",
+    "resnet50_fast",
+    "resnet_cnn_fast",
+    "lenet5_mnist",
+    "lenet5_conv_residual_mnist",
+    "lenet5_fc_residual_mnist",
+    "digitnet_1k_mnist",
+    "digitnet_2k_mnist",
+    "digitnet_6k_mnist",
+    "digitnet_20k_mnist",
+    "digitnet_50k_mnist",
+    "digitnet_150k_mnist",
+    "digitnet_400k_mnist",
+    "mini_googlenet_mnist",
+    "mini_resnet_mnist",
+    "resnet18_mnist",
+]
