@@ -19,7 +19,7 @@ from mnist_zoo.pictures.preprocessing import preprocessing_of
 from mnist_zoo.reading.judge import WEIGHTS, features
 from mnist_zoo.reading.lattice import MOST, Lattice
 from mnist_zoo.reading.layout import lay_out
-from mnist_zoo.reading.reader import candidate_probabilities
+from mnist_zoo.reading.reader import candidate_outputs
 
 SHARES = {"touching": 8, "spaced": 3, "ruled": 2, "lit": 3, "rows": 1}
 HIDDEN = 16
@@ -53,7 +53,7 @@ def rows_of(case, model):
     flat = [candidate for row in lattice.candidates for candidate in row]
     if not flat or len(lattice.rows) != len(case.lines):
         return []
-    probabilities = candidate_probabilities(model, lattice, flat, preprocessing_of(model))
+    probabilities, _ = candidate_outputs(model, lattice, flat, preprocessing_of(model))
     known, rows = features(flat, probabilities), []
     for pieces, candidates, line in zip(lattice.rows, lattice.candidates, case.lines, strict=True):
         own, known = known[: len(candidates)], known[len(candidates) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from .._checks import check_positive
 from .._networks import check_network, class_names, stated_classes
-from ..pictures.logits import logits
 from ..pictures.mnist_form import placed, stretched, to_grey
+from ..pictures.outputs import logits_and_familiarity
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
 from ..pictures.reading import PictureError, averaged, is_one_picture, read_pictures
 from .judge import NEVER, best_way, scores, skip_scores
@@ -29,6 +30,7 @@ BATCH = 256  # candidates per forward pass
 SPACE = 1.0  # of the digits' height; a gap between two numbers is wider than this,
 TIMES = 3.0  # and than so many usual gaps
 FAR = 3.0  # of the digits' height; digits that are farther apart are never of one number
+STRANGE = -0.3  # familiarity; ink in a row of digits that is less familiar is none
 SMALL = 0.5  # of the digits' height; smaller ink that is left out is a speck
 
 
@@ -46,7 +48,9 @@ def read_digits(
     Finds the ink, takes off ruled lines and boxes, and sorts the parts into rows, which may be
     slightly slanted. Touching digits are parted: each way to cut a row into digits is a sum of
     scores, which a small judge gives for the network's probabilities and the shape of each piece
-    (over-segmentation, as in LeCun et al. 1998, section VIII); the best way is taken.
+    (over-segmentation, as in LeCun et al. 1998, section VIII); the best way is taken. Where the
+    network tells how familiar an image is, ink that is unlike any digit is rejected, unless
+    `length` says that a row holds digits only.
 
     Args:
         model: A network that learnt digits in MNIST's form, such as the pretrained ones, or a
@@ -135,11 +139,12 @@ def _found(
     flat = [candidate for row in lattice.candidates for candidate in row]
     if not flat:
         return [], []
-    probabilities = candidate_probabilities(model, lattice, flat, preprocessing)
+    probabilities, familiarity = candidate_outputs(model, lattice, flat, preprocessing)
     names = class_names(stated_classes(model), probabilities.shape[1])
     rows, rejected, start = [], [], 0
     for number, candidates in enumerate(lattice.candidates, 1):
         own = probabilities[start : start + len(candidates)]
+        known = familiarity[start : start + len(candidates)]
         start += len(candidates)
         boxes = [piece.box for piece in lattice.rows[number - 1]]
         spans = [(candidate.first, candidate.end) for candidate in candidates]
@@ -154,7 +159,14 @@ def _found(
             raise PictureError(
                 f"the image: `length` (={length}); row {number} cannot be parted into so many"
             )
-        rows.append([_digit(candidates[place].box, own[place], names, top) for place in way])
+        told = known[way].tolist()
+        digits = [
+            _digit(candidates[place].box, own[place], names, top, value)
+            for place, value in zip(way, told, strict=True)
+        ]
+        unlike = _unlike_digits(digits) if length is None else []
+        rows.append([digit for digit in digits if digit not in unlike])
+        rejected += [Mark(digit.box, "unlike any digit") for digit in unlike]
         taken = {place for at in way for place in range(*spans[at])}
         for place, (box, size) in enumerate(zip(boxes, sizes, strict=True)):
             if place not in taken:
@@ -162,11 +174,23 @@ def _found(
     return rows, rejected
 
 
-def candidate_probabilities(
+def _unlike_digits(row: list[FoundDigit]) -> list[FoundDigit]:
+    """What is not familiar to the network; in a row of digits, only what is not at all."""
+    known = sorted(digit.familiarity for digit in row if digit.familiarity is not None)
+    if not known:
+        return []
+    limit = 0.0 if known[len(known) // 2] < 0 else STRANGE
+    return [digit for digit in row if (digit.familiarity or 0.0) < limit]
+
+
+def candidate_outputs(
     model: nn.Module, lattice: Lattice, candidates: list[Candidate], preprocessing: Preprocessing
-) -> Tensor:
-    """The network's probabilities (n, classes) of candidates, drawn as MNIST's digits are."""
-    found = []
+) -> tuple[Tensor, Tensor]:
+    """The network's probabilities (n, classes) of candidates, drawn as MNIST's digits are.
+
+    Also gives their familiarity (n,), which is NaN where the network does not tell it.
+    """
+    found, told = [], []
     for start in range(0, len(candidates), BATCH):
         inks = [lattice.ink_of(candidate) for candidate in candidates[start : start + BATCH]]
         side = max(max(ink.shape) for ink in inks)
@@ -175,14 +199,20 @@ def candidate_probabilities(
             cell[: ink.shape[0], : ink.shape[1]] = torch.from_numpy(ink)
         digits = placed(cells)[:, None]
         digits = 255 - digits if preprocessing.dark_on_light else digits
-        found.append(logits(model, digits, preprocessing).softmax(1).cpu())
-    return torch.cat(found)
+        values, familiarity = logits_and_familiarity(model, digits, preprocessing)
+        found.append(values.softmax(1).cpu())
+        none = torch.full((len(digits),), math.nan, device="cpu")
+        told.append(none if familiarity is None else familiarity.float().cpu())
+    return torch.cat(found), torch.cat(told)
 
 
-def _digit(box: Box, probabilities: Tensor, names: tuple[str, ...], top: int) -> FoundDigit:
+def _digit(
+    box: Box, probabilities: Tensor, names: tuple[str, ...], top: int, familiarity: float
+) -> FoundDigit:
     values, digits = probabilities.topk(min(top, len(probabilities)))
     ranked = tuple(zip(digits.tolist(), values.tolist(), strict=True))
-    return FoundDigit(*ranked[0], tuple(probabilities.tolist()), ranked, names, box=box)
+    known = None if math.isnan(familiarity) else familiarity
+    return FoundDigit(*ranked[0], tuple(probabilities.tolist()), ranked, names, known, box)
 
 
 def _widest_gap(rows: list[list[FoundDigit]], height: float) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from reading_cases import INK, Writer, sample_writers
 
 from mnist_zoo import (
@@ -255,6 +255,32 @@ def test_draw_marks_digits_and_marks(model, known):
     red, blue = drawn[..., 0] - drawn[..., 2], drawn[..., 2] - drawn[..., 0]
     assert (red > 100).sum() > 50
     assert (blue > 100).sum() > 200
+
+
+def letters(text):
+    picture = Image.new("L", (60 * len(text) + 40, 90), 255)
+    for place, letter in enumerate(text):
+        at = (20 + 60 * place, 12)
+        ImageDraw.Draw(picture).text(at, letter, fill=0, font=ImageFont.load_default(48))
+    return picture
+
+
+def test_what_is_unlike_digits_is_rejected(model):
+    page = letters("EHFE")
+    reading = read_digits(model, page)
+    marks = [mark for mark in reading.rejected if mark.why == "unlike any digit"]
+    assert len(marks) >= 2
+    assert all(0 <= mark.box[0] < mark.box[2] <= page.width for mark in marks)
+    unaware = mini_resnet(weights="mnist")
+    unaware.familiarity = None  # such a network cannot tell
+    read = read_digits(unaware, page)
+    assert len(read.digits) > len(reading.digits)
+    assert read.digits[0].familiarity is None
+    assert "unlike any digit" not in [mark.why for mark in read.rejected]
+
+
+def test_digits_know_how_familiar_they_are(model, known):
+    assert all(digit.is_digit for digit in read_digits(model, page(known, "2048")).digits)
 
 
 def test_noise_is_no_digit(model):
