@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NOISE = 5.0  # strokes stand out by this many standard deviations of the paper's noise
 PALE = 0.015  # and absorb at least this share of the light
+PALEST = 0.5  # of the threshold between strokes and paper; paler lines hardly join digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +38,11 @@ class Strokes:
     linked: Mask
 
 
-def strokes_of(contrast: Map) -> Strokes | None:
-    """Tells strokes from paper; None where nothing stands out."""
+def strokes_of(contrast: Map, palest: float = PALEST) -> Strokes | None:
+    """Tells strokes from paper; None where nothing stands out.
+
+    Ruled lines have at least `palest` of the threshold's contrast.
+    """
     import numpy as np
 
     most = float(contrast.max(initial=0))
@@ -47,7 +51,7 @@ def strokes_of(contrast: Map) -> Strokes | None:
     threshold = most * otsu(contrast / most)
     level, spread = noise(contrast[contrast <= threshold])
     low = level + 3 * spread
-    values, lines = without_lines(contrast, max(low, LINKED * threshold))
+    values, lines = without_lines(contrast, max(low, palest * threshold))
     strong = values > threshold
     high = float(np.median(values[strong])) if strong.any() else 0.0
     if high - level <= max(NOISE * spread, PALE) or high <= low:

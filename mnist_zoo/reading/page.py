@@ -25,6 +25,7 @@ MOST = 400  # parts of a page: the largest ones
 HELD = 0.03  # of a box's longer side, at least, are the digits in it
 AT_EDGE = 0.1  # of a box's outline at the page's edges: more of it is ground, a shadow, a margin
 PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
+PALEST = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
 THIN = 0.02  # of its longer side; a part that is thinner is what is left of a line
 LARGE = 0.5  # of a box's sides; what is as large inside it is a part of the box
 
@@ -54,7 +55,7 @@ def see_page(grey: Array) -> Page:
     first = best_look(reduced(torch.from_numpy(grey)[None], side)[0].numpy(), of_any_size=True)
     light = light_of(grey)
     for paper in dict.fromkeys((first.paper, NEAR)):  # there is more noise in full size
-        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light))
+        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light), PALEST)
         if strokes is not None:
             break
     if strokes is None or not first.parts:
