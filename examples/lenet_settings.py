@@ -76,13 +76,13 @@ class Setting:
     he_init: bool = False
     shuffled: bool = True
     epochs: int = 10
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = tuple(range(10))
 
 
 SETTINGS = {
     "−1 to 1": Setting(),
-    "MNIST's mean and deviation": Setting(0.1307, 0.3081, epochs=1),
-    "0 to 1": Setting(0.0, 1.0, epochs=1),
+    "MNIST's mean and deviation": Setting(0.1307, 0.3081, epochs=1, seeds=(0, 1, 2)),
+    "0 to 1": Setting(0.0, 1.0, epochs=1, seeds=(0, 1, 2)),
     "−1 to 1, He's initialisation of the module": Setting(he_init=True, epochs=1, seeds=(0,)),
     "−1 to 1, no momentum": Setting(momentum=0.0, epochs=1, seeds=(0,)),
     "−1 to 1, digits in the file's order": Setting(shuffled=False, seeds=(0,)),

@@ -188,13 +188,18 @@ def _result(weights: Weights) -> EvalResult:
 
 def _measured(weights: Weights) -> list[str]:
     """The sections of a card about pretrained weights."""
-    spread = f"{weights.accuracy_mean:.2%} ± {weights.accuracy_sd:.2%}"
+    seeds = ""
+    if len(weights.accuracies) > 1:
+        seeds = (
+            f"Over {len(weights.accuracies)} seeds: {weights.accuracy_mean:.2%} ± "
+            f"{weights.accuracy_sd:.2%} (mean ± standard deviation; these weights are those of "
+            f"seed {weights.seed}). "
+        )
     return [
         "## Results",
-        f"Correct on MNIST's 10,000 test digits: {weights.correct:,}. Over "
-        f"{len(weights.accuracies)} seeds: {spread} (mean ± standard deviation; these weights are "
-        f"those of seed {weights.seed}). Negative log-likelihood {weights.nll:.4f} nats per digit, "
-        f"expected calibration error {weights.calibration_error:.4f} over 15 bins.",
+        f"Correct on MNIST's 10,000 test digits: {weights.correct:,}. {seeds}Negative "
+        f"log-likelihood {weights.nll:.4f} nats per digit, expected calibration error "
+        f"{weights.calibration_error:.4f} over 15 bins.",
         "## Training",
         f"On MNIST's 60,000 training digits, by the recipe `{weights.recipe}` of mnist_zoo.",
         "## Limits",

@@ -129,7 +129,12 @@ class History:
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Reads what `save` wrote; anything else is a ValueError."""
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: If the file holds anything else.
+            FileNotFoundError: If there is none.
+        """
         place = expanded(path)
         if os.path.exists(place) and not place.is_file():  # Path.exists raises for some names
             raise ValueError(f"`path` (='{place}') must be a file")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._names import did_you_mean
@@ -93,8 +94,8 @@ class Weights:
 
     @property
     def accuracy_sd(self) -> float:
-        """Standard deviation of the test accuracy over the seeds (with n - 1)."""
-        return torch.tensor(self.accuracies, dtype=torch.float64, device="cpu").std().item()
+        """Standard deviation of the test accuracy over the seeds (with n - 1); NaN for one seed."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else math.nan
 
     def transforms(self) -> PictureTransform:
         """The transform from any images of digits to the network's input, as torchvision's are."""
