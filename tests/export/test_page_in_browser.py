@@ -315,7 +315,8 @@ def test_the_page_passes_the_conformance_kit(visit, tmp_path):
     assert np.abs(logits(visit(), torch.from_numpy(images)) - wanted).max() <= 1e-4
 
 
-@pytest.mark.parametrize("name", [slow_if(name != "branched", name) for name in STRANGERS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STRANGERS)
 def test_strangers_networks_compute_the_same_in_the_page(visit, name, tmp_path, digits):
     model = STRANGERS[name]().eval()
     export(model, tmp_path / "a.html", "page", input_size=(1, 28, 28), classes=list("abcdefghij"))
