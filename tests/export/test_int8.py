@@ -74,7 +74,7 @@ def test_int8_keeps_the_accuracy_of_every_pretrained_network(name, tmp_path, cal
     export(get_model(name, weights="mnist"), tmp_path / "f.onnx")
     report = quantize(tmp_path / "f.onnx", tmp_path / "q.onnx", calibration, test=test)
     assert report.float_metrics.correct - report.metrics.correct <= 10
-    assert report.size <= 0.3 * report.float_size
+    assert report.size <= 0.3 * report.float_size + 16_000  # of the graph, which grows
 
 
 def test_softmax_stays_float(model, calibration, digits, tmp_path):

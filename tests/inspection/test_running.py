@@ -269,7 +269,9 @@ def test_impossible_shapes(count, size):
 def test_models_that_cannot_be_counted(count):
     with pytest.raises(ValueError, match="must be given: Linear has no `input_size`"):
         count(nn.Linear(3, 4))
-    with pytest.raises(TypeError, match=r"`model` must be an nn\.Module in Python, not str"):
+    with pytest.raises(
+        TypeError, match=r"`model` \(='resnet18'\) must be a network, such as get_model"
+    ):
         count("resnet18", (1, 28, 28))
     with pytest.raises(TypeError, match="not RecursiveScriptModule"):
         count(torch.jit.script(nn.Linear(3, 4)), (3,))

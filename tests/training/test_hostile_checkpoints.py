@@ -104,7 +104,7 @@ REASONS = {
     "short in a circle": "its values contain each other too often",
     "overlapping": "its tensors have more numbers than the file",
     "endless": "has more numbers than the file holds for it",
-    "large": "its tensors of the best weights are those of another network",
+    "large": "it has best weights, which this recipe does not keep",
     "text": "it describes its tensors in more than",
 }
 
