@@ -6,6 +6,7 @@ import drawing
 import numpy as np
 import pytest
 import torch
+from conftest import slow_if
 from PIL import Image
 from torch import nn
 
@@ -92,7 +93,7 @@ def test_drawn_digits_are_recognised(model, width, size):
     assert accuracy(model, pictures, labels) >= 0.92
 
 
-@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("inverted", [False, slow_if(True, True)])
 def test_photographed_prints_are_recognised(model, inverted):
     random = np.random.default_rng(1)
     labels, pictures = [], []
@@ -109,7 +110,7 @@ def test_photographed_prints_are_recognised(model, inverted):
     assert accuracy(model, pictures, labels) >= 0.97
 
 
-@pytest.mark.parametrize("photo", [False, True])
+@pytest.mark.parametrize("photo", [slow_if(True, False), True])
 def test_handwriting_on_a_page_is_recognised(model, photo):
     random = np.random.default_rng(2)
     pages = [drawing.on_page(digit, random) for digit in SAMPLE.images[:300, 0].numpy()]

