@@ -48,7 +48,8 @@ def test_pages_of_pretrained_networks_are_small(name, tmp_path):
     network = get_model(name, weights="mnist")
     parameters = sum(values.numel() for values in network.parameters())
     size = export(network, tmp_path / "a.html", "page").size
-    assert size <= 2 * parameters * 4 / 3 + 40_000  # half precision in base64, and the scripts
+    # base64 and the scripts; weights are in single precision where half is not exact enough
+    assert size <= 4 * parameters * 4 / 3 + 40_000
     assert size <= 150_000 or name != "mini_resnet"
 
 

@@ -13,7 +13,15 @@ from drawing import STROKES
 from export_cases import SMALL, STRANGERS
 from kit import images_and_logits
 
-from mnist_zoo import PictureError, as_mnist, get_model, list_models, load_mnist, predict
+from mnist_zoo import (
+    PictureError,
+    as_mnist,
+    get_model,
+    get_weights,
+    list_models,
+    load_mnist,
+    predict,
+)
 from mnist_zoo.export import export
 
 # a 1 with a long flag is taken for a 7
@@ -338,9 +346,11 @@ def compare(page, model, images):
 @pytest.mark.parametrize(
     "name", [name for name in list_models(pretrained=True) if name != "resnet18"]
 )
-def test_all_test_digits_are_the_same_in_the_page(visit, name, tmp_path):
-    test = load_mnist("test")
+def test_test_digits_are_the_same_in_the_page(visit, name, tmp_path):
     model = get_model(name, weights="mnist").eval()
+    test = load_mnist("test")
+    if get_weights(name).macs > 3e6:  # a browser takes minutes for all
+        test = test[:2000]
     export(model, tmp_path / "a.html", "page")
     found = torch.from_numpy(logits(visit(tmp_path / "a.html"), test.images))
     with torch.inference_mode():
