@@ -119,7 +119,9 @@ def stored(session: Session, program: Program) -> onnx.ModelProto:
 
     if session.path.suffix == ".pte":
         raise ExportError("the Session must be of an ONNX file")
-    proto = onnx.load(session.path)
+    content = session.path.read_bytes()
+    check_program(content)  # again: `onnx.load` would follow names of other files
+    proto = onnx.load_from_string(content)
     check_small(sum(math.prod(values.dims) for values in proto.graph.initializer))
     names = [[value.name for value in part] for part in (proto.graph.input, proto.graph.output)]
     found = onnx.utils.Extractor(proto).extract_model(names[0], names[1][:1])
