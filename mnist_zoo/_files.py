@@ -23,6 +23,12 @@ def expanded(path: str | os.PathLike[str], argument: str = "path") -> Path:
     return Path(os.path.expanduser(path))
 
 
+def check_no_device(path: Path) -> None:
+    """Raises ValueError if something other than a file is at the path, which might never end."""
+    if os.path.exists(path) and not path.is_file():  # Path.exists raises for an impossible name
+        raise ValueError(f"`path` (='{path}') must be a file; it is a folder, a pipe or a device")
+
+
 def check_place(path: Path) -> None:
     """Raises an error unless a file can be written at the path, which replaces a file only."""
     if "\0" in str(path):

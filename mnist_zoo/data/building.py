@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_data
-from .._files import expanded
+from .._files import check_no_device, expanded
 from .._names import printable
 from ..pictures.reading import read_pictures
 
@@ -145,8 +145,7 @@ def _stacked(pictures: list[Any]) -> Tensor:
 def from_csv(path: str | os.PathLike[str]) -> Arrays:
     """What `Digits.from_csv` makes digits of."""
     file = expanded(path)
-    if os.path.exists(file) and not file.is_file():
-        raise ValueError(f"`path` (='{file}') must be a file; it is a folder, a pipe or a device")
+    check_no_device(file)
     text: dict[str, Any] = {"encoding": "utf-8-sig"}  # spreadsheets begin it with a mark
     with gzip.open(file, "rt", **text) if file.suffix == ".gz" else file.open(**text) as lines:
         try:

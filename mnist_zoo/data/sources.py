@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, cast
 import torch
 from torch import Tensor
 
+from .._files import expanded
 from .digits import Digits
 
 __all__ = ["DataError", "load_mnist"]
@@ -119,7 +120,7 @@ def _folders(root: str | Path | None) -> list[Path]:
     """Folders to search for data sets; downloads go to the last one."""
     named = os.environ.get("MNIST_ZOO_DATA") if root is None else None
     given = root if root is not None else named or None
-    folders = [] if given is None else [Path(os.path.expanduser(given))]
+    folders = [] if given is None else [expanded(given, "root")]
     for folder in folders:
         if os.path.isfile(folder):
             name = "root" if named is None else "MNIST_ZOO_DATA"

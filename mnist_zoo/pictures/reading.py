@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._files import expanded
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -196,7 +198,7 @@ def _open(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> np.
     if isinstance(source, bytes):
         content: Path | io.BytesIO = io.BytesIO(source)
     else:
-        content = Path(os.path.expanduser(source))  # a name such as ~1.png stays
+        content = expanded(source)  # a name such as ~1.png stays
         if not str(source) or not os.path.exists(content):  # Path.exists raises for long names
             raise FileNotFoundError(f"{name:.200}: no such file")
         if not content.is_file():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
+from ..pictures.choosing import AT_EDGE
 from ..pictures.lines import without_lines
 from ..pictures.looks import EVEN, NEAR, best_look, contrast_on
 from ..pictures.paper import light_of
@@ -23,7 +24,6 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 
 MOST = 400  # parts of a page: the largest ones
 HELD = 0.03  # of a box's longer side, at least, are the digits in it
-AT_EDGE = 0.1  # of a box's outline at the page's edges: more of it is ground, a shadow, a margin
 PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
 PALEST = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
 THIN = 0.02  # of its longer side; a part that is thinner is what is left of a line

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from .._files import check_place, expanded, written_whole
+from .._files import check_no_device, check_place, expanded, written_whole
 from .._names import printable
 from .recipe import Recipe
 
@@ -136,8 +135,7 @@ class History:
             FileNotFoundError: If there is none.
         """
         place = expanded(path)
-        if os.path.exists(place) and not place.is_file():  # Path.exists raises for some names
-            raise ValueError(f"`path` (='{place}') must be a file")
+        check_no_device(place)
         content = place.read_bytes()
         try:
             return cls.from_dict(json.loads(content))
