@@ -189,7 +189,7 @@ def test_examples_begin_with_a_title(script):
 
 
 def test_tour_notebook_runs_and_its_stored_outputs_are_those_of_today(tmp_path):
-    """Of the same kinds; `jupyter execute --inplace examples/tour.ipynb` stores them anew."""
+    """`jupyter execute --inplace examples/tour.ipynb` stores outputs; their kinds are compared."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     notebook = nbformat.read(ROOT / "examples" / "tour.ipynb", as_version=4)

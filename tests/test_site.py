@@ -77,7 +77,7 @@ def browser():
 
 
 def test_nothing_is_wider_than_the_window(browser):
-    """Of the pages of networks and of the reference, some stand for all."""
+    """It opens every page, but only some of the networks and of the reference: they are alike."""
     root, wide = Path(FOLDER), []
     some = [page for page in pages() if page.parent.name not in ("reference", "models")]
     some += [root / "models" / f"{name}.html" for name in ("index", "mini_resnet", "resnet152")]

@@ -16,7 +16,7 @@ from mnist_zoo.training.history import History
 
 @pytest.mark.parametrize(("place", "quantity"), [(0, "loss"), (1, "accuracy")])
 def test_curves_show_the_history(place, quantity):
-    """Of the accuracy, they show what is missing to 1."""
+    """They show the error, which is 1 - accuracy."""
     run = history()
 
     def plotted(value):
