@@ -232,3 +232,20 @@ def test_sessions_become_c_only_as_their_file_is(tmp_path):
     with pytest.raises(ValueError, match="it gives probabilities"):
         export(load_session(tmp_path / "b.onnx"), tmp_path / "b.c", "c")
     assert not [*tmp_path.glob("*.c"), *tmp_path.glob("*.h"), *tmp_path.glob("*.html")]
+
+
+@pytest.mark.slow
+def test_a_sessions_file_that_names_other_files_by_now_is_not_followed(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    export(lenet5(), tmp_path / "a.onnx")
+    session = load_session(tmp_path / "a.onnx")
+    onnx.save(
+        onnx.load(tmp_path / "a.onnx"),
+        tmp_path / "a.onnx",
+        save_as_external_data=True,
+        location="elsewhere",
+        size_threshold=0,
+    )
+    with pytest.raises(ExportError, match="its numbers are in another file"):
+        export(session, tmp_path / "a.c", "c")
+    assert not (tmp_path / "a.c").exists()
