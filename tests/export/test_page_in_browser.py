@@ -24,8 +24,6 @@ from mnist_zoo import (
 )
 from mnist_zoo.export import export
 
-# a 1 with a long flag is taken for a 7
-PLAIN = STROKES | {1: [[(0.55, 0.1), (0.45, 0.9)]]}
 STYLES = {
     "plain": lambda lines: lines,
     "slanted": lambda lines: [[(x + 0.25 * (0.5 - y), y) for x, y in line] for line in lines],
@@ -90,7 +88,7 @@ def test_a_drawn_digit_is_read(visit, viewport, style, request, tmp_path):
     """Also takes the pictures to be looked at, with --screenshots."""
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
     page = visit(viewport=viewport)
-    for digit, lines in PLAIN.items():
+    for digit, lines in STROKES.items():
         draw(page, STYLES[style](lines))
         page.screenshot(path=folder / f"drawn_{digit}_{style}_{viewport['width']}.png")
         assert reading_of(page) == str(digit)
@@ -110,7 +108,7 @@ def test_strokes_of_one_digit_are_read_together(visit, lines, digit):
 def test_several_digits_are_read_from_left_to_right(visit, order):
     page = visit()
     for at in order:
-        draw(page, PLAIN[(2, 0, 2, 6)[at]], left=0.02 + 0.24 * at, side=0.22)
+        draw(page, STROKES[(2, 0, 2, 6)[at]], left=0.02 + 0.24 * at, side=0.22)
     assert reading_of(page) == "2026"
     assert page.locator("#found > li").count() == 4
     draw(page, [[(0, 0)]], left=0.99)  # a slip of the pen
@@ -121,7 +119,7 @@ def test_two_drawings_in_a_row_after_clear_are_never_lost(visit):
     page = visit()
     for time in range(10):
         for digit in (time, (time + 3) % 10):
-            draw(page, PLAIN[digit])
+            draw(page, STROKES[digit])
             assert reading_of(page) == str(digit)
             press(page, "Clear")
             assert reading_of(page) == ""
@@ -130,8 +128,8 @@ def test_two_drawings_in_a_row_after_clear_are_never_lost(visit):
 
 def test_undo_takes_back_strokes_and_clear(visit):
     page = visit()
-    draw(page, PLAIN[7])
-    draw(page, PLAIN[1], left=0.7)
+    draw(page, STROKES[7])
+    draw(page, STROKES[1], left=0.7)
     assert reading_of(page) == "71"
     press(page, "Undo")
     assert reading_of(page) == "7"
@@ -149,7 +147,7 @@ def test_undo_takes_back_strokes_and_clear(visit):
 
 def test_keys_undo_and_clear(visit):
     page = visit()
-    draw(page, PLAIN[3])
+    draw(page, STROKES[3])
     page.keyboard.press("Escape")
     assert reading_of(page) == ""
     page.keyboard.press("Control+z")
@@ -188,7 +186,7 @@ def test_a_finger_draws_and_a_second_one_does_not_disturb_it(browser, html):
 
 def test_top_three_are_shown_with_the_image_that_the_network_sees(visit, model):
     page = visit()
-    draw(page, PLAIN[9])
+    draw(page, STROKES[9])
     (image,) = page.evaluate("recognise().map(({image}) => Array.from(image))")
     wanted = predict(model, torch.tensor(image, dtype=torch.uint8).view(1, 28, 28))
     rows = page.locator("#found ol li")
@@ -212,7 +210,7 @@ def test_the_page_asks_for_nothing_but_itself(browser, html):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(html.as_uri(), wait_until="networkidle")
-    draw(page, PLAIN[5])
+    draw(page, STROKES[5])
     page.close()
     assert asked == [html.as_uri()]
 
@@ -231,7 +229,7 @@ def test_the_page_fits_and_follows_the_scheme(visit, viewport, scheme, request, 
     """Also takes the pictures to be looked at, with --screenshots."""
     page = visit(viewport=viewport, color_scheme=scheme)
     for at in range(3):
-        draw(page, PLAIN[(2, 0, 6)[at]], left=0.05 + 0.3 * at, side=0.28)
+        draw(page, STROKES[(2, 0, 6)[at]], left=0.05 + 0.3 * at, side=0.28)
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
     page.screenshot(path=folder / f"page_{viewport['width']}_{scheme}.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
@@ -250,7 +248,7 @@ def test_the_page_fits_and_follows_the_scheme(visit, viewport, scheme, request, 
 
 def test_a_screen_reader_finds_names_and_hears_the_reading(visit):
     page = visit()
-    draw(page, PLAIN[4])
+    draw(page, STROKES[4])
     tree = page.locator("main").aria_snapshot()
     for line in (
         'heading "Draw digits"',
@@ -330,7 +328,7 @@ def test_strangers_networks_compute_the_same_in_the_page(visit, name, tmp_path, 
     export(model, tmp_path / "a.html", "page", input_size=(1, 28, 28), classes=list("abcdefghij"))
     page = visit(tmp_path / "a.html")
     compare(page, model, digits.images[:30])
-    draw(page, PLAIN[0])
+    draw(page, STROKES[0])
     assert reading_of(page) in "abcdefghij"
 
 
