@@ -7,13 +7,14 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .copies import Inputs, Size, meta_inputs, structural_copy
+from .copies import Inputs, Size, meta_inputs, random_state_kept, structural_copy
 from .running import Trace, parameters_of, tensors_in
 
 __all__ = ["ModelSummary", "SummaryRow", "summary"]
@@ -120,6 +121,7 @@ class ModelSummary:
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
+@random_state_kept()  # once for the copy and its run
 def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> ModelSummary:
     """Prints torchsummary's table of a network and returns it.
 
@@ -176,7 +178,7 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
     seen: set[nn.Parameter] = set()
     output_bytes = 0
 
-    def add_row(module: nn.Module, inputs: Any, output: Any) -> None:
+    def add_row(module: nn.Module, name: str, inputs: Any, output: Any) -> None:
         nonlocal output_bytes
         if isinstance(module, (nn.Sequential, nn.ModuleList)) or (module is twin and rows):
             return
@@ -187,10 +189,9 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
         shapes = tuple((-1, *t.shape[1:]) if t.dim() else () for t in outputs)
         shape = shapes[0] if isinstance(output, Tensor) else shapes
         params = sum(p.numel() for p in own)
-        rows.append(SummaryRow(run.names[module], type(module).__name__, shape, params))
+        rows.append(SummaryRow(name, type(module).__name__, shape, params))
 
-    run = Trace(model, twin, add_row)
-    with run.guarded():
+    with Trace(model, twin, add_row).guarded():
         twin(*tensors)
 
     named = dict(twin.named_parameters())
@@ -267,8 +268,7 @@ class _Replay:
 
     def __init__(self, rows: Sequence[SummaryRow]) -> None:
         printed = [*((row.type, row.output_shape, row.params) for row in rows), ("", (), 1)]
-        kinds = {name: type(name, (_Layer,), {}) for name in {row[0] for row in printed}}
-        self.layers = [kinds[name](shape, params) for name, shape, params in printed]
+        self.layers = [_kind(name)(shape, params) for name, shape, params in printed]
 
     def apply(self, register: Callable[[Any], None]) -> None:
         for layer in self.layers:
@@ -297,7 +297,12 @@ class _Layer:
         """Nothing calls the hook again."""
 
 
-@dataclass(frozen=True)
+@cache
+def _kind(name: str) -> type[_Layer]:
+    return type(name, (_Layer,), {})
+
+
+@dataclass
 class _Sized:
     """A tensor, as far as torchsummary uses it."""
 
