@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from .copies import Inputs, Size, meta_inputs, random_state_kept, structural_copy
-from .running import BATCH_NORM, Trace, is_layer, parameters_of, tensors_in
+from .outputs import BATCH_NORM
+from .running import Trace, is_layer, parameters_of, tensors_in
 
 __all__ = ["LayerProfile", "Profile", "profile"]
 

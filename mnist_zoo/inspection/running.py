@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.hooks import RemovableHandle
 
 from .._modes import modes_of, set_modes
-from .copies import PLAIN, random_state_kept, without_data
+from .copies import PLAIN, random_state_kept
+from .outputs import known_output
 
 
 @contextlib.contextmanager
@@ -83,107 +84,8 @@ class _DataFree(TorchDispatchMode):
             args, kwargs = _on_meta(args, kwargs)
         if func is torch.ops.aten._to_copy.default and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        known = _known_output(func, args)
+        known = known_output(func, args, kwargs)
         return func(*args, **kwargs) if known is None else known
-
-
-ATEN = torch.ops.aten
-BATCH_NORM = ATEN.native_batch_norm.default
-CONVOLUTION = ATEN.convolution.default
-MAX_POOL = ATEN.max_pool2d_with_indices.default
-IN_PLACE = {ATEN.relu_.default, ATEN.silu_.default, ATEN.add_.Tensor, ATEN.mul_.Tensor}
-ELEMENTWISE = {
-    *IN_PLACE,
-    *(ATEN.relu.default, ATEN.silu.default, ATEN.gelu.default, ATEN.sigmoid.default),
-    *(ATEN.add.Tensor, ATEN.sub.Tensor, ATEN.mul.Tensor),
-}
-
-
-def _known_output(func: Any, args: tuple[Any, ...]) -> Any:
-    """The output of the commonest operations, whose rules in torch are far slower; or None."""
-    if func is BATCH_NORM:
-        statistics = torch.empty(args[0].shape[1], dtype=args[0].dtype, device="meta")
-        return without_data(args[0]), statistics, statistics
-    if func is ATEN.addmm.default and args[1].shape[1:] == args[2].shape[:1]:  # nn.Linear
-        shape = (len(args[1]), *args[2].shape[1:])
-        return torch.empty(shape, dtype=args[0].dtype, device="meta")
-    if func is CONVOLUTION:
-        return _convolved(*args)
-    if func is MAX_POOL:
-        return _pooled(*args)
-    if func not in ELEMENTWISE or not _are_alike(*args[:2]):
-        return None
-    return args[0] if func in IN_PLACE else without_data(args[0])
-
-
-def _convolved(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> Tensor | None:
-    """The output of a two-dimensional convolution; None for others, which torch may refuse."""
-    channels, inside, *kernel = weight.shape
-    if transposed or len(kernel) != 2 or x.dim() != 4 or x.shape[1] != inside * groups:
-        return None
-    if channels % groups or not _are_alike(x) or not weight.is_contiguous():
-        return None
-    if weight.dtype != x.dtype:
-        return None
-    if bias is not None and (bias.shape, bias.dtype) != ((channels,), x.dtype):
-        return None
-    sizes = _sizes(x, kernel, stride, padding, dilation)
-    if min(sizes) < 1:
-        return None
-    return torch.empty((len(x), channels, *sizes), dtype=x.dtype, device="meta")
-
-
-def _pooled(
-    x: Tensor,
-    kernel: list[int],
-    stride: list[int] | None = None,
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    ceil_mode: bool = False,
-) -> tuple[Tensor, Tensor] | None:
-    """The output of max-pooling and the places of the maxima; None where torch may refuse."""
-    if ceil_mode or x.dim() != 4 or not (len(kernel) == len(padding) == 2 and _are_alike(x)):
-        return None
-    sizes = _sizes(x, kernel, stride or kernel, padding, dilation)
-    if min(sizes) < 1 or any(2 * pad > taps for pad, taps in zip(padding, kernel, strict=True)):
-        return None
-    shape = (*x.shape[:2], *sizes)
-    places = torch.empty(shape, dtype=torch.int64, device="meta")
-    return torch.empty(shape, dtype=x.dtype, device="meta"), places
-
-
-def _sizes(
-    x: Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> list[int]:
-    """Height and width after a kernel has moved over x."""
-    return [
-        (size + 2 * pad - apart * (taps - 1) - 1) // step + 1
-        for size, taps, step, pad, apart in zip(
-            x.shape[2:], kernel, stride, padding, dilation, strict=True
-        )
-    ]
-
-
-def _are_alike(first: Tensor, second: Any = None) -> bool:
-    """Whether an operation on them has the shape and type of the first one."""
-    if second is not None and not isinstance(second, Tensor):
-        return False
-    same = second is None or (second.shape, second.dtype) == (first.shape, first.dtype)
-    return same and first.is_floating_point() and first.is_contiguous()
 
 
 class _MixedArguments(TorchFunctionMode):
