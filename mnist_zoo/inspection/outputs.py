@@ -12,10 +12,14 @@ from .copies import without_data
 
 ATEN = torch.ops.aten
 BATCH_NORM = ATEN.native_batch_norm.default
-IN_PLACE = {ATEN.relu_.default, ATEN.silu_.default, ATEN.add_.Tensor, ATEN.mul_.Tensor}
+IN_PLACE = {
+    *(ATEN.relu_.default, ATEN.silu_.default, ATEN.leaky_relu_.default),
+    *(ATEN.add_.Tensor, ATEN.mul_.Tensor, ATEN.div_.Scalar, ATEN.bernoulli_.float),
+}
 ELEMENTWISE = {
     *IN_PLACE,
-    *(ATEN.relu.default, ATEN.silu.default, ATEN.gelu.default, ATEN.sigmoid.default),
+    *(ATEN.relu.default, ATEN.silu.default, ATEN.leaky_relu.default),
+    *(ATEN.gelu.default, ATEN.sigmoid.default),
     *(ATEN.add.Tensor, ATEN.sub.Tensor, ATEN.mul.Tensor),
 }
 
@@ -32,14 +36,19 @@ def known_output(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 
 def _are_alike(first: Tensor, second: Any = None) -> bool:
     """Whether an operation on them has the shape and type of the first one."""
-    if second is not None and not isinstance(second, Tensor):
-        return False
-    same = second is None or (second.shape, second.dtype) == (first.shape, first.dtype)
+    if isinstance(second, Tensor):
+        same = (second.shape, second.dtype) == (first.shape, first.dtype)
+    else:
+        same = second is None or type(second) in (int, float)
     return same and first.is_floating_point() and first.is_contiguous()
 
 
 def _like(x: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device="meta")
+
+
+def _empty(x: Tensor, **options: Any) -> Tensor | None:
+    return without_data(x) if _are_alike(x) and not options else None
 
 
 def _normalised(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,8 +97,21 @@ def _max_pooled(
     sizes = _sizes(x, kernel, stride or kernel, padding, dilation)
     if sizes is None:
         return None
-    shape = (*x.shape[:2], *sizes)
-    return _like(x, shape), torch.empty(shape, dtype=torch.int64, device="meta")
+    pooled = _like(x, (*x.shape[:2], *sizes))
+    return pooled, torch.empty(pooled.shape, dtype=torch.int64, device="meta")
+
+
+def _mean_pooled(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor | None:
+    outputs = _max_pooled(x, kernel, stride, padding, ceil_mode=ceil_mode)
+    return outputs and outputs[0]
 
 
 def _sizes(
@@ -138,10 +160,12 @@ def _averaged(
 
 
 RULES: dict[Any, Callable[..., Any]] = {
+    ATEN.empty_like.default: _empty,
     BATCH_NORM: _normalised,
     ATEN.addmm.default: _linear,
     ATEN.convolution.default: _convolved,
     ATEN.max_pool2d_with_indices.default: _max_pooled,
+    ATEN.avg_pool2d.default: _mean_pooled,
     ATEN.cat.default: _joined,
     ATEN.mean.dim: _averaged,
 }

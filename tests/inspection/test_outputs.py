@@ -16,6 +16,10 @@ OPERATIONS = {
     "silu in place": lambda x, y: F.silu(x + 1, inplace=True),
     "gelu of a view": lambda x, y: F.gelu(x.transpose(0, -1)).transpose(0, -1),
     "sigmoid of integers": lambda x, y: torch.sigmoid(x.long()),
+    "leaky ReLU": lambda x, y: F.leaky_relu(x, 0.2),
+    "sum with a number": lambda x, y: x + 1,
+    "product with an imaginary number": lambda x, y: x * 1j,
+    "dropout": lambda x, y: F.dropout(x, 0.5),
     "sum": lambda x, y: x + y,
     "sum in place": lambda x, y: (x + y).add_(y),
     "difference in other types": lambda x, y: x.half() - y,
@@ -59,6 +63,9 @@ WINDOWS = {
         x, w.shape[2:], *map(o.get, MOVES), ceil_mode=o["flag"]
     ),
     "max pooling without a stride": lambda x, w, o: F.max_pool2d(x, w.shape[2:]),
+    "mean pooling": lambda x, w, o: F.avg_pool2d(
+        x, w.shape[2:], o["stride"], o["padding"], ceil_mode=o["flag"]
+    ),
     "joined": lambda x, w, o: torch.cat([x, x[:, :1], x], o["dim"]),
     "joined types": lambda x, w, o: torch.cat([x.long(), x], o["dim"]),
     "joined with nothing": lambda x, w, o: torch.cat([x, x.new_empty(0)], o["dim"]),
