@@ -143,13 +143,16 @@ const constants = network.shapes.map(shape => {
   return {shape, data};
 });
 
-/** The logits of one image: 784 numbers from 0 to 255. */
-function logits(image) {
+/** The image, the constants, and the results of all steps, for an image of 784 numbers from 0 to 255. */
+function computed(image) {
   const tensors = [{shape: [1, 1, 28, 28], data: Float32Array.from(image)}, ...constants];
   for (const step of network.steps)
     tensors.push({shape: step.shape, data: OPERATORS[step.op](step, ...step.inputs.map(i => tensors[i]))});
-  return [...tensors.at(-1).data];
+  return tensors;
 }
+
+/** The logits of one image. */
+const logits = image => [...computed(image).at(-1).data];
 
 function softmax(values) {
   const most = Math.max(...values), powers = values.map(value => Math.exp(value - most));
