@@ -10,7 +10,7 @@ import torch
 
 from ..pictures.choosing import AT_EDGE
 from ..pictures.lines import without_lines
-from ..pictures.looks import EVEN, NEAR, best_look, contrast_on
+from ..pictures.looks import EVEN, NEAR, PALE_LINES, WIDE, contrast_on, page_look
 from ..pictures.paper import light_of
 from ..pictures.parts import SQUARE, Part, parts_of
 from ..pictures.photos import reduced
@@ -24,8 +24,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 
 MOST = 400  # parts of a page: the largest ones
 HELD = 0.03  # of a box's longer side, at least, are the digits in it
+GROUND = 2.0  # of the digits' side; larger parts at the edges are the ground
 PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
-PALEST = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
 THIN = 0.02  # of its longer side; a part that is thinner is what is left of a line
 LARGE = 0.5  # of a box's sides; what is as large inside it is a part of the box
 
@@ -52,22 +52,24 @@ def see_page(grey: Array) -> Page:
     nothing = Page(np.zeros_like(grey), np.zeros(grey.shape, np.intp), [], [])
     long, short = max(grey.shape), min(grey.shape)
     side = WORKING_SIDE * (long / short) ** 0.5  # as many pixels as of a square image
-    first = best_look(reduced(torch.from_numpy(grey)[None], side)[0].numpy(), of_any_size=True)
+    first = page_look(reduced(torch.from_numpy(grey)[None], side)[0].numpy())
     light = light_of(grey)
-    for paper in dict.fromkeys((first.paper, NEAR)):  # there is more noise in full size
-        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light), PALEST)
+    for paper in dict.fromkeys((first.paper, NEAR, WIDE)):  # there is more noise in full size
+        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light), PALE_LINES)
         if strokes is not None:
             break
     if strokes is None or not first.parts:
         return nothing
     values, linked, frames = _without_frames(strokes.values, strokes.linked, light)
     labels, parts = parts_of(values, linked, light, MOST)
-    strongest = max((p.contrast for p in parts if p.contact < AT_EDGE), default=0.0)
+    usual = max(part.side for part in first.parts) * long / max(first.ink.shape)
     parts = [
         part
         for part in parts
-        if part.contact < AT_EDGE and part.contrast > PALER * strongest and part.thickness > THIN
+        if part.contact < (AT_EDGE if part.side < GROUND * usual else AT_EDGE / 10)
     ]
+    strongest = max((part.contrast for part in parts), default=0.0)
+    parts = [p for p in parts if p.contrast > PALER * strongest and p.thickness > THIN]
     if not parts:
         return nothing
     own = np.isin(labels, [part.label for part in parts])
