@@ -27,6 +27,7 @@ BLUR = 7  # pixels
 CLEAR = 0.5  # quality of digits that are clearly several
 SURE = 0.8  # quality of digits on a page that need not be seen in another way
 PALE_LINES = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
+MOSTLY_EVEN, ALL_EVEN = 0.5, 0.9  # of an image's edges, of a page's: a shadow may hide digits
 UNLIKE = 0.2  # quality of what is no digit at all, where another look shows specks
 
 
@@ -86,7 +87,8 @@ def best_look(image: Map, is_light: bool | None = None) -> Look:
 def page_look(image: Map) -> Look:
     """The way to see a page on which its ink looks most like digits of any size."""
     looks = []
-    for one in _looks(image, (False, True), PALE_LINES, (EVEN, NEAR, WIDE)):
+    papers = (EVEN, NEAR, WIDE) if is_even(image, ALL_EVEN) else (NEAR, WIDE)
+    for one in _looks(image, (False, True), PALE_LINES, papers):
         if one.quality > SURE:
             return one
         looks.append(one)
@@ -120,12 +122,12 @@ def _looks(
                 yield look(contrast_on(paper, image, light, kind), light, kind, paper, palest)
 
 
-def is_even(image: Map) -> bool:
-    """Whether the paper may be even: its edges are all alike."""
+def is_even(image: Map, share: float = MOSTLY_EVEN) -> bool:
+    """Whether the paper may be even: this share of its edges are alike."""
     import numpy as np
 
     border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
-    return bool(np.mean(np.abs(border - np.median(border)) <= 2) >= 0.5)
+    return bool(np.mean(np.abs(border - np.median(border)) <= 2) >= share)
 
 
 def contrast_on(paper: str, image: Map, light: Map, is_light: bool) -> Map:

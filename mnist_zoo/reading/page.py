@@ -60,8 +60,7 @@ def see_page(grey: Array) -> Page:
             break
     if strokes is None or not first.parts:
         return nothing
-    values, linked, frames = _without_frames(strokes.values, strokes.linked, light)
-    labels, parts = parts_of(values, linked, light, MOST)
+    labels, parts, frames = _without_frames(strokes.values, strokes.linked)
     usual = max(part.side for part in first.parts) * long / max(first.ink.shape)
     parts = [
         part
@@ -83,14 +82,14 @@ def box_of(part: Part) -> Box:
     return columns.start, rows.start, columns.stop, rows.stop
 
 
-def _without_frames(values: Array, linked: Array, light: Array) -> tuple[Array, Array, list[Box]]:
-    """A page without the boxes and grids around other parts; and where these were."""
+def _without_frames(values: Array, linked: Array) -> tuple[Array, list[Part], list[Box]]:
+    """The labels and parts of a page without the boxes around other parts; where these were."""
     frames: list[Box] = []
     for _ in range(3):  # a sheet on a table may hold a form with boxes
-        labels, parts = parts_of(values, linked, light, MOST)
+        labels, parts = parts_of(values, linked, None, MOST)
         around = [part for part in parts if part.held > HELD and part.squareness > SQUARE]
         if not around:
-            break
+            return labels, parts, frames
         values, linked = values.copy(), linked.copy()
         for part in around:
             own = labels[part.box] == part.label
@@ -98,7 +97,7 @@ def _without_frames(values: Array, linked: Array, light: Array) -> tuple[Array, 
             values[part.box][own] = inside[own]
             linked[part.box][own] = inside[own] > 0
             frames.append(box_of(part))
-    return values, linked, frames
+    return *parts_of(values, linked, None, MOST), frames
 
 
 def _inside(alone: Array, own: Array) -> Array:
