@@ -48,9 +48,10 @@ def test_scikit_learns_8x8_digits_are_recognised(model, form):
     assert accuracy(model, form(digits.images), digits.target) >= 0.95
 
 
-def test_digits_of_large_squares_are_recognised(model):
+@pytest.mark.parametrize("step", [16, slow_if(True, 4)])
+def test_digits_of_large_squares_are_recognised(model, step):
     digits = pytest.importorskip("sklearn.datasets").load_digits()
-    images, labels = digits.images[::4].repeat(8, 1).repeat(8, 2), digits.target[::4]
+    images, labels = digits.images[::step].repeat(8, 1).repeat(8, 2), digits.target[::step]
     refused = []
     try:
         as_mnist(images)
@@ -110,10 +111,12 @@ def test_photographed_prints_are_recognised(model, inverted):
     assert accuracy(model, pictures, labels) >= 0.97
 
 
-@pytest.mark.parametrize("photo", [slow_if(True, False), True])
-def test_handwriting_on_a_page_is_recognised(model, photo):
+@pytest.mark.parametrize(
+    ("photo", "count"), [(True, 75), slow_if(True, True, 300), slow_if(True, False, 300)]
+)
+def test_handwriting_on_a_page_is_recognised(model, photo, count):
     random = np.random.default_rng(2)
-    pages = [drawing.on_page(digit, random) for digit in SAMPLE.images[:300, 0].numpy()]
+    pages = [drawing.on_page(digit, random) for digit in SAMPLE.images[:count, 0].numpy()]
     pictures = [drawing.photographed(page, random) if photo else page for page in pages]
     found = []
     for picture in pictures:
@@ -121,7 +124,7 @@ def test_handwriting_on_a_page_is_recognised(model, photo):
             found.append(predict(model, picture).digit)
         except PictureError:
             found.append(None)
-    right = np.mean([a == b for a, b in zip(found, SAMPLE.labels[:300].tolist(), strict=True)])
+    right = np.mean([a == b for a, b in zip(found, SAMPLE.labels[:count].tolist(), strict=True)])
     assert right >= (0.96 if photo else 0.98)
 
 

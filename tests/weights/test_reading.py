@@ -184,7 +184,7 @@ def test_no_header_is_accepted_that_the_safetensors_package_refuses(tmp_path):
     end = 8 + int.from_bytes(content[:8], "little")
     json.loads(content[8:end])
     accepted = 0
-    for _ in range(3000):
+    for _ in range(1000):
         changed = bytearray(content)
         for place in random.integers(8, end, int(random.integers(1, 3))):
             changed[place] = random.choice(list(b'0123456789,[]{}":FI-. abcdt'))
@@ -202,7 +202,7 @@ def test_no_header_is_accepted_that_the_safetensors_package_refuses(tmp_path):
         for name, value in theirs.items():
             assert (ours[name].dtype, ours[name].shape) == (value.dtype, value.shape)
             assert torch.equal(ours[name].nan_to_num(), value.nan_to_num())
-    assert accepted > 50
+    assert accepted > 15
 
 
 def test_tensors_that_a_file_shares_stay_apart_in_the_network(tmp_path):
