@@ -24,6 +24,7 @@ from mnist_zoo import (
 )
 from mnist_zoo.export import export
 
+SHAPE = (1, 28, 28)
 STYLES = {
     "plain": lambda lines: lines,
     "slanted": lambda lines: [[(x + 0.25 * (0.5 - y), y) for x, y in line] for line in lines],
@@ -200,6 +201,54 @@ def test_top_three_are_shown_with_the_image_that_the_network_sees(visit, model):
         ".getImageData(0, 0, 28, 28).data).filter((_, i) => i % 4 == 0)"
     )
     assert seen == image
+
+
+SCRIBBLES = {
+    "star": [[(0.5, 0.05), (0.76, 0.86), (0.07, 0.36), (0.93, 0.36), (0.24, 0.86), (0.5, 0.05)]],
+    "cross": [[(0.1, 0.1), (0.9, 0.9)], [(0.9, 0.1), (0.1, 0.9)]],
+    "hash": [
+        *([(x, 0.1), (x, 0.9)] for x in (0.3, 0.7)),
+        *([(0.1, y), (0.9, y)] for y in (0.3, 0.7)),
+    ],
+    "zigzag": [[(0.1 + 0.8 * (at % 2), 0.05 + 0.1 * at) for at in range(10)]],
+}
+
+
+def test_scribbles_are_told_as_no_digits(visit, request, tmp_path):
+    folder = Path(request.config.getoption("--screenshots") or tmp_path)
+    page, told = visit(), 0
+    for name, lines in SCRIBBLES.items():
+        draw(page, lines)
+        page.screenshot(path=folder / f"scribble_{name}.png")
+        if reading_of(page) == "Not a digit?":
+            told += 1
+            assert page.locator("#found > li").inner_text().startswith("Not a digit?")
+        press(page, "Clear")
+    assert told >= len(SCRIBBLES) - 1
+
+
+def test_what_is_no_digit_is_a_question_mark_among_digits(visit):
+    page = visit()
+    assert page.evaluate("strange([-0.1])") == [True]
+    assert page.evaluate("strange([0.9, -0.2, -0.4, 0.8])") == [False, False, True, False]
+    assert page.evaluate("strange([null, null])") == [False, False]
+    page.evaluate("void (strange = values => values.map((_, i) => i === 1))")
+    for at, digit in enumerate((2, 8, 0)):
+        draw(page, STROKES[digit], left=0.05 + 0.31 * at, side=0.28)
+    assert reading_of(page) == "2?0"
+    assert page.get_by_text("Not a digit?").count() == 1
+
+
+def test_the_page_tells_the_familiarity_that_the_network_does(visit, model, digits):
+    shuffled = digits.images[:10].flatten(1)[:, torch.randperm(784)].view(-1, *SHAPE)
+    images = torch.cat([digits.images[:40], shuffled])
+    with torch.no_grad():
+        _, wanted = model.with_familiarity(model.preprocessing(images))
+    script = "images => images.map(image => familiarity(computed(image)))"
+    found = torch.tensor(visit().evaluate(script, images.flatten(1).tolist()))
+    assert (found - wanted).abs().max() < 0.05  # a page holds six bits of each feature
+    assert found[:40].median() > 0.5
+    assert found[40:].max() < 0
 
 
 # --- the page ------------------------------------------------------------------------------------
