@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
 
+from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from plots_cases import data, drawn, labels_of, runs
 
@@ -68,6 +69,10 @@ def test_labels_of_many_networks_do_not_overlap():
         assert sorted(labels_of(labels)) == sorted(names)
         boxes = [Text.get_window_extent(label) for label in labels]
         assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+        for label, own in zip(labels, boxes, strict=True):
+            point = axes.transData.transform(label.xy)
+            line = Path([point, ((own.x0 + own.x1) / 2, (own.y0 + own.y1) / 2)])
+            assert not any(line.intersects_bbox(box, False) for box in boxes if box is not own)
         assert all(axes.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
 
 
