@@ -102,10 +102,17 @@ def _is_slow(name, format, options):
     return name in DEEPER_VARIANTS or name not in list_models(max_params=most)
 
 
+def _adds(name, format, options):
+    """Whether a file proves what others do not: ONNX files are made of torch.export's graphs."""
+    if name in DEEPER_VARIANTS:  # they repeat the layers of others
+        return format == "onnx" and not options
+    return format != "torch_export" or name in list_models(max_params=1_000_000)
+
+
 CASES = [
     slow_if(_is_slow(*case), *case, name="-".join([*case[:2], "other" if case[2] else "own"]))
     for case in itertools.product(list_models(), SUFFIX, [{}, OTHER_SHAPE])
-    if not (case[2] and case[0] in DEEPER_VARIANTS)  # they repeat the layers of others
+    if _adds(*case)
 ]
 """Networks, formats and options whose files are compared; large networks are slow."""
 

@@ -130,6 +130,18 @@ def test_a_missing_compiler_and_a_failing_one_are_named(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_operator_that_the_generator_lacks_is_named(tmp_path, monkeypatch):
+    from emx_onnx_cgen import UnsupportedOpError
+
+    def lacking(compiler, graph):
+        raise UnsupportedOpError("Unsupported op NonZero")
+
+    monkeypatch.setattr("emx_onnx_cgen.compiler.Compiler.compile", lacking)
+    with pytest.raises(ExportError, match=r"emx-onnx-cgen cannot write it: .*op NonZero"):
+        export(lenet5(), tmp_path / "a.c", "c")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "emx_onnx_cgen", None)
     with pytest.raises(ImportError, match=r'emx_onnx_cgen: pip install "mnist-zoo\[c\]"'):

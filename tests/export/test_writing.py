@@ -289,6 +289,7 @@ def test_a_missing_package_is_named(package, tmp_path, file, calibration, monkey
     uses = {
         "onnx onnxruntime onnxscript": lambda: export(mini_resnet(), tmp_path / "a.onnx"),
         "onnx onnxruntime": lambda: quantize(file, tmp_path / "a.onnx", calibration),
+        "onnx onnxscript": lambda: export(mini_resnet(), tmp_path / "a.html", "page"),
         "onnxruntime": lambda: load_session(file),
     }
     for needed, use in uses.items():
@@ -297,3 +298,15 @@ def test_a_missing_package_is_named(package, tmp_path, file, calibration, monkey
                 use()
     assert list(tmp_path.iterdir()) == []
     export(mini_resnet(), tmp_path / "a.pt2", "torch_export")
+
+
+def test_a_missing_executorch_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.pte").write_bytes(b"0000ET12")
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    for use in (
+        lambda: load_session(tmp_path / "a.pte"),
+        lambda: export(mini_resnet(), tmp_path / "b.pte", "executorch"),
+    ):
+        with pytest.raises(ImportError, match=r'pip install "mnist-zoo\[executorch\]"'):
+            use()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pte"]
