@@ -32,6 +32,7 @@ from torch import nn
 from train import read_recipe
 
 from mnist_zoo import (
+    DataError,
     History,
     Metrics,
     Preprocessing,
@@ -525,7 +526,8 @@ def main() -> None:
                 hint = "a recipe needs --seeds" if name in list_recipes() else "see --list"
                 parser.error(f"{name!r} must be the name of an experiment; {hint}")
     except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
-        raise SystemExit(f"{name}: {' '.join(str(error).split())}") from error
+        hint = "; --data names a folder that has it" if isinstance(error, DataError) else ""
+        raise SystemExit(f"{name}: {' '.join(str(error).split())}{hint}") from error
     if arguments.seeds:
         return
     import report_pages  # it takes the experiments from here
