@@ -279,7 +279,7 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
     return log_probabilities.logsumexp(0) - math.log(len(values))
 
 
-def ensemble(models: Iterable[nn.Module], *more: Never) -> Ensemble:
+def ensemble(models: Iterable[nn.Module]) -> Ensemble:
     """Combines several networks into one, which `predict` and `evaluate` take like any other.
 
     Args:
@@ -302,7 +302,7 @@ def ensemble(models: Iterable[nn.Module], *more: Never) -> Ensemble:
         >>> predict(both, page).digit
         7
     """
-    if isinstance(models, (nn.Module, str)) or more:
+    if isinstance(models, (nn.Module, str)):
         raise TypeError("`models` must be a list of networks, such as [mini_resnet(), lenet5()]")
     models = list(models)
     if not models:
