@@ -346,7 +346,7 @@ def usage(network: str, *, pretrained: bool) -> str:
         "```python\n"
         f"from mnist_zoo import {network}, predict, sample_pictures\n\n"
         f'model = {network}(weights="mnist")\n'
-        'photo, sheet = sample_pictures()\n'
+        "photo, sheet = sample_pictures()\n"
         "print(predict(model, photo).digit)\n"
         "```"
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_against_cost"]
 
 OTHERS = "others' results"
+GAP = 2  # typographic points around a label
 TICKS = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
 
 
@@ -173,7 +174,7 @@ def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost
         size = torch.tensor([extent.width, extent.height], dtype=torch.float64)
         offsets = torch.tensor([*_offsets(*(size / dot).tolist())], dtype=torch.float64)
         corners = torch.tensor(axes.transData.transform(point)) + offsets * dot
-        boxes = torch.cat((corners, corners + size), 1)
+        boxes = torch.cat((corners - GAP * dot, corners + size + GAP * dot), 1)
         outside = size.prod() - _shared_areas(boxes, inside[None])[:, 0]
         covered = _shared_areas(boxes, torch.stack(taken)).sum(1)
         best = int((outside + covered).round().argmin())  # the first of equals, which is nearest
