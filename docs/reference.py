@@ -29,6 +29,7 @@ TITLES = {  # of the sections, by a part of the package; others are titled by th
     "prediction": "Recognising digits",
     "pictures": "Recognising digits",
     "familiarity": "Recognising digits",
+    "committee": "Recognising digits",
     "reading": "Reading numbers",
     "data": "Data",
     "training": "Training",

@@ -9,6 +9,7 @@ from .blocks.residual import Bottleneck as Bottleneck
 from .blocks.residual import ResidualBlock as ResidualBlock
 from .blocks.residual import SeparableBottleneck as SeparableBottleneck
 from .blocks.units import ResidualUnit as ResidualUnit
+from .committee import digitnet_committee as digitnet_committee
 from .data.augmentation import Augmentation as Augmentation
 from .data.augmentation import augment as augment
 from .data.corruption import Corruption as Corruption

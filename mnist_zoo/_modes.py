@@ -53,5 +53,5 @@ def set_modes(modes: Mapping[nn.Module, bool]) -> None:
         for module, own in modes.items():
             if module in _SWITCHED:
                 _SWITCHED[module] = (own, _SWITCHED[module][1])
-            else:
+            elif module.training != own:
                 module.training = own

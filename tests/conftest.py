@@ -27,7 +27,7 @@ FACES = ["mnist_zoo"] + [
     f"mnist_zoo.{part}"
     for part in (
         *("blocks", "weights", "models", "inspection", "pictures", "data", "prediction"),
-        *("reading", "evaluation", "familiarity", "training", "optimization"),
+        *("reading", "evaluation", "familiarity", "committee", "training", "optimization"),
         *("export", "plots", "hub"),
     )
 ]

@@ -130,7 +130,7 @@ def sampling_grid(
         )
         pixels = _smoothed(noise.mul_(2).sub_(1), augmentation.elastic_sigma)
         pixels = pixels.mul_(augmentation.elastic).movedim(1, 3)
-        grid = grid + pixels * grid.new_tensor((2 / width, 2 / height))
+        grid += pixels.mul_(grid.new_tensor((2 / width, 2 / height)))
     return grid
 
 

@@ -111,12 +111,13 @@ def corrupt(
     count, strengths = round(corruption.share * len(images)), corruption.strengths
     device = images.device
     chosen = torch.randperm(len(images), generator=generator, device=device)[:count]
-    changed = images[chosen]
+    changed = images.index_select(0, chosen)
     each = round(count * min(1, KINDS_PER_IMAGE / len(strengths)))
     for name, bound in strengths.items():
         rows = torch.randperm(count, generator=generator, device=device)[:each]
         strength = bound * torch.rand(each, generator=generator, device=device)
-        changed[rows] = KINDS[name](changed[rows], strength, generator).clamp(0, 1)
+        drawn = KINDS[name](changed.index_select(0, rows), strength, generator)
+        changed.index_copy_(0, rows, drawn.clamp(0, 1))
     return images.index_copy(0, chosen, changed)
 
 

@@ -86,13 +86,16 @@ def restyle(
         (True, False)
     """
     images = to_float(images)
+    if not style:
+        return images
+    images = images.clone()
     for name, (digit, draw) in STYLES.items():
         if not (share := getattr(style, name)):
             continue
         drawn = torch.rand(len(images), generator=generator, device=images.device) < share
         rows = (drawn if digit is None else drawn & (labels == digit)).nonzero().squeeze(1)
         if len(rows):
-            images = images.index_copy(0, rows, draw(images[rows], generator))
+            images.index_copy_(0, rows, draw(images.index_select(0, rows), generator))
     return images
 
 

@@ -49,8 +49,8 @@ def contents(program: Program) -> Iterator[Content]:
     yield Content(source.replace("/* graph */", code).encode(), beside={".h": header.encode()})
 
 
-def reader(content: Content) -> Run:
-    """The C file, compiled by the system's compiler and run."""
+def reader(content: Content, *flags: str) -> Run:
+    """The C file, compiled by the system's compiler, with these flags too, and run."""
     source = content.data.decode()
     (file,) = re.findall(r'^#include "(.+)\.h"$', source, re.M)
     (name,) = re.findall(r" (\w+)_names\[", source)
@@ -59,7 +59,7 @@ def reader(content: Content) -> Run:
         Path(folder, f"{file}.c").write_bytes(content.data)
         Path(folder, f"{file}.h").write_bytes(content.beside[".h"])
         library = Path(folder, f"{name}.so")
-        compile_c(Path(folder, f"{file}.c"), library, "-shared", "-fPIC")
+        compile_c(Path(folder, f"{file}.c"), library, "-shared", "-fPIC", *flags)
         function = getattr(ctypes.CDLL(str(library)), f"{name}_logits")
     count = int(re.findall(r"_CLASSES (\d+)$", content.beside[".h"].decode(), re.M)[0])
 

@@ -101,11 +101,12 @@ class Session(nn.Module):
         if len(found) != 1:
             count = self.num_classes + self.gives_familiarity()
             found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
-        table = found[0].to(x.device)
-        values = table[:, : self.num_classes]
+        values, familiarity = found[0].to(x.device), None
+        if self.gives_familiarity():
+            values, familiarity = values[:, : self.num_classes], values[:, -1]
         if self.output == PROBABILITIES:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
-        return values, table[:, -1] if self.gives_familiarity() else None
+        return values, familiarity
 
     def gives_familiarity(self) -> bool:
         """Whether the file tells the familiarity of images."""
@@ -117,7 +118,8 @@ class Session(nn.Module):
         if self.pixels == "uint8":
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
-        return [image[None] for image in images] if self._opened.shape[0] == 1 else [images]
+        one_at_a_time = self._opened.shape[0] == 1 and len(images) != 1
+        return [image[None] for image in images] if one_at_a_time else [images]
 
     @override
     def extra_repr(self) -> str:

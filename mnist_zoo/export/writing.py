@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
-from typing_extensions import override
+from torch import nn
 
 from .._checks import check_positive, check_range
 from .._files import check_place, expanded, written_whole
@@ -21,7 +20,7 @@ from .._names import check_choice
 from .._networks import check_network, class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
-from ..pictures.preprocessing import Preprocessing, preprocessing_of
+from ..pictures.preprocessing import preprocessing_of
 from .comparing import agreeing_content, failures_named, images, output_of
 from .program import (
     LOGITS,
@@ -35,6 +34,7 @@ from .program import (
     square_shape,
 )
 from .session import Session
+from .taking_bytes import TakesBytes
 
 __all__ = ["ExportReport", "export"]
 
@@ -180,7 +180,7 @@ def export(
         elif softmax:
             network = nn.Sequential(network, nn.Softmax(1))
         if pixels == "uint8":
-            network = _TakesBytes(network, preprocessing)
+            network = TakesBytes(network, preprocessing)
             preprocessing = replace(preprocessing, mean=0.0, std=1.0)
         metadata = {
             "network": getattr(model, "factory", None) or type(model).__name__,
@@ -234,24 +234,6 @@ def _told(network: nn.Module, softmax: bool) -> nn.Module | None:
     from .onnx_file import told
 
     return told(network, softmax)
-
-
-class _TakesBytes(nn.Module):
-    """A network that takes uint8 images and normalises them itself."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.network = network
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32, device="cpu")
-            self.register_buffer(name, values.view(-1, 1, 1))
-
-    @override
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network((x.float() / 255 - self.mean) / self.std)
 
 
 def _check_opset(opset: int | None, format: Format) -> None:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from .copies import Inputs, Size, meta_inputs, structural_copy
-from .running import BATCH_NORM, Trace, is_layer, parameters_of, tensors_in
+from .copies import Inputs, Size, meta_inputs, random_state_kept, structural_copy
+from .outputs import BATCH_NORM
+from .running import Trace, is_layer, parameters_of, tensors_in
 
 __all__ = ["LayerProfile", "Profile", "profile"]
 
@@ -163,6 +164,7 @@ class _Operations(TorchDispatchMode):
             self.calls[type(call.module).__name__] += 1
 
 
+@random_state_kept()  # once for the copy and its run
 def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
     """Counts the MACs (with thop), FLOPs (with torch) and parameters of a network.
 
@@ -204,7 +206,7 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
     tensors = meta_inputs(twin, inputs, batch=1)
     macs: Counter[nn.Module] = Counter()
 
-    def count(module: nn.Module, inputs: Any, output: Any) -> None:
+    def count(module: nn.Module, name: str, inputs: Any, output: Any) -> None:
         if _has_rule(module, rules):
             with _disable_current_modes():  # thop's own arithmetic is not the network's
                 counted = _Counted(module)

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.hooks import RemovableHandle
 
 from .._modes import modes_of, set_modes
-from .copies import PLAIN, random_state_kept, without_data
+from .copies import PLAIN, random_state_kept
+from .outputs import known_output
 
 
 @contextlib.contextmanager
@@ -31,7 +33,8 @@ def _switches_kept(model: nn.Module) -> Iterator[None]:
     finally:
         set_modes(modes)
         for parameter, required in trained:
-            parameter.requires_grad = required
+            if parameter.requires_grad != required:
+                parameter.requires_grad = required
 
 
 @dataclass(eq=False)
@@ -71,48 +74,18 @@ class _DataFree(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = tensors_in((args, kwargs) if kwargs else args)
         with_data = [t for t in tensors if not t.is_meta]
-        suspects = tensors if self.own_on_meta else with_data
-        if any(t.untyped_storage()._cdata in self.own for t in suspects):
-            raise RuntimeError("the forward uses tensors of the original network, not of its copy")
+        for tensor in tensors if self.own_on_meta else with_data:
+            if tensor.untyped_storage()._cdata in self.own:
+                message = "the forward uses tensors of the original network, not of its copy"
+                raise RuntimeError(message)
         if len(with_data) == len(tensors):
             return func(*args, **kwargs)
         if with_data:
             args, kwargs = _on_meta(args, kwargs)
         if func is torch.ops.aten._to_copy.default and "device" in kwargs:
             kwargs = {**kwargs, "device": torch.device("meta")}
-        known = _known_output(func, args)
+        known = known_output(func, args, kwargs)
         return func(*args, **kwargs) if known is None else known
-
-
-ATEN = torch.ops.aten
-BATCH_NORM = ATEN.native_batch_norm.default
-IN_PLACE = {ATEN.relu_.default, ATEN.silu_.default, ATEN.add_.Tensor, ATEN.mul_.Tensor}
-ELEMENTWISE = {
-    *IN_PLACE,
-    *(ATEN.relu.default, ATEN.silu.default, ATEN.gelu.default, ATEN.sigmoid.default),
-    *(ATEN.add.Tensor, ATEN.sub.Tensor, ATEN.mul.Tensor),
-}
-
-
-def _known_output(func: Any, args: tuple[Any, ...]) -> Any:
-    """The output of the commonest operations, whose rules in torch are far slower; or None."""
-    if func is BATCH_NORM:
-        statistics = torch.empty(args[0].shape[1], dtype=args[0].dtype, device="meta")
-        return without_data(args[0]), statistics, statistics
-    if func is ATEN.addmm.default and args[1].shape[1:] == args[2].shape[:1]:  # nn.Linear
-        shape = (len(args[1]), *args[2].shape[1:])
-        return torch.empty(shape, dtype=args[0].dtype, device="meta")
-    if func not in ELEMENTWISE or not _are_alike(*args[:2]):
-        return None
-    return args[0] if func in IN_PLACE else without_data(args[0])
-
-
-def _are_alike(first: Tensor, second: Any = None) -> bool:
-    """Whether an operation on them has the shape and type of the first one."""
-    if second is not None and not isinstance(second, Tensor):
-        return False
-    same = second is None or (second.shape, second.dtype) == (first.shape, first.dtype)
-    return same and first.is_floating_point() and first.is_contiguous()
 
 
 class _MixedArguments(TorchFunctionMode):
@@ -161,7 +134,7 @@ class Trace:
     Args:
         model: The original network.
         twin: Its structural copy.
-        on_return: Called with module, inputs and output when a module returns.
+        on_return: Called with module, its name, inputs and output when a module returns.
 
     Attributes:
         names: The name of every module.
@@ -172,16 +145,17 @@ class Trace:
         self,
         model: nn.Module,
         twin: nn.Module,
-        on_return: Callable[[nn.Module, Any, Any], None],
+        on_return: Callable[[nn.Module, str, Any, Any], None],
     ) -> None:
         self.model = model
         self.names = {module: name for name, module in twin.named_modules()}
         self.stack: list[_Call] = []
         self.on_return = on_return
         self.data_free = _DataFree(model)
+        self.hooks: list[RemovableHandle] = []
         for module in self.names:
-            module.register_forward_pre_hook(self._enter, with_kwargs=True)
-            module.register_forward_hook(self._leave, with_kwargs=True)
+            self.hooks.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+            self.hooks.append(module.register_forward_hook(self._leave, with_kwargs=True))
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self.stack.append(_Call(module, (*args, *kwargs.values())))
@@ -191,7 +165,7 @@ class Trace:
         while call.module is not module:  # calls that failed, where the network caught the error
             call = self.stack.pop()
         with torch._C.DisableTorchFunction():  # shapes are read without `_MixedArguments`
-            self.on_return(module, call.inputs, output)
+            self.on_return(module, self.names[module], call.inputs, output)
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -208,6 +182,9 @@ class Trace:
                 yield
         except Exception as error:
             raise RuntimeError(f"`model` failed{self._where()}: {error}{self._hint()}") from error
+        finally:
+            for hook in self.hooks:  # or the copy would wait for the garbage collector
+                hook.remove()
 
     def _where(self) -> str:
         if not self.stack:
@@ -244,12 +221,18 @@ def _collect(tree: Any, found: list[Tensor]) -> None:
     if isinstance(tree, Tensor):
         found.append(tree)
         return
-    if is_dataclass(tree) and not isinstance(tree, type):
-        tree = [getattr(tree, field.name) for field in fields(tree)]
-    if isinstance(tree, (tuple, list, Mapping)):
-        for item in tree.values() if isinstance(tree, Mapping) else tree:
-            if type(item) not in PLAIN:
-                _collect(item, found)
+    if type(tree) not in (tuple, list):
+        if is_dataclass(tree) and not isinstance(tree, type):
+            tree = [getattr(tree, field.name) for field in fields(tree)]
+        elif isinstance(tree, Mapping):
+            tree = tree.values()
+        elif not isinstance(tree, (tuple, list)):
+            return
+    for item in tree:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif type(item) not in PLAIN:
+            _collect(item, found)
 
 
 def parameters_of(module: nn.Module) -> set[nn.Parameter]:

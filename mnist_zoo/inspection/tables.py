@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .copies import Inputs, meta_inputs, structural_copy
+from .copies import Inputs, Size, meta_inputs, random_state_kept, structural_copy
 from .running import Trace, parameters_of, tensors_in
 
 __all__ = ["ModelSummary", "SummaryRow", "summary"]
@@ -120,6 +121,7 @@ class ModelSummary:
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
+@random_state_kept()  # once for the copy and its run
 def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> ModelSummary:
     """Prints torchsummary's table of a network and returns it.
 
@@ -176,7 +178,7 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
     seen: set[nn.Parameter] = set()
     output_bytes = 0
 
-    def add_row(module: nn.Module, inputs: Any, output: Any) -> None:
+    def add_row(module: nn.Module, name: str, inputs: Any, output: Any) -> None:
         nonlocal output_bytes
         if isinstance(module, (nn.Sequential, nn.ModuleList)) or (module is twin and rows):
             return
@@ -187,10 +189,9 @@ def summary(model: nn.Module, inputs: Inputs = None, *, quiet: bool = False) -> 
         shapes = tuple((-1, *t.shape[1:]) if t.dim() else () for t in outputs)
         shape = shapes[0] if isinstance(output, Tensor) else shapes
         params = sum(p.numel() for p in own)
-        rows.append(SummaryRow(run.names[module], type(module).__name__, shape, params))
+        rows.append(SummaryRow(name, type(module).__name__, shape, params))
 
-    run = Trace(model, twin, add_row)
-    with run.guarded():
+    with Trace(model, twin, add_row).guarded():
         twin(*tensors)
 
     named = dict(twin.named_parameters())
@@ -219,7 +220,7 @@ def _rows_by_torchsummary(rows: Sequence[SummaryRow]) -> list[str]:
     """The lines that torchsummary prints, down to the last row.
 
     torchsummary cannot run tensors without data or nested outputs, and counts shared parameters
-    at every call. So it gets a network that replays the recorded calls.
+    at every call. So it gets a stand-in that replays the recorded calls.
     """
     from torchsummary import summary as print_table
 
@@ -259,36 +260,57 @@ def _printed_lines() -> Iterator[list[str]]:
             del module.print
 
 
-class _Replay(nn.Module):
-    """Calls one module per row, which has the row's class name, output and parameter count.
+class _Replay:
+    """Stands in for a network that calls one layer per row, as far as torchsummary uses networks.
 
-    One more has a parameter, because torchsummary fails if none has; its line is cut off.
+    One more layer has a parameter, because torchsummary fails if none has; its line is cut off.
     """
 
     def __init__(self, rows: Sequence[SummaryRow]) -> None:
-        super().__init__()
         printed = [*((row.type, row.output_shape, row.params) for row in rows), ("", (), 1)]
-        kinds = {name: type(name, (_ReplayedCall,), {}) for name in {key[0] for key in printed}}
-        calls = {key: kinds[key[0]](*key[1:]) for key in set(printed)}  # alike rows share one
-        self.replayed = nn.ModuleList(calls.values())
-        self.calls = [calls[key] for key in printed]
+        self.layers = [_kind(name)(shape, params) for name, shape, params in printed]
 
-    def forward(self, x: Tensor) -> None:
-        for call in self.calls:
-            call(x)
+    def apply(self, register: Callable[[Any], None]) -> None:
+        for layer in self.layers:
+            register(layer)
+
+    def __call__(self, x: Tensor) -> None:
+        for layer in self.layers:
+            layer.hook(layer, (x,), layer.output)
 
 
-class _ReplayedCall(nn.Module):
-    """One row; the name of its class is the row's."""
+class _Layer:
+    """The call of one row; the name of its class is the row's."""
+
+    hook: Callable[..., None]
 
     def __init__(self, shape: tuple[Any, ...], params: int) -> None:
-        super().__init__()
-        self.output = torch.empty(2, *shape[1:], device="meta") if _is_shape(shape) else ()
+        self.output = _Sized((2, *shape[1:])) if _is_shape(shape) else ()
         if params:
-            self.weight = nn.Parameter(torch.empty(params, device="meta"))
+            self.weight = _Sized((params,))
 
-    def forward(self, x: Tensor) -> Tensor | tuple[()]:
-        return self.output
+    def register_forward_hook(self, hook: Callable[..., None]) -> _Layer:
+        self.hook = hook
+        return self
+
+    def remove(self) -> None:
+        """Nothing calls the hook again."""
+
+
+@cache
+def _kind(name: str) -> type[_Layer]:
+    return type(name, (_Layer,), {})
+
+
+@dataclass
+class _Sized:
+    """A tensor, as far as torchsummary uses it."""
+
+    shape: Size
+    requires_grad: bool = True
+
+    def size(self) -> Size:
+        return self.shape
 
 
 def _is_shape(shape: tuple[Any, ...]) -> bool:

@@ -93,6 +93,8 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
     """
     grey, problems = grey_of(images)
     grey, ready = light_on_black(grey)
+    if len(ready) and ready.all():
+        return grey.round().to(torch.uint8), problems
     digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8, device="cpu")
     if ready.any():
         digits[ready] = grey[ready].round().to(torch.uint8)
@@ -106,9 +108,12 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
 
 def light_on_black(grey: Tensor) -> tuple[Tensor, Tensor]:
     """Images (n, H, W), inverted where that brings MNIST's format; and which are in it, (n,)."""
+    ready = in_mnist_form(grey)
+    if ready.all() or grey.shape[1:] != (SIDE, SIDE):
+        return grey, ready
     negative = 255 - grey
-    grey = torch.where(in_mnist_form(negative)[:, None, None], negative, grey)
-    return grey, in_mnist_form(grey)
+    is_dark = in_mnist_form(negative)
+    return torch.where(is_dark[:, None, None], negative, grey), ready | is_dark
 
 
 def grey_of(images: Tensor) -> tuple[Tensor, dict[int, str]]:
@@ -175,10 +180,10 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
     ink = grey > 0
-    longer = torch.maximum(_extent(ink.any(2)), _extent(ink.any(1)))
-    off = torch.stack(_centre_of_mass(grey)).sub(CENTRE).abs().amax(0)
-    brightest = grey.amax((1, 2)) >= 250
-    return brightest & (longer >= INK_SIDE - 1) & (longer <= INK_SIDE) & (off < 0.55)
+    longer = _extent(torch.cat((ink.any(2), ink.any(1)))).view(2, len(grey)).amax(0)
+    (rows, columns), brightest = _centre_of_mass(grey), grey.amax((1, 2)) >= 250
+    in_size = brightest & (longer >= INK_SIDE - 1) & (longer <= INK_SIDE)
+    return in_size & ((rows - CENTRE).abs() < 0.55) & ((columns - CENTRE).abs() < 0.55)
 
 
 def _extent(marked: Tensor) -> Tensor:

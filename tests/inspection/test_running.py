@@ -287,45 +287,6 @@ def test_models_that_cannot_be_counted(count):
         count(model, (3,))
 
 
-OPERATIONS = {
-    "relu": lambda x, y: F.relu(x),
-    "silu in place": lambda x, y: F.silu(x + 1, inplace=True),
-    "gelu of a view": lambda x, y: F.gelu(x.transpose(0, -1)).transpose(0, -1),
-    "sigmoid of integers": lambda x, y: torch.sigmoid(x.long()),
-    "sum": lambda x, y: x + y,
-    "sum in place": lambda x, y: (x + y).add_(y),
-    "difference in other types": lambda x, y: x.half() - y,
-    "product with integers": lambda x, y: x.long() * y.long(),
-    "product with a number": lambda x, y: 2.5 * x,
-    "normalised": lambda x, y: F.batch_norm(x, None, None, training=True),
-    "normalised in eval mode": lambda x, y: F.batch_norm(x, x[0] * 0, x[0] * 0 + 1),
-    "linear": lambda x, y: F.linear(x, torch.ones(5, x.shape[1]), torch.ones(5)),
-}
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    name=st.sampled_from(sorted(OPERATIONS)),
-    width=st.integers(1, 4),
-    one=st.booleans(),
-    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
-)
-def test_outputs_have_the_shape_and_type_that_torch_gives_them(name, width, one, dtype):
-    """Against the same forward with data: summary states the shape, and the bytes of the output."""
-
-    class Calling(nn.Module):
-        def forward(self, x, y):
-            return OPERATIONS[name](x, y)
-
-    if name == "linear":
-        dtype = torch.float32
-    x, y = torch.rand(2, width).to(dtype), torch.rand(2, 1 if one else width).to(dtype)
-    output = OPERATIONS[name](x, y)
-    table = summary(Calling(), [x, y], quiet=True)
-    assert table.rows[0].output_shape == (-1, *output.shape[1:])
-    assert table.forward_backward_bytes == 2 * output[:1].nbytes
-
-
 class Frozen(nn.Module):
     """Runs in inference mode, where torch does not split `linear` into its parts."""
 

@@ -15,19 +15,29 @@ function show() {
   document.getElementById("clear").disabled = !strokes().length;
 }
 
-/** What each digit of the drawing may be: its image and its classes, the most probable first. */
+/**
+ * What each digit of the drawing may be: its image; its classes, the most probable first; its
+ * familiarity; and whether it is a digit at all.
+ */
 function recognise() {
-  return digitsOf(strokes()).map(group => {
+  const found = digitsOf(strokes()).map(group => {
     const drawn = prepare(inkOf(group));
     const image = network.inverted ? drawn.map(value => 255 - value) : drawn;
-    const ranked = softmax(logits(image)).map((probability, i) => ({name: network.classes[i], probability}));
-    return {image, ranked: ranked.sort((a, b) => b.probability - a.probability)};
+    const tensors = computed(image), probabilities = softmax([...tensors.at(-1).data]);
+    const ranked = probabilities.map((probability, i) => ({name: network.classes[i], probability}));
+    ranked.sort((a, b) => b.probability - a.probability);
+    return {image, ranked, familiarity: familiarity(tensors)};
   });
+  const others = strange(found.map(digit => digit.familiarity));
+  return found.map((digit, i) => ({...digit, isDigit: !others[i]}));
 }
 
+const NOT_A_DIGIT = "Not a digit?";
+
 function read() {
-  const found = recognise(), names = found.map(({ranked}) => ranked[0].name);
-  document.getElementById("reading").value = names.join(names.some(name => name.length > 1) ? " " : "");
+  const found = recognise(), names = found.map(({ranked, isDigit}) => isDigit ? ranked[0].name : "?");
+  const text = names.join(names.some(name => name.length > 1) ? " " : "");
+  document.getElementById("reading").value = text === "?" ? NOT_A_DIGIT : text;
   document.getElementById("found").replaceChildren(...found.map(card));
 }
 
@@ -38,7 +48,7 @@ function element(name, content = [], attributes = {}) {
   return made;
 }
 
-function card({image, ranked}) {
+function card({image, ranked, isDigit}) {
   const seen = element("canvas", [], {width: 28, height: 28, role: "img", "aria-label": "What the network sees"});
   const pixels = new ImageData(28, 28);
   image.forEach((value, i) => pixels.data.set([value, value, value, 255], 4 * i));
@@ -48,7 +58,8 @@ function card({image, ranked}) {
     element("span", [], {class: "bar", style: `width: ${100 * probability}%`}),
     element("span", `${(100 * probability).toFixed(1)} %`),
   ]));
-  return element("li", [seen, element("ol", rows)]);
+  const told = isDigit ? [] : [element("p", NOT_A_DIGIT)];
+  return element("li", [seen, element("div", [...told, element("ol", rows)])], isDigit ? {} : {class: "strange"});
 }
 
 function change(next) {

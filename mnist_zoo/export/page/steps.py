@@ -32,15 +32,17 @@ class Graph:
         others: All other constants.
         steps: Each with its operator, the numbers of its inputs and its shape. Number 0 is the
             image, then come the weights, the others, and the results of the steps.
+        features: The number of the last feature maps, where the graph gives them too.
     """
 
     weights: list[Array]
     others: list[Array]
     steps: list[Step]
+    features: int | None
 
 
 def graph_of(proto: onnx.ModelProto) -> Graph:
-    """Converts an ONNX graph for one image.
+    """Converts an ONNX graph for one image; it may give its last feature maps after the logits.
 
     Raises:
         ExportError: If it has an operator that pages lack.
@@ -57,7 +59,7 @@ def graph_of(proto: onnx.ModelProto) -> Graph:
     for node in inferred.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         writer.add(node.op_type, [*node.input], node.output[0], attributes)
-    return writer.graph(inferred.output[0].name)
+    return writer.graph(*(output.name for output in inferred.output))
 
 
 class _Writer:
@@ -163,7 +165,7 @@ class _Writer:
         self.values[f"{name} rows"] = self.values[name].T
         return f"{name} rows"
 
-    def graph(self, output: str) -> Graph:
+    def graph(self, output: str, features: str | None = None) -> Graph:
         weights = [names[1] for step, names, _ in self.steps if step["op"] in ("Conv", "Linear")]
         used = [name for _, names, _ in self.steps for name in names if name in self.values]
         weights, others = list(dict.fromkeys(weights)), list(dict.fromkeys(used))
@@ -180,6 +182,7 @@ class _Writer:
             [np.asarray(self.values[name], np.float32) for name in weights],
             [np.asarray(self.values[name], np.float32) for name in others],
             steps,
+            None if features is None else number[self.same.get(features, features)],
         )
 
 
