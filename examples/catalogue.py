@@ -346,8 +346,7 @@ def usage(network: str, *, pretrained: bool) -> str:
         "```python\n"
         f"from mnist_zoo import {network}, predict, sample_pictures\n\n"
         f'model = {network}(weights="mnist")\n'
-        "photo, sheet = sample_pictures()\n"
-        "print(predict(model, photo).digit)\n"
+        "print(predict(model, sample_pictures()[0]))  # or a file of yours\n"
         "```"
     )
 

@@ -526,8 +526,10 @@ def main() -> None:
                 hint = "a recipe needs --seeds" if name in list_recipes() else "see --list"
                 parser.error(f"{name!r} must be the name of an experiment; {hint}")
     except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
-        hint = "; --data names a folder that has it" if isinstance(error, DataError) else ""
-        raise SystemExit(f"{name}: {' '.join(str(error).split())}{hint}") from error
+        message = f"{name}: {' '.join(str(error).split())}"
+        if isinstance(error, DataError):
+            message += "; --data FOLDER names a folder with its files"
+        raise SystemExit(message) from error
     if arguments.seeds:
         return
     import report_pages  # it takes the experiments from here

@@ -1,4 +1,5 @@
-// Copy buttons, images that open in full size, and a mark on tables that are cut off.
+// Copy buttons, images that open in full size, long names that break at their underscores, and a
+// mark on tables that are cut off.
 
 // What to copy: all lines, or of a session in Python its input without the prompts.
 function input(text) {
@@ -40,6 +41,12 @@ function opensLarge(image) {
   image.addEventListener("click", () => window.open(image.src, "_blank"));
 }
 
+function mayBreakAtUnderscores(heading) {
+  const text = heading.firstChild;
+  const parts = text.textContent.split(/(?<=_)/);
+  text.replaceWith(...parts.flatMap(part => [part, document.createElement("wbr")]));
+}
+
 function markCutTables() {
   for (const box of document.querySelectorAll(".table-wrapper"))
     box.toggleAttribute("data-cut", box.scrollWidth > box.clientWidth + 1);
@@ -52,6 +59,7 @@ document.addEventListener("DOMContentLoaded", () => {
       image.classList.add("figure");
     opensLarge(image);
   }
+  document.querySelectorAll("article h1").forEach(mayBreakAtUnderscores);
   markCutTables();
   addEventListener("resize", markCutTables);
 });

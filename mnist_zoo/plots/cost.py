@@ -155,7 +155,7 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
 
 
 def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost: str) -> None:
-    """Writes each name near its point, at the offset where it covers the least."""
+    """Writes each name near its point, at the offset where it and its line cover the least."""
     from matplotlib.text import Text
 
     dot = figure.dpi / 72  # pixels per typographic point; boxes are x0, y0, x1, y1 in pixels
@@ -164,7 +164,8 @@ def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost
     taken = [torch.tensor(bar) + torch.tensor([-5, -5, 5, 5]) * dot for bar in bars]
     inside = torch.tensor(axes.bbox.extents)
     line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-    for network in sorted(networks, key=lambda n: -n.accuracy):
+    for own in sorted(range(len(networks)), key=lambda index: -networks[index].accuracy):
+        network = networks[own]
         point = (getattr(network, cost), network.accuracy)
         arrow = {**line, "color": network.colour}
         style: dict[str, Any] = {"fontsize": 9, "color": "0.15", "arrowprops": arrow}
@@ -173,13 +174,31 @@ def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost
         extent = Text.get_window_extent(label)  # without the line to the point
         size = torch.tensor([extent.width, extent.height], dtype=torch.float64)
         offsets = torch.tensor([*_offsets(*(size / dot).tolist())], dtype=torch.float64)
-        corners = torch.tensor(axes.transData.transform(point)) + offsets * dot
-        boxes = torch.cat((corners - GAP * dot, corners + size + GAP * dot), 1)
-        outside = size.prod() - _shared_areas(boxes, inside[None])[:, 0]
+        place = torch.tensor(axes.transData.transform(point))
+        corners = place + offsets * dot
+        boxes = torch.cat((corners - 2 * dot, corners + size + 2 * dot), 1)
+        outside = _areas(boxes) - _shared_areas(boxes, inside[None])[:, 0]
+        lines = _lines(place, boxes, 2 * dot)
+        others = torch.stack(taken[:own] + taken[own + 1 :])  # a line may touch its own point
         covered = _shared_areas(boxes, torch.stack(taken)).sum(1)
+        covered += (
+            _shared_areas(lines.flatten(0, 1), others).sum(1).unflatten(0, lines.shape[:2]).sum(1)
+        )
         best = int((outside + covered).round().argmin())  # the first of equals, which is nearest
         label.set_position(tuple(offsets[best].tolist()))
-        taken.append(boxes[best])
+        taken += [boxes[best], *lines[best]]
+
+
+def _lines(place: Tensor, boxes: Tensor, width: float) -> Tensor:
+    """Small boxes (N, M, 4) along the lines from a place to the centres of boxes (N, 4)."""
+    centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    along = place + torch.linspace(0.1, 0.9, 12)[:, None] * (centres - place)
+    return torch.cat((along - width / 2, along + width / 2), 2)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    """The areas (N) of boxes (N, 4)."""
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
 def _shared_areas(boxes: Tensor, others: Tensor) -> Tensor:
