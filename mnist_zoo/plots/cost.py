@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_against_cost"]
 
 OTHERS = "others' results"
-GAP = 2  # typographic points around a label
+GAP = 2  # typographic points around a label, and width of its line
 TICKS = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
 
 
@@ -176,9 +176,9 @@ def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost
         offsets = torch.tensor([*_offsets(*(size / dot).tolist())], dtype=torch.float64)
         place = torch.tensor(axes.transData.transform(point))
         corners = place + offsets * dot
-        boxes = torch.cat((corners - 2 * dot, corners + size + 2 * dot), 1)
+        boxes = torch.cat((corners - GAP * dot, corners + size + GAP * dot), 1)
         outside = _areas(boxes) - _shared_areas(boxes, inside[None])[:, 0]
-        lines = _lines(place, boxes, 2 * dot)
+        lines = _lines(place, boxes, GAP * dot)
         others = torch.stack(taken[:own] + taken[own + 1 :])  # a line may touch its own point
         covered = _shared_areas(boxes, torch.stack(taken)).sum(1)
         covered += (
