@@ -16,15 +16,18 @@ from torch import nn
 
 from mnist_zoo import mini_resnet
 from mnist_zoo.pictures.preprocessing import preprocessing_of
-from mnist_zoo.reading.judge import WEIGHTS, features
+from mnist_zoo.reading.judge import WEIGHTS, best_way, features
 from mnist_zoo.reading.lattice import MOST, Lattice
 from mnist_zoo.reading.layout import lay_out
 from mnist_zoo.reading.reader import candidate_outputs
 
-SHARES = {"touching": 8, "spaced": 3, "ruled": 2, "lit": 3, "rows": 1}
-HIDDEN = 16
-FIT = 0.6  # a candidate whose box agrees with a digit's so well, and best of all, is the digit
-SKIPPED = 0.5  # of the digits' height; larger pieces are never left out in a true way
+FIRST = {"touching": 1600, "spaced": 500, "ruled": 250, "lit": 300, "rows": 120}
+SECOND = {"touching": 800, "spaced": 300, "ruled": 150, "lit": 150, "rows": 50}
+HALVES = ((FIRST, 0, 100), (SECOND, 1, 200))  # pictures, writers, seed
+HIDDEN = 24
+FIT = 0.5  # in a true way, the box of each candidate agrees so well with its digit's, at least
+LEFT_OUT = 2.0  # what leaving out a piece takes from this agreement, by the piece's size
+UNTOLD = 0.1  # share of rows without familiarity, as of networks that do not tell it
 
 
 def overlap(a, b):
@@ -37,50 +40,56 @@ def overlap(a, b):
     return both / (sum(areas) - both)
 
 
-def lattices(count, part, seed):
+def lattices(halves):
     """Rows of composed pictures: features, spans, sizes of pieces, and the true way."""
-    random, model = np.random.default_rng(seed), mini_resnet(weights="mnist")
-    everyone, rows = writers("train", part), []
-    for kind, share in SHARES.items():
-        for _ in range(share * count):
-            case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
-            rows += rows_of(case, model)
+    model, drawn, rows = mini_resnet(weights="mnist"), np.random.default_rng(0), []
+    for pictures, part, seed in halves:
+        random, everyone = np.random.default_rng(seed), writers("train", part)
+        for kind, count in pictures.items():
+            for _ in range(count):
+                case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
+                rows += rows_of(case, model, drawn)
     return rows
 
 
-def rows_of(case, model):
+def rows_of(case, model, random):
     lattice = Lattice(lay_out(case.picture.astype(np.float32)))
     flat = [candidate for row in lattice.candidates for candidate in row]
     if not flat or len(lattice.rows) != len(case.lines):
         return []
-    probabilities, _ = candidate_outputs(model, lattice, flat, preprocessing_of(model))
-    known, rows = features(flat, probabilities), []
-    for pieces, candidates, line in zip(lattice.rows, lattice.candidates, case.lines, strict=True):
-        own, known = known[: len(candidates)], known[len(candidates) :]
-        spans = [(candidate.first, candidate.end) for candidate in candidates]
-        boxes = [piece.box for piece in pieces]
-        sizes = [max(b[2] - b[0], b[3] - b[1]) / lattice.height for b in boxes]
-        way = true_way(candidates, case.boxes, sizes, len(line))
+    probabilities, told = candidate_outputs(model, lattice, flat, preprocessing_of(model))
+    counts = [len(row) for row in lattice.candidates]
+    boxes, rows = list(case.boxes), []
+    for pieces, candidates, line, known, familiarity in zip(
+        lattice.rows,
+        lattice.candidates,
+        case.lines,
+        probabilities.split(counts),
+        told.split(counts),
+        strict=True,
+    ):
+        own, boxes = boxes[: len(line)], boxes[len(line) :]
+        sides = [(p.box[2] - p.box[0], p.box[3] - p.box[1]) for p in pieces]
+        sizes = [max(side) / lattice.height for side in sides]
+        way = true_way(candidates, own, sizes, len(line))
         if way is not None:
-            rows.append((own, spans, sizes, way))
+            familiarity = familiarity * torch.nan if random.random() < UNTOLD else familiarity
+            spans = [(candidate.first, candidate.end) for candidate in candidates]
+            rows.append((features(candidates, known, familiarity), spans, sizes, way))
     return rows
 
 
 def true_way(candidates, boxes, sizes, count):
-    """The candidates that are the digits in these boxes; None if they are no way."""
-    agree = np.array([[overlap(box, c.box) for c in candidates] for box in boxes])
-    best = sorted({int(row.argmax()) for row in agree if row.max() > FIT})
-    best.sort(key=lambda place: candidates[place].first)
-    end, skipped = 0, []
-    for place in best:
-        if candidates[place].first < end:
-            return None
-        skipped += range(end, candidates[place].first)
-        end = candidates[place].end
-    skipped += range(end, len(sizes))
-    if len(best) != count or any(sizes[place] > SKIPPED for place in skipped):
+    """The candidates that are the digits in these boxes, and pieces of none; None without a way."""
+    agree = np.array([[overlap(box, c.box) for box in boxes] for c in candidates])
+    spans = [(candidate.first, candidate.end) for candidate in candidates]
+    skips = [-LEFT_OUT * size for size in sizes]
+    best = best_way(spans, agree.max(1).tolist(), skips, count)
+    if best is None or agree[best].argmax(1).tolist() != list(range(count)):
         return None
-    return best, skipped
+    taken = {piece for place in best for piece in range(*spans[place])}
+    skipped = [piece for piece in range(len(sizes)) if piece not in taken]
+    return (best, skipped) if agree[best].max(1).min() > FIT else None
 
 
 def fit(rows, steps):
@@ -139,12 +148,11 @@ def fit(rows, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=250, help="pictures of each share")
     parser.add_argument("--half", action="store_true", help="leave every second writer out")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
-    rows = lattices(arguments.count, part=0 if arguments.half else None, seed=0)
+    rows = lattices(HALVES[:1] if arguments.half else HALVES)
     print(f"{len(rows)} rows, {sum(len(row[1]) for row in rows)} candidates", flush=True)
     arguments.out.write_bytes(save(fit(rows, arguments.steps)))
 

@@ -13,9 +13,11 @@ from .choosing import digit_of
 from .ink import EMPTY, SEVERAL, SPECKS
 from .paper import NARROW, SMALL, WIDEST, contrast, even, light_of, smoothed
 from .parts import Part, outline, parts_of, strokelike
-from .strokes import rendered, strokes_of
+from .strokes import PALEST, rendered, strokes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from .paper import Map, Mask
 
 EVEN, WIDE, NEAR = "even", "uneven", "uneven, narrow"
@@ -23,6 +25,9 @@ SIMPLE = {EVEN: 1.25, WIDE: 1.0, NEAR: 0.7}  # simple explanations are preferred
 CLUTTER = 30  # parts of ink; a picture with more is dotted or noisy
 BLUR = 7  # pixels
 CLEAR = 0.5  # quality of digits that are clearly several
+SURE = 0.8  # quality of digits on a page that need not be seen in another way
+PALE_LINES = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
+MOSTLY_EVEN, ALL_EVEN = 0.5, 0.9  # of an image's edges, of a page's: a shadow may hide digits
 UNLIKE = 0.2  # quality of what is no digit at all, where another look shows specks
 
 
@@ -64,17 +69,14 @@ class Look:
         return max((part.contrast for part in self.parts), default=0.0)
 
 
-def best_look(image: Map, is_light: bool | None = None, *, of_any_size: bool = False) -> Look:
-    """The way to see an image on which the ink looks most like one digit.
-
-    A digit may be `of_any_size`, or else large ones are preferred.
-    """
-    looks = _looks(image, is_light)
-    best = _best(looks, of_any_size)
-    unclear = best.problem or best.clutter > CLUTTER
-    if unclear and not of_any_size:  # dots, noise: look with half-closed eyes
-        looks += _looks(smoothed(image, BLUR), is_light)
-        best = _best(looks, of_any_size)
+def best_look(image: Map, is_light: bool | None = None) -> Look:
+    """The way to see an image on which the ink looks most like one digit, rather a large one."""
+    kinds = (False, True) if is_light is None else (is_light,)
+    looks = list(_looks(image, kinds))
+    best = _best(looks)
+    if best.problem or best.clutter > CLUTTER:  # dots, noise: look with half-closed eyes
+        looks += _looks(smoothed(image, BLUR), kinds)
+        best = _best(looks)
     likest = _best(looks, of_any_size=True)
     if likest.count > 1 and likest.quality > CLEAR:
         return likest  # small digits, rather than the sheet or the frame around them
@@ -82,7 +84,18 @@ def best_look(image: Map, is_light: bool | None = None, *, of_any_size: bool = F
     return specks[0] if specks and best.quality < UNLIKE else best
 
 
-def _best(looks: list[Look], of_any_size: bool) -> Look:
+def page_look(image: Map) -> Look:
+    """The way to see a page on which its ink looks most like digits of any size."""
+    looks = []
+    papers = (EVEN, NEAR, WIDE) if is_even(image, ALL_EVEN) else (NEAR, WIDE)
+    for one in _looks(image, (False, True), PALE_LINES, papers):
+        if one.quality > SURE:
+            return one
+        looks.append(one)
+    return _best(looks, of_any_size=True)
+
+
+def _best(looks: list[Look], of_any_size: bool = False) -> Look:
     strongest = max(one.contrast for one in looks) or 1
 
     def likeness(one: Look) -> float:
@@ -95,23 +108,26 @@ def _best(looks: list[Look], of_any_size: bool) -> Look:
     return max(looks, key=likeness)
 
 
-def _looks(image: Map, is_light: bool | None) -> list[Look]:
-    light = light_of(image)
-    kinds = (False, True) if is_light is None else (is_light,)
-    papers = (EVEN, WIDE, NEAR) if is_even(image) else (WIDE, NEAR)
-    return [
-        look(contrast_on(paper, image, light, kind), light, kind, paper)
-        for kind in kinds
-        for paper in papers
-    ]
+def _looks(
+    image: Map,
+    kinds: Iterable[bool],
+    palest: float = PALEST,
+    papers: Iterable[str] = (EVEN, WIDE, NEAR),
+) -> Iterator[Look]:
+    """An image seen under dark ink, under light ink, on each paper."""
+    light, even_too = light_of(image), is_even(image)
+    for kind in kinds:
+        for paper in papers:
+            if paper != EVEN or even_too:
+                yield look(contrast_on(paper, image, light, kind), light, kind, paper, palest)
 
 
-def is_even(image: Map) -> bool:
-    """Whether the paper may be even: its edges are all alike."""
+def is_even(image: Map, share: float = MOSTLY_EVEN) -> bool:
+    """Whether the paper may be even: this share of its edges are alike."""
     import numpy as np
 
     border = np.concatenate((image[0], image[-1], image[:, 0], image[:, -1]))
-    return bool(np.mean(np.abs(border - np.median(border)) <= 2) >= 0.5)
+    return bool(np.mean(np.abs(border - np.median(border)) <= 2) >= share)
 
 
 def contrast_on(paper: str, image: Map, light: Map, is_light: bool) -> Map:
@@ -121,12 +137,12 @@ def contrast_on(paper: str, image: Map, light: Map, is_light: bool) -> Map:
     return contrast(light, is_light, WIDEST if paper == WIDE else NARROW)
 
 
-def look(values: Map, light: Map, is_light: bool, paper: str) -> Look:
-    """The digit on a map of contrast."""
+def look(values: Map, light: Map, is_light: bool, paper: str, palest: float = PALEST) -> Look:
+    """The digit on a map of contrast; `palest` is for `strokes_of`."""
     import numpy as np
 
     nothing = Look(np.zeros_like(values), 0.0, is_light, paper, 0, (), 0, 0, EMPTY)
-    strokes = strokes_of(values)
+    strokes = strokes_of(values, palest)
     if strokes is None:
         return nothing
     labels, parts = parts_of(strokes.values, strokes.linked, light)

@@ -35,7 +35,8 @@ class Part:
         squareness: The area of its outline, as a share of the tightest rectangle's around it.
         held: The longer side of the largest ink inside it, as a share of its own.
         thickness: Its thickest place, as a share of its longer side.
-        sharpness: The share of its outline where light changes as much as its ink demands.
+        sharpness: The share of its outline where light changes as much as its ink demands; 0 if
+            the light was not looked at.
     """
 
     label: int
@@ -74,8 +75,11 @@ class Part:
         return self.side > 2.2 * min(self.height, self.width)
 
 
-def parts_of(ink: Map, is_ink: Mask, light: Map, most: int = MOST) -> tuple[Any, list[Part]]:
-    """The labels of connected pixels, and at most so many parts, the largest first."""
+def parts_of(ink: Map, is_ink: Mask, light: Map | None, most: int = MOST) -> tuple[Any, list[Part]]:
+    """The labels of connected pixels, and at most so many parts, the largest first.
+
+    Without the `light`, it does not tell how sharp they are.
+    """
     import numpy as np
     from scipy import ndimage
 
@@ -99,13 +103,12 @@ def parts_of(ink: Map, is_ink: Mask, light: Map, most: int = MOST) -> tuple[Any,
         squareness, held = outline(own, is_ink[box]) if looks else (0.0, 0.0)
         contrast = float(np.quantile(ink[box][own], 0.8))
         thickness = thickest(own)
-        edge = own & ~ndimage.binary_erosion(own, border_value=1)
-        if not edge.any():  # an upright bar, which fills its box
-            edge = own & ~ndimage.binary_erosion(own)
-        reach = 2 if thickness < 12 else 4 if thickness < 30 else 8
-        if reach not in change:
-            change[reach] = steps(light, reach)
-        sharp = change[reach][box][edge] > SHARP * -np.log(max(1 - contrast, 0.05))
+        sharpness = 0.0
+        if light is not None:
+            reach = 2 if thickness < 12 else 4 if thickness < 30 else 8
+            if reach not in change:
+                change[reach] = steps(light, reach)
+            sharpness = _sharpness(own, change[reach][box], contrast)
         found.append(
             Part(
                 label,
@@ -116,10 +119,21 @@ def parts_of(ink: Map, is_ink: Mask, light: Map, most: int = MOST) -> tuple[Any,
                 squareness,
                 held,
                 float(thickness / max(height, width)),
-                float(sharp.mean()) if sharp.size else 0.0,
+                sharpness,
             )
         )
     return labels, found
+
+
+def _sharpness(own: Mask, change: Map, contrast: float) -> float:
+    """The share of a part's outline where light changes as much as ink of this contrast does."""
+    import numpy as np
+    from scipy import ndimage
+
+    edge = own & ~ndimage.binary_erosion(own, border_value=1)
+    if not edge.any():  # an upright bar, which fills its box
+        edge = own & ~ndimage.binary_erosion(own)
+    return float((change[edge] > SHARP * -np.log(max(1 - contrast, 0.05))).mean())
 
 
 def outline(own: Mask, is_ink: Mask) -> tuple[float, float]:

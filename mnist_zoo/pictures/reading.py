@@ -42,6 +42,9 @@ FORMATS = (
 # pixels; JPEG files are decoded at an eighth, fourth or half, down to this: it takes less time
 DRAFT_SIDE = 1000
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
+LARGEST = (
+    4 * WORKING_SIDE
+)  # pixels; images are first reduced by whole factors to less than twice it
 
 
 class PictureError(ValueError):
@@ -73,7 +76,7 @@ def read_pictures(
 
     Args:
         pictures: The images.
-        whole: Whether large JPEG files are decoded in full size, which takes longer.
+        whole: Whether large JPEG files keep the size that `averaged` leaves, which takes longer.
 
     Returns:
         Batches (n, C, H, W) of one shape each, after the indices (n,) of their images; and a
@@ -195,6 +198,31 @@ def _open(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> np.
     """The pixels of an image file or of its content."""
     from PIL import Image
 
+    with _opened(source, name) as image:
+        if image.format == "JPEG" and whole:
+            factor = max(image.size) // LARGEST
+            if factor > 1:
+                least = (math.ceil(image.width / factor), math.ceil(image.height / factor))
+                image.thumbnail(least, Image.Resampling.BOX, reducing_gap=1.0)  # decodes less
+        elif image.format == "JPEG":
+            share = DRAFT_SIDE / max(image.size)
+            image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
+        return _pixels(image)
+
+
+def longer_side(picture: Picture) -> int | None:
+    """The longer side of a file's image, in pixels of the file; None for what is no file."""
+    if not isinstance(picture, (str, os.PathLike, bytes)):
+        return None
+    with _opened(picture, _name(picture, None)) as image:
+        return max(image.size)
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Iterator[Image.Image]:
+    """An image file or its content, with the errors of reading it."""
+    from PIL import Image
+
     if isinstance(source, bytes):
         content: Path | io.BytesIO = io.BytesIO(source)
     else:
@@ -206,10 +234,7 @@ def _open(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> np.
     with _read_errors(name):
         Image.init()
         with Image.open(content, formats=[form for form in FORMATS if form in Image.OPEN]) as image:
-            if image.format == "JPEG" and not whole:
-                share = DRAFT_SIDE / max(image.size)
-                image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
-            return _pixels(image)
+            yield image
 
 
 @contextmanager
@@ -279,7 +304,7 @@ def averaged(pictures: Tensor) -> Tensor:
 
     Works in strips: all of a uint8 image as float32 would take four times its memory.
     """
-    factor = max(pictures.shape[2:]) // (4 * WORKING_SIDE)
+    factor = max(pictures.shape[2:]) // LARGEST
     if factor < 2:
         return pictures
     if pictures.dtype == torch.uint8 and pictures.shape[1] in (1, 3):

@@ -9,6 +9,9 @@ from .page import Array
 WORKING_HEIGHT = 24  # pixels; seams are looked for on digits reduced to about this height
 RISE = 0.05  # of the digits' height; beside a seam, others cross so much more ink
 THROUGH = 0.45  # of the digits' height; a seam through more ink than this is no candidate
+STRAIGHT = 0.8  # of the digits' height; the same for straight cuts along two joined strokes
+SLOPES = np.linspace(-0.5, 0.5, 11)  # columns per row; straight cuts are slanted as writing is
+UPRIGHT = 0.07  # of the most ink; price of a cut that is one column per row off the upright
 ALIKE = 0.08  # of the digits' height; seams that are nearer than this on average are one
 ROWS = (0.25, 0.5, 0.75)  # of a part's height; gaps between its strokes are looked for there
 STEP = 0.02  # cost of a step to the side, in pixels of ink
@@ -18,8 +21,9 @@ ACROSS = 0.3  # more of it within ink: strokes are rather cut from top to bottom
 def seams(ink: Array, height: float) -> Array:
     """Candidate seams through a part's ink (H, W): the column (n, H) left of which each row is cut.
 
-    They pass the gaps between strokes, or where a part is low, as where two rounds touch. `height`
-    is that of the digits, in pixels. Seams do not cross each other.
+    They pass the gaps between strokes, or where a part is low, as where two rounds touch. Through
+    each gap, one is straight: two uprights may be joined for most of their length. `height` is that
+    of the digits, in pixels. Seams do not cross each other.
     """
     fine = max(1, round(height / WORKING_HEIGHT))
     if fine > 1:
@@ -27,19 +31,14 @@ def seams(ink: Array, height: float) -> Array:
     solid = ink > 0.5
     filled = np.logical_or.accumulate(solid) & np.logical_or.accumulate(solid[::-1])[::-1]
     ways = _Ways(ink)
-    found = [
-        path
-        for row in {round(share * (len(ink) - 1)) for share in ROWS}
-        for column in _gaps(solid[row], ways.total[row])
-        if (path := ways.through(row, column, THROUGH * height)) is not None
-    ]
+    rows = {round(share * (len(ink) - 1)) for share in ROWS}
+    gaps = [(row, column) for row in rows for column in _gaps(solid[row], ways.total[row])]
+    found = [ways.through(*gap, THROUGH * height) for gap in gaps]
     ways, middle = _Ways(filled.astype(ink.dtype)), len(ink) // 2
-    found += [
-        path
-        for column in _valleys(ways.total[middle].tolist(), RISE * height)
-        if (path := ways.through(middle, column, THROUGH * height)) is not None
-    ]
-    paths = np.array(found, np.intp).reshape(len(found), len(ink))
+    low = [(middle, place) for place in _valleys(ways.total[middle].tolist(), RISE * height)]
+    found += [ways.through(*valley, THROUGH * height) for valley in low]
+    found += [_straight(ink, *place, STRAIGHT * height) for place in gaps + low]
+    paths = np.array([path for path in found if path is not None], np.intp).reshape(-1, len(ink))
     paths = np.maximum.accumulate(paths[paths.mean(1).argsort(kind="stable")], 0)
     kept: list[Array] = []
     for path in paths:
@@ -77,6 +76,17 @@ class _Ways:
         above = _followed(self.above, row, column)
         below = _followed(self.below, len(self.below) - 1 - row, column)
         return np.array(above[::-1] + below[1:])
+
+
+def _straight(ink: Array, row: int, column: int, most: float) -> Array | None:
+    """The columns of the straight cut through a pixel that crosses least; None if over `most`."""
+    down = np.arange(len(ink))
+    columns = np.rint(column + SLOPES[:, None] * (down - row)).astype(np.intp)
+    inside = (columns >= 0) & (columns < ink.shape[1])
+    columns = columns.clip(0, ink.shape[1] - 1)
+    crossed = (ink[down, columns] * inside).sum(1)
+    best = (crossed + UPRIGHT * most * np.abs(SLOPES)).argmin()
+    return columns[best] if crossed[best] <= most else None
 
 
 def _gaps(solid: Array, total: Array) -> list[int]:

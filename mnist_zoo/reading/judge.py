@@ -12,6 +12,9 @@ from torch import Tensor
 from .lattice import Candidate
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
+DIGITS = 10  # classes whose probabilities the judge sees
+FAMILIAR = (-3.0, 1.0)  # familiarity beyond these says no more
+UNTOLD = 0.5  # familiarity of all candidates where a network does not tell it
 NEVER = -1e9  # the score of a way that does not exist
 
 
@@ -23,13 +26,22 @@ def judge_weights() -> dict[str, Tensor]:
     return load(WEIGHTS.read_bytes())
 
 
-def features(candidates: Sequence[Candidate], probabilities: Tensor) -> Tensor:
-    """What the judge knows of candidates: (n, features), from probabilities (n, classes)."""
-    best = probabilities.float().cpu().amax(1)
+def features(candidates: Sequence[Candidate], probabilities: Tensor, familiarity: Tensor) -> Tensor:
+    """What the judge knows of candidates: (n, features).
+
+    Args:
+        candidates: The candidates.
+        probabilities: The network's, (n, classes); of the first ten classes, the digits.
+        familiarity: How familiar they are to it, (n,); NaN where it does not tell.
+    """
+    probabilities = probabilities.float().cpu()
+    best = probabilities.amax(1)
+    digits = torch.zeros(len(best), DIGITS, device="cpu")
+    digits[:, : probabilities.shape[1]] = probabilities[:, :DIGITS]
     shape = torch.tensor([candidate.shape for candidate in candidates], device="cpu")
     width, height, gap, cut, is_cut, has_parts = shape.unbind(1)
     pieces = torch.tensor([candidate.end - candidate.first for candidate in candidates])
-    return torch.stack(
+    own = torch.stack(
         (
             (best + 1e-6).log(),
             -(1 - best + 1e-3).log(),
@@ -44,15 +56,20 @@ def features(candidates: Sequence[Candidate], probabilities: Tensor) -> Tensor:
             width * is_cut,
             height * is_cut,
             pieces,
+            familiarity.float().cpu().nan_to_num(UNTOLD).clamp(*FAMILIAR),
+            width / height.clamp(min=0.05),
         ),
         1,
     )
+    return torch.cat((own, digits), 1)
 
 
-def scores(candidates: Sequence[Candidate], probabilities: Tensor) -> list[float]:
+def scores(
+    candidates: Sequence[Candidate], probabilities: Tensor, familiarity: Tensor
+) -> list[float]:
     """How likely each candidate is a digit: the higher, the likelier; sums compare."""
     weights = judge_weights()
-    x = (features(candidates, probabilities) - weights["mean"]) / weights["std"]
+    x = (features(candidates, probabilities, familiarity) - weights["mean"]) / weights["std"]
     hidden = torch.tanh(x @ weights["hidden"] + weights["hidden_bias"])
     return (hidden @ weights["out"] + weights["out_bias"]).tolist()
 

@@ -14,6 +14,7 @@ from .result import Mark
 CRUMB = 0.1  # of the digits' height; smaller parts are noise
 DOT = 0.25  # of the digits' height; smaller parts are dots, or crumbs of digits
 FLAT = 0.35  # of the digits' height; a wide part that is lower is a dash
+BESIDE = 0.2  # of the digits' height; the bar of a 5 is at most so far from its body
 THIN = 0.25  # of its width; a line is lower than this, and LONG
 LONG = 2.0  # of the digits' height
 TALL = 0.5  # of the digits' height; parts of this size make the rows, the others join them
@@ -46,10 +47,10 @@ def lay_out(grey: Array, count: int | None = None) -> Layout:
     parts = [part for part in parts if part not in lines]
     dashes = [part for part in parts if _is_dash(part, parts, height)]
     marks += [Mark(box_of(dash), "minus sign or dash") for dash in dashes]
-    tall = [part for part in parts if part.side >= TALL * height and part not in dashes]
+    tall = [part for part in parts if part.height >= TALL * height and part not in dashes]
     slope = _slope(tall, height)
     rows = _rows(tall, height, slope, count)
-    small = [part for part in parts if part.side < TALL * height and part not in dashes]
+    small = [part for part in parts if part not in tall and part not in dashes]
     marks += _joined(small, rows, height, slope)
     rows = [sorted(row, key=lambda part: sum(box_of(part)[::2])) for row in rows]
     return Layout(page.ink, page.labels, rows, marks, height)
@@ -89,16 +90,32 @@ def _is_line(part: Part, height: float) -> bool:
 
 
 def _is_dash(part: Part, parts: list[Part], height: float) -> bool:
-    """Whether a part is flat and stands alone, unlike the bar of a 5 above its body."""
+    """Whether a part is flat and stands alone, unlike the bar of a 5 above or beside its body."""
     if part.height > FLAT * height or part.width < max(DOT * height, 1.8 * part.height):
         return False
     return not any(
-        other.height > part.height
-        and _overlap(other, part) > 0.25 * part.width
+        _is_over(part, other, height) or _is_bar_of(part, other, height)
+        for other in parts
+        if other is not part and other.height > part.height
+    )
+
+
+def _is_over(part: Part, other: Part, height: float) -> bool:
+    """Whether a flat part is close above or below another, or in it."""
+    return (
+        _overlap(other, part) > 0.25 * part.width
         and other.box[0].start - 0.4 * height < part.box[0].stop
         and part.box[0].start < other.box[0].stop + 0.4 * height
-        for other in parts
-        if other is not part
+    )
+
+
+def _is_bar_of(part: Part, other: Part, height: float) -> bool:
+    """Whether a flat part is close to the right of another's top, as a 5's bar may be."""
+    gap = part.box[1].start - other.box[1].stop
+    return (
+        abs(gap) < BESIDE * height
+        and part.box[0].stop > other.box[0].start - BESIDE * height
+        and _centre(part)[1] < other.box[0].start + 0.35 * other.height
     )
 
 

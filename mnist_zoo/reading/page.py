@@ -10,7 +10,7 @@ import torch
 
 from ..pictures.choosing import AT_EDGE
 from ..pictures.lines import without_lines
-from ..pictures.looks import EVEN, NEAR, best_look, contrast_on
+from ..pictures.looks import EVEN, NEAR, PALE_LINES, WIDE, contrast_on, page_look
 from ..pictures.paper import light_of
 from ..pictures.parts import SQUARE, Part, parts_of
 from ..pictures.photos import reduced
@@ -24,8 +24,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 
 MOST = 400  # parts of a page: the largest ones
 HELD = 0.03  # of a box's longer side, at least, are the digits in it
+GROUND = 2.0  # of the digits' side; larger parts at the edges are the ground
 PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
-PALEST = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
 THIN = 0.02  # of its longer side; a part that is thinner is what is left of a line
 LARGE = 0.5  # of a box's sides; what is as large inside it is a part of the box
 
@@ -52,22 +52,23 @@ def see_page(grey: Array) -> Page:
     nothing = Page(np.zeros_like(grey), np.zeros(grey.shape, np.intp), [], [])
     long, short = max(grey.shape), min(grey.shape)
     side = WORKING_SIDE * (long / short) ** 0.5  # as many pixels as of a square image
-    first = best_look(reduced(torch.from_numpy(grey)[None], side)[0].numpy(), of_any_size=True)
+    first = page_look(reduced(torch.from_numpy(grey)[None], side)[0].numpy())
     light = light_of(grey)
-    for paper in dict.fromkeys((first.paper, NEAR)):  # there is more noise in full size
-        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light), PALEST)
+    for paper in dict.fromkeys((first.paper, NEAR, WIDE)):  # there is more noise in full size
+        strokes = strokes_of(contrast_on(paper, grey, light, first.is_light), PALE_LINES)
         if strokes is not None:
             break
     if strokes is None or not first.parts:
         return nothing
-    values, linked, frames = _without_frames(strokes.values, strokes.linked, light)
-    labels, parts = parts_of(values, linked, light, MOST)
-    strongest = max((p.contrast for p in parts if p.contact < AT_EDGE), default=0.0)
+    labels, parts, frames = _without_frames(strokes.values, strokes.linked)
+    usual = max(part.side for part in first.parts) * long / max(first.ink.shape)
     parts = [
         part
         for part in parts
-        if part.contact < AT_EDGE and part.contrast > PALER * strongest and part.thickness > THIN
+        if part.contact < (AT_EDGE if part.side < GROUND * usual else AT_EDGE / 10)
     ]
+    strongest = max((part.contrast for part in parts), default=0.0)
+    parts = [p for p in parts if p.contrast > PALER * strongest and p.thickness > THIN]
     if not parts:
         return nothing
     own = np.isin(labels, [part.label for part in parts])
@@ -81,14 +82,14 @@ def box_of(part: Part) -> Box:
     return columns.start, rows.start, columns.stop, rows.stop
 
 
-def _without_frames(values: Array, linked: Array, light: Array) -> tuple[Array, Array, list[Box]]:
-    """A page without the boxes and grids around other parts; and where these were."""
+def _without_frames(values: Array, linked: Array) -> tuple[Array, list[Part], list[Box]]:
+    """The labels and parts of a page without the boxes around other parts; where these were."""
     frames: list[Box] = []
     for _ in range(3):  # a sheet on a table may hold a form with boxes
-        labels, parts = parts_of(values, linked, light, MOST)
+        labels, parts = parts_of(values, linked, None, MOST)
         around = [part for part in parts if part.held > HELD and part.squareness > SQUARE]
         if not around:
-            break
+            return labels, parts, frames
         values, linked = values.copy(), linked.copy()
         for part in around:
             own = labels[part.box] == part.label
@@ -96,7 +97,7 @@ def _without_frames(values: Array, linked: Array, light: Array) -> tuple[Array, 
             values[part.box][own] = inside[own]
             linked[part.box][own] = inside[own] > 0
             frames.append(box_of(part))
-    return values, linked, frames
+    return *parts_of(values, linked, None, MOST), frames
 
 
 def _inside(alone: Array, own: Array) -> Array:

@@ -15,7 +15,7 @@ from .._networks import check_network, class_names, stated_classes
 from ..pictures.mnist_form import placed, stretched, to_grey
 from ..pictures.outputs import logits_and_familiarity
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
-from ..pictures.reading import PictureError, averaged, is_one_picture, read_pictures
+from ..pictures.reading import PictureError, averaged, is_one_picture, longer_side, read_pictures
 from .judge import NEVER, best_way, scores, skip_scores
 from .lattice import Candidate, Lattice
 from .layout import lay_out
@@ -122,10 +122,15 @@ def _page(picture: Picture) -> tuple[Tensor, float]:
     if len(image) != 1:
         raise PictureError(f"{name_of(0)}: must be one image; it holds {len(image)}")
     page = averaged(image)
-    page = page if page.dtype == torch.float64 else page.float()
-    if not page.isfinite().all():
-        raise PictureError(f"{name_of(0)}: holds NaN or infinity")
-    return stretched(page).float(), round(image.shape[3] / page.shape[3])
+    if page.dtype == torch.uint8 and page.amax() > 1:
+        page = page.float()
+    else:
+        page = page if page.dtype == torch.float64 else page.float()
+        if not page.isfinite().all():
+            raise PictureError(f"{name_of(0)}: holds NaN or infinity")
+        page = stretched(page).float()
+    longer = longer_side(picture) or max(getattr(picture, "shape", ()) if flat else image.shape[2:])
+    return page, round(longer / max(page.shape[2:]))
 
 
 def _found(
@@ -154,7 +159,7 @@ def _found(
             skips = [
                 NEVER if size >= SMALL else skip for size, skip in zip(sizes, skips, strict=True)
             ]
-        way = best_way(spans, scores(candidates, own), skips, length)
+        way = best_way(spans, scores(candidates, own, known), skips, length)
         if way is None:
             raise PictureError(
                 f"the image: `length` (={length}); row {number} cannot be parted into so many"

@@ -183,13 +183,14 @@ def test_a_board_computes_the_same(board, tmp_path, digits):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL_PRETRAINED)
-def test_all_test_digits_are_the_same_in_c(name, tmp_path):
-    test = load_mnist("test")
+def test_test_digits_are_the_same_in_c(name, tmp_path):
+    """On some of them; examples/formats.py counts on all."""
+    images = load_mnist("test").images[:1000]
     model = get_model(name, weights="mnist").eval()
     export(model, tmp_path / "a.c", "c", pixels="uint8")
-    found = program_of(tmp_path / "a.c")(test.images)
+    found = program_of(tmp_path / "a.c")(images)
     with torch.inference_mode():
-        wanted = torch.cat([model(model.preprocessing(b)) for b in test.images.split(1000)])
+        wanted = model(model.preprocessing(images))
     assert torch.equal(found.argmax(1), wanted.argmax(1))
 
 

@@ -1,10 +1,13 @@
 """Tests of the best way through a row's pieces, against trying all ways."""
 
+import math
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_zoo.reading.judge import NEVER, best_way, judge_weights, skip_scores
+from mnist_zoo.reading.judge import NEVER, UNTOLD, best_way, judge_weights, scores, skip_scores
+from mnist_zoo.reading.lattice import Candidate
 
 
 @st.composite
@@ -61,7 +64,18 @@ def test_large_pieces_are_left_out_less_willingly():
     assert large < small
 
 
+def test_candidates_of_a_network_that_does_not_tell_familiarity_are_judged():
+    candidate = Candidate(0, 1, (0, 0, 20, 28), (1,), (0.7, 1.0, 0.0, 0.0, 0.0, 0.0))
+    told, untold = (
+        scores([candidate], torch.eye(10)[:1], torch.tensor([value]))
+        for value in (UNTOLD, math.nan)
+    )
+    assert told == untold
+    stranger = scores([candidate], torch.eye(10)[:1], torch.tensor([-2.0]))
+    assert stranger < told
+
+
 def test_the_judge_holds_a_few_hundred_numbers():
     weights = judge_weights()
-    assert sum(values.numel() for values in weights.values()) < 400
+    assert sum(values.numel() for values in weights.values()) < 800
     assert all(torch.isfinite(values).all() for values in weights.values())

@@ -96,6 +96,28 @@ def test_a_seam_parts_two_rings_where_they_touch():
     assert at_touch
 
 
+def test_a_straight_seam_parts_two_uprights_that_touch_for_long():
+    ink = np.zeros((42, 30), np.float32)
+    ink[1:41, 2:12] = ink[1:41, 14:24] = 1
+    ink[24:41, 12:14] = 1  # less ink lies on the way through one of them
+    assert [path for path in seams(ink, 40) if np.abs(path - 12.5).max() <= 1.5]
+
+
+def test_the_bar_of_a_5_beside_its_body_is_no_minus_sign():
+    body = ((40, 40), (40, 70), (60, 80), (45, 100))
+    bar, minus = ((66, 42), (86, 42)), ((120, 70), (140, 70))
+    layout = lay_out(drawn(280, 130, body, bar, minus, *ones((180, 40), (220, 40), high=60)))
+    assert [(mark.why, mark.box[0] // 10) for mark in layout.marks] == [("minus sign or dash", 12)]
+    assert [len(row) for row in layout.rows] == [4]
+
+
+def test_digits_in_a_shadow_are_found_with_those_in_the_light():
+    page = drawn(400, 120, *ones(*((x, 40) for x in range(30, 390, 50))))
+    shade = 1 - 0.5 / (1 + np.exp(-(np.arange(400) - 320) / 8))
+    layout = lay_out((page * shade).round().astype(np.float32))
+    assert [len(row) for row in layout.rows] == [8]
+
+
 def test_seams_do_not_cross():
     random = np.random.default_rng(0)
     ink = (random.random((40, 90)) > 0.6).astype(np.float32)

@@ -85,6 +85,15 @@ def test_boxes_of_a_very_large_picture_are_in_its_pixels(model, known):
         assert one.box == pytest.approx([40 * end for end in other.box], abs=60)
 
 
+def test_boxes_of_a_large_array_are_in_its_pixels(model, known):
+    array = np.asarray(page(known, "38", scale=40))
+    boxes = [
+        [digit.box for digit in read_digits(model, it).digits] for it in (array, array[..., None])
+    ]
+    assert boxes[0] == boxes[1]
+    assert boxes[0][1][0] > 1000
+
+
 def test_boxes_of_a_large_jpeg_file_are_in_its_pixels(model, known, tmp_path):
     large = page(known, "274", scale=30)  # such files may be decoded in a smaller size
     large.save(tmp_path / "large.jpg", quality=90)
