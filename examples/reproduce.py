@@ -484,7 +484,7 @@ def listed() -> str:
     lines = []
     for name, experiment in EXPERIMENTS.items():
         done, all_runs = len(results_of(name)), len(experiment.seeds) * len(experiment.rows)
-        lines.append(f"{name:<24} {experiment.title} ({done} of {all_runs} runs are stored)")
+        lines.append(f"{name:<24} {experiment.title} ({done} of {all_runs} runs stored)")
     return "\n".join(lines)
 
 
