@@ -1,6 +1,12 @@
 // Copy buttons, images that open in full size, long names that break at their underscores, and a
 // mark on tables that are cut off.
 
+// Diagrams and plots on white, of which the dark theme shows the negative.
+const FIGURE = new RegExp(
+  String.raw`\.svg$|_(confusion|mistakes)\.png$|(residual|benchmarks|growth)\.png$`
+  + String.raw`|plot_(compose|export|report|torchvision)_\d+\.png$`
+);
+
 // What to copy: all lines, or of a session in Python its input without the prompts.
 function input(text) {
   const lines = text.split("\n");
@@ -55,8 +61,7 @@ function markCutTables() {
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article div.highlight").forEach(addCopyButton);
   for (const image of document.querySelectorAll("article img")) {
-    if (/\.svg$|_(confusion|mistakes)\.png$|(residual|benchmarks|growth)\.png$/.test(image.src))
-      image.classList.add("figure");
+    if (FIGURE.test(image.src)) image.classList.add("figure");
     opensLarge(image);
   }
   document.querySelectorAll("article h1").forEach(mayBreakAtUnderscores);

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["accuracy_against_cost"]
 
 OTHERS = "others' results"
-GAP = 2  # typographic points around a label, and width of its line
 TICKS = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9999)
 
 

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,13 @@ def test_a_missing_compiler_and_a_failing_one_are_named(tmp_path, monkeypatch):
             export(lenet5(), tmp_path / "a.c", "c")
     monkeypatch.setattr(c_module, "FLAGS", ("-std=none",))
     with pytest.raises(ExportError, match=r"the C compiler refuses the file: .*none"):
+        export(lenet5(), tmp_path / "a.c", "c")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "emx_onnx_cgen", None)
+    with pytest.raises(ImportError, match=r'emx_onnx_cgen: pip install "mnist-zoo\[c\]"'):
         export(lenet5(), tmp_path / "a.c", "c")
     assert list(tmp_path.iterdir()) == []
 
