@@ -165,7 +165,7 @@ def page(measured: dict[str, Any]) -> str:
     ]
     for section, found in groupby(measured["results"], key=lambda row: row["section"]):
         rows = list(found)
-        parts.append(f"## {section}")
+        parts.append(f"## {section.removesuffix('.')}")
         single = [row for row in rows if "[" not in row["name"]]
         if single:
             parts.append(table(["benchmark"], single))

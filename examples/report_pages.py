@@ -393,8 +393,8 @@ def picture_of(name: str, runs: list[Run]) -> str:
         parts.append(f"![Training loss and error by epoch: {title}](_pictures/curves_{name}.svg)")
     if (RESULTS / f"{name}.png").exists():
         parts.append(
-            "Within the epochs, one seed, training dashed and validation solid:\n\n![Loss and "
-            f"error over the steps of one seed](reproduction/{name}.png)"
+            "Within the epochs, the first seed in a run of its own, training dashed and validation "
+            f"solid:\n\n![Loss and error over the steps of one seed](reproduction/{name}.png)"
         )
     return "\n\n".join(parts)
 

@@ -18,7 +18,6 @@ pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
 from conftest import FACES, public_names
 from example_scripts import load_example
-from PIL import Image, ImageDraw, ImageFont
 
 from mnist_zoo import Classifier, get_recipe, list_models, resnet18
 from mnist_zoo.data import sources
@@ -53,11 +52,8 @@ def with_code(language):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A folder with what the pages speak of: a photo, a checkpoint, few digits for MNIST's."""
+    """A folder with nothing but a checkpoint, and few digits for MNIST's."""
     monkeypatch.chdir(tmp_path)
-    photo = Image.new("L", (120, 120), "white")
-    ImageDraw.Draw(photo).text((40, 10), "7", font=ImageFont.load_default(80))
-    photo.save("photo.png")
     torch.save(resnet18().state_dict(), "checkpoint.pth")
 
     sample = sources.LOADERS["sample"]
