@@ -2,7 +2,10 @@
 
 import json
 import os
+import platform
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,3 +194,23 @@ def test_what_the_switches_do(race, name, switches):
     switched = recipe.replace(**switches)
     ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (switched, recipe))
     race(ours, theirs, at_least=0, rounds=9)
+
+
+FAULTS = """
+import resource
+from mnist_zoo import fit, get_recipe, load_mnist
+recipe = get_recipe("mini_resnet_mnist", epochs=1)
+digits = load_mnist()[: 40 * recipe.batch_size]
+faults = []
+count = lambda history: faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+fit(recipe, digits, progress=False, hook=count)
+print((faults[-1] - faults[9]) / 30)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators differ")
+def test_steps_reuse_the_memory_of_the_last_one():
+    """In a process of its own, since the allocator's limits stay; thousands of pages otherwise."""
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 500
