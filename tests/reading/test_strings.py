@@ -1,5 +1,6 @@
 """How well strings, rows and grids composed of MNIST's digits are read."""
 
+import json
 import re
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_most_lines_of_the_sample_are_read(model, kind):
     count = 24 if kind in ONE_LINE else 6
     right = lines_read(model, kind, sample_writers(), count, seed=1)
     assert np.mean(right) >= 0.8
+
+
+def test_the_guide_states_what_was_measured_beside_text_engines():
+    found = json.loads((GUIDE.parent / "ocr_packages.json").read_text("utf-8"))
+    text = " ".join(GUIDE.read_text("utf-8").split())
+    ours, *theirs = ((one, sum(one["wrong"].values())) for one in found["engines"])
+    assert f"of {sum(found['images'].values())} such images" in text
+    assert f"`read_digits` reads {ours[1]} wrong" in text
+    for engine, wrong in theirs:
+        assert f"{engine['engine']} {engine['version']} reads {wrong} wrong" in text
 
 
 @needs_mnist
