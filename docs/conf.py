@@ -48,6 +48,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Shape", "returns_style"), "Source"]
 myst_heading_anchors = 3
+highlight_options = {"pycon": {"stripnl": True}}  # sessions end in an empty line, for doctest
 
 if os.environ.get("INTERSPHINX"):
     intersphinx_mapping = {

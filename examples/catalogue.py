@@ -344,9 +344,9 @@ def usage(network: str, *, pretrained: bool) -> str:
         return f"```python\nfrom mnist_zoo import {network}\n\nmodel = {network}()\n```"
     return (
         "```python\n"
-        f"from mnist_zoo import {network}, predict\n\n"
+        f"from mnist_zoo import {network}, predict, sample_pictures\n\n"
         f'model = {network}(weights="mnist")\n'
-        'predict(model, "photo.png").digit\n'
+        "print(predict(model, sample_pictures()[0]))  # or a file of yours\n"
         "```"
     )
 

@@ -394,7 +394,7 @@ def picture_of(name: str, runs: list[Run]) -> str:
     if (RESULTS / f"{name}.png").exists():
         parts.append(
             "Within the epochs, one seed, training dashed and validation solid:\n\n![Loss and "
-            f"accuracy over the steps of one seed](reproduction/{name}.png)"
+            f"error over the steps of one seed](reproduction/{name}.png)"
         )
     return "\n\n".join(parts)
 

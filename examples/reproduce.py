@@ -32,6 +32,7 @@ from torch import nn
 from train import read_recipe
 
 from mnist_zoo import (
+    DataError,
     History,
     Metrics,
     Preprocessing,
@@ -483,7 +484,7 @@ def listed() -> str:
     lines = []
     for name, experiment in EXPERIMENTS.items():
         done, all_runs = len(results_of(name)), len(experiment.seeds) * len(experiment.rows)
-        lines.append(f"{name:<24} {experiment.title} ({done} of {all_runs} runs are stored)")
+        lines.append(f"{name:<24} {experiment.title} ({done} of {all_runs} runs stored)")
     return "\n".join(lines)
 
 
@@ -525,7 +526,10 @@ def main() -> None:
                 hint = "a recipe needs --seeds" if name in list_recipes() else "see --list"
                 parser.error(f"{name!r} must be the name of an experiment; {hint}")
     except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
-        raise SystemExit(f"{name}: {' '.join(str(error).split())}") from error
+        message = f"{name}: {' '.join(str(error).split())}"
+        if isinstance(error, DataError):
+            message += "; --data FOLDER names a folder with its files"
+        raise SystemExit(message) from error
     if arguments.seeds:
         return
     import report_pages  # it takes the experiments from here

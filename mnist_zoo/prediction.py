@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Never
 
 from ._checks import check_positive, check_range
 from ._networks import (
@@ -279,17 +280,18 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
     return log_probabilities.logsumexp(0) - math.log(len(values))
 
 
-def ensemble(models: Iterable[nn.Module]) -> Ensemble:
+def ensemble(models: Iterable[nn.Module], *others: Never) -> Ensemble:
     """Combines several networks into one, which `predict` and `evaluate` take like any other.
 
     Args:
         models: Networks with the same classes and the same input.
+        *others: None: the networks are one list.
 
     Returns:
         A network that gives the mean of their probabilities.
 
     Raises:
-        TypeError: If `models` are no networks, or one network that is not in a list.
+        TypeError: If `models` are no networks, or are not in a list.
         ValueError: If `models` is empty, or their preprocessing, channels, or the number or names
             of their classes differ.
 
@@ -302,7 +304,7 @@ def ensemble(models: Iterable[nn.Module]) -> Ensemble:
         >>> predict(both, page).digit
         7
     """
-    if isinstance(models, (nn.Module, str)):
+    if others or isinstance(models, (nn.Module, str)):
         raise TypeError("`models` must be a list of networks, such as [mini_resnet(), lenet5()]")
     models = list(models)
     if not models:

@@ -206,7 +206,7 @@ def test_reproduce_lists_a_line_per_experiment(capsys, monkeypatch):
     reproduced(monkeypatch, "--list")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(reproduce.EXPERIMENTS)
-    assert lines[0].endswith("Ours: 99 % in one epoch (30 of 30 runs are stored)")
+    assert lines[0].endswith("Ours: 99 % in one epoch (30 of 30 runs stored)")
 
 
 def test_reproduce_says_where_the_results_of_a_finished_experiment_are(capsys, monkeypatch):

@@ -266,6 +266,8 @@ def test_ensembles_of_different_preprocessing_or_classes_are_refused():
         ensemble([lenet5(), mini_resnet(num_classes=26)])
     with pytest.raises(ValueError, match="must be at least one network"):
         ensemble([])
+    with pytest.raises(TypeError, match="must be a list of networks, such as"):
+        ensemble(lenet5(), mini_resnet())
     assert len(ensemble(model for model in (lenet5(), mini_resnet())).models) == 2
 
 

@@ -1,4 +1,11 @@
-// Copy buttons, images that open in full size, and a mark on tables that are cut off.
+// Copy buttons, images that open in full size, long names that break at their underscores, and a
+// mark on tables that are cut off.
+
+// Diagrams and plots on white, of which the dark theme shows the negative.
+const FIGURE = new RegExp(
+  String.raw`\.svg$|_(confusion|mistakes)\.png$|(residual|benchmarks|growth)\.png$`
+  + String.raw`|plot_(compose|export|report|torchvision)_\d+\.png$`
+);
 
 // What to copy: all lines, or of a session in Python its input without the prompts.
 function input(text) {
@@ -40,6 +47,12 @@ function opensLarge(image) {
   image.addEventListener("click", () => window.open(image.src, "_blank"));
 }
 
+function mayBreakAtUnderscores(heading) {
+  const text = heading.firstChild;
+  const parts = text.textContent.split(/(?<=_)/);
+  text.replaceWith(...parts.flatMap(part => [part, document.createElement("wbr")]));
+}
+
 function markCutTables() {
   for (const box of document.querySelectorAll(".table-wrapper"))
     box.toggleAttribute("data-cut", box.scrollWidth > box.clientWidth + 1);
@@ -48,10 +61,10 @@ function markCutTables() {
 document.addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("article div.highlight").forEach(addCopyButton);
   for (const image of document.querySelectorAll("article img")) {
-    if (/\.svg$|_(confusion|mistakes)\.png$|(residual|benchmarks|growth)\.png$/.test(image.src))
-      image.classList.add("figure");
+    if (FIGURE.test(image.src)) image.classList.add("figure");
     opensLarge(image);
   }
+  document.querySelectorAll("article h1").forEach(mayBreakAtUnderscores);
   markCutTables();
   addEventListener("resize", markCutTables);
 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -21,13 +22,31 @@ def contents(program: Program) -> Iterator[Content]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    exported = torch.export.export(program.network, (program.example,))
+    traced = torch.export.export(program.network, (program.example,)).module()
+    _own_weights(traced)
+    exported = torch.export.export(traced, (program.example,))
     edge = to_edge_transform_and_lower(
         exported,
         partitioner=[XnnpackPartitioner()],
         constant_methods={METADATA: json.dumps(program.metadata)},
     )
     yield Content(edge.to_executorch().buffer)
+
+
+def _own_weights(traced: torch.fx.GraphModule) -> None:
+    """Gives each use of a tensor one of its own.
+
+    XNNPACK merges a BatchNorm into the weights of the convolution before it, and would merge those
+    of several into the weights that the convolutions share.
+    """
+    for node in traced.graph.find_nodes(op="get_attr"):
+        tensor = operator.attrgetter(str(node.target))(traced)
+        for number, user in enumerate(list(node.users)[1:]):
+            name = f"{node.name}_again{number}"
+            traced.register_buffer(name, tensor.detach().clone())
+            with traced.graph.inserting_before(node):
+                user.replace_input_with(node, traced.graph.get_attr(name))
+    traced.recompile()
 
 
 def reader(content: Content) -> Run:

@@ -14,6 +14,7 @@ from ._style import COLOURS, MARKERS, new_figure, percent_ticks, style_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 __all__ = ["accuracy_against_cost"]
 
@@ -154,38 +155,62 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
 
 
 def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost: str) -> None:
-    """Writes each name near its point, at the offset where it covers the least."""
+    """Writes each name near its point, at the offset where it and its line cover the least."""
     from matplotlib.text import Text
 
     dot = figure.dpi / 72  # pixels per typographic point; boxes are x0, y0, x1, y1 in pixels
     points = [(getattr(n, cost), n.accuracy, n.spread or 0.0) for n in networks]
     bars = [axes.transData.transform([(x, y - dy), (x, y + dy)]).ravel() for x, y, dy in points]
-    taken = [torch.tensor(bar) + torch.tensor([-5, -5, 5, 5]) * dot for bar in bars]
+    marks = [(torch.tensor(bar) + torch.tensor([-5, -5, 5, 5]) * dot)[None] for bar in bars]
     inside = torch.tensor(axes.bbox.extents)
     line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
-    for network in sorted(networks, key=lambda n: -n.accuracy):
-        point = (getattr(network, cost), network.accuracy)
+    labels: list[Annotation] = []
+    for network, (x, y, _) in zip(networks, points, strict=True):
         arrow = {**line, "color": network.colour}
         style: dict[str, Any] = {"fontsize": 9, "color": "0.15", "arrowprops": arrow}
-        label = axes.annotate(network.name, point, (0, 0), textcoords="offset points", **style)
-        label.set_in_layout(False)
-        extent = Text.get_window_extent(label)  # without the line to the point
-        size = torch.tensor([extent.width, extent.height], dtype=torch.float64)
+        labels.append(
+            axes.annotate(network.name, (x, y), (0, 0), textcoords="offset points", **style)
+        )
+        labels[-1].set_in_layout(False)
+    places = [torch.tensor(axes.transData.transform(point[:2])) for point in points]
+    extents = [Text.get_window_extent(label) for label in labels]  # without the lines
+    sizes = [torch.tensor([e.width, e.height], dtype=torch.float64) for e in extents]
+    taken: dict[int, Tensor] = {}  # the boxes of each label and of its line
+    # the first pass places each label among those before it, and the next ones among all others
+    for own in 3 * sorted(range(len(networks)), key=lambda index: -networks[index].accuracy):
+        size, place = sizes[own], places[own]
         offsets = torch.tensor([*_offsets(*(size / dot).tolist())], dtype=torch.float64)
-        corners = torch.tensor(axes.transData.transform(point)) + offsets * dot
-        boxes = torch.cat((corners, corners + size), 1)
-        outside = size.prod() - _shared_areas(boxes, inside[None])[:, 0]
-        covered = _shared_areas(boxes, torch.stack(taken)).sum(1)
-        best = int((outside + covered).round().argmin())  # the first of equals, which is nearest
-        label.set_position(tuple(offsets[best].tolist()))
-        taken.append(boxes[best])
+        corners = place + offsets * dot
+        boxes = torch.cat((corners - 2 * dot, corners + size + 2 * dot), 1)
+        lines = _lines(place, boxes, 2 * dot)
+        others = [box for index, box in taken.items() if index != own]
+        others += [mark for index, mark in enumerate(marks) if index != own]
+        covered = _areas(boxes) - _shared_areas(boxes, inside[None])[:, 0]  # outside the axes
+        covered += _shared_areas(boxes, torch.cat((*others, marks[own]))).sum(1)
+        if others:
+            covered += _shared_areas(lines, torch.cat(others)).sum((1, 2))
+        best = int(covered.round().argmin())  # the first of equals, which is nearest
+        labels[own].set_position(tuple(offsets[best].tolist()))
+        taken[own] = torch.cat((boxes[best, None], lines[best]))
+
+
+def _lines(place: Tensor, boxes: Tensor, width: float) -> Tensor:
+    """Small boxes (N, M, 4) along the lines from a place to the centres of boxes (N, 4)."""
+    centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    along = place + torch.linspace(0.1, 0.9, 24)[:, None] * (centres - place)
+    return torch.cat((along - width / 2, along + width / 2), 2)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    """The areas (N) of boxes (N, 4)."""
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
 def _shared_areas(boxes: Tensor, others: Tensor) -> Tensor:
-    """The areas (N, M) that boxes (N, 4) share with other boxes (M, 4)."""
-    low = torch.maximum(boxes[:, None, :2], others[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
-    return (high - low).clamp(min=0).prod(2)
+    """The areas (…, M) that boxes (…, 4) share with other boxes (M, 4)."""
+    low = torch.maximum(boxes[..., None, :2], others[:, :2])
+    high = torch.minimum(boxes[..., None, 2:], others[:, 2:])
+    return (high - low).clamp(min=0).prod(-1)
 
 
 def _offsets(width: float, height: float) -> Iterator[tuple[float, float]]:

@@ -27,7 +27,7 @@ from reading_cases import KINDS, ONE_LINE, compose, writers
 from mnist_zoo import get_weights, mini_resnet, read_digits
 
 FILE = Path(__file__).parents[2] / "docs" / "ocr_packages.json"
-PICTURES = {kind: 50 if kind in ONE_LINE else 15 for kind in KINDS}
+PICTURES = {kind: 12 if kind in ONE_LINE else 4 for kind in KINDS}
 PYTHON = os.environ.get("OCR_PYTHON", sys.executable)
 RAPIDOCR = """
 import json, sys

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
 
+from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from plots_cases import data, drawn, labels_of, runs
 
@@ -54,20 +55,49 @@ def test_a_label_is_right_of_its_point_if_there_is_space():
         assert [name.get_position()[0] for name in axes.texts] == [8] * 5
 
 
-def test_labels_of_many_networks_do_not_overlap():
-    """Some of the networks have almost the same costs."""
+def many():
+    """Networks of which some have almost the same costs."""
     families = ("lenet*", "mini_[cgr]*", "plain*", "resnet*")
     names = [name for family in families for name in list_models(family)]
-    rows = [
+    return [
         (name, 0.985 + place * 7 % 5 / 500, int(4e4 * 4 ** (place // 3)), int(3e5 * 1.6**place))
         for place, name in enumerate(names)
     ]
+
+
+def close():
+    """Networks of which some are almost the same in both."""
+    return [
+        ("lenet5", 0.9940, 44_426, 281_640),
+        ("lenet5_conv_residual", 0.9947, 49_098, 357_416),
+        ("lenet5_fc_residual", 0.9945, 304_106, 541_800),
+        ("digitnet_1k", 0.9830, 986, 409_424),
+        ("digitnet_6k", 0.9954, 5_986, 3_451_784),
+        ("digitnet_20k", 0.9953, 18_554, 4_097_536),
+        ("digitnet_50k", 0.9959, 48_154, 6_323_008),
+        ("digitnet_150k", 0.9962, 132_762, 12_522_752),
+        ("digitnet_400k", 0.9964, 387_290, 12_570_112),
+        ("MLP (2010)", 0.9965, 12_115_010, 12_107_500),
+        ("mini_convnet", 0.9908, 36_042, 364_352),
+        ("mini_googlenet", 0.9941, 97_298, 6_019_200),
+        ("mini_resnet", 0.9956, 41_514, 2_013_184),
+        ("resnet18", 0.9954, 11_175_370, 33_184_000),
+        ("resnet_cnn", 0.9956, 21_280_970, 260_881_408),
+    ]
+
+
+@pytest.mark.parametrize("rows", [many(), close()], ids=["many", "close"])
+def test_labels_do_not_overlap_nor_touch_lines_of_others(rows):
     figure = drawn(accuracy_against_cost(rows))
     for axes in figure.axes:
         labels = [text for text in axes.texts if isinstance(text, Annotation)]
-        assert sorted(labels_of(labels)) == sorted(names)
+        assert sorted(labels_of(labels)) == sorted(row[0] for row in rows)
         boxes = [Text.get_window_extent(label) for label in labels]
         assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+        for label, own in zip(labels, boxes, strict=True):
+            point = axes.transData.transform(label.xy)
+            line = Path([point, ((own.x0 + own.x1) / 2, (own.y0 + own.y1) / 2)])
+            assert not any(line.intersects_bbox(box, False) for box in boxes if box is not own)
         assert all(axes.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
 
 
