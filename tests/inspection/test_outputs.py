@@ -18,7 +18,7 @@ OPERATIONS = {
     "sigmoid of integers": lambda x, y: torch.sigmoid(x.long()),
     "leaky ReLU": lambda x, y: F.leaky_relu(x, 0.2),
     "sum with a number": lambda x, y: x + 1,
-    "product with an imaginary number": lambda x, y: x * 1j,
+    "product with an imaginary number": lambda x, y: x.float() * 1j,
     "dropout": lambda x, y: F.dropout(x, 0.5),
     "sum": lambda x, y: x + y,
     "sum in place": lambda x, y: (x + y).add_(y),
