@@ -27,7 +27,9 @@ def agree(model, path, **options):
     return report
 
 
-@pytest.mark.parametrize("name", [slow_if(name not in ("mini_resnet", "digitnet_1k"), name) for name in SMALL])
+@pytest.mark.parametrize(
+    "name", [slow_if(name not in ("mini_resnet", "digitnet_1k"), name) for name in SMALL]
+)
 def test_a_file_computes_what_the_network_does(name, tmp_path):
     model = randomize_norms(get_model(name))
     report = agree(model, tmp_path / "a.pte")
