@@ -28,8 +28,10 @@ def test_the_table_shows_what_was_measured(formats, rows):
     text = formats.GUIDE.read_text("utf-8")
     assert formats.guide(text, rows) == text
     assert all(row["same"] == 10_000 for row in rows)
-    assert all(row["difference"] < 1e-4 for row in rows)
-    assert {row["format"] for row in rows} == set(formats.SUFFIX)
+    assert all(row["difference"] < 1e-3 for row in rows)  # of logits of 10 and more
+    every = {(name, format) for name in list_models(pretrained=True) for format in formats.SUFFIX}
+    too_large = {("resnet18", "c"), ("resnet18", "page")}
+    assert {(row["network"], row["format"]) for row in rows} == every - too_large
 
 
 def test_what_was_measured_is_of_the_weights_of_today(rows):
