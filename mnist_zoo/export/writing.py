@@ -160,7 +160,7 @@ def export(
     if isinstance(model, Session):
         _check_session(model, format, pixels, softmax)
     try:
-        network = model if isinstance(model, Session) else duplicate(model).cpu().float().eval()
+        network = model if isinstance(model, Session) else _as_exported(model)
     except ValueError as error:
         raise ExportError(f"{error}") from error
     shape = square_shape(model, input_size)
@@ -228,6 +228,15 @@ def _check_session(session: Session, format: Format, pixels: Pixels, softmax: bo
             f"`softmax` (={softmax}) must be False, and the Session of a file of logits; it gives "
             f"{session.output}"
         )
+
+
+def _as_exported(model: nn.Module) -> nn.Module:
+    """A copy on the CPU in float32 and evaluation mode.
+
+    Weights in channels-last order, in which a recipe may leave them, would change its graph.
+    """
+    copied = duplicate(model).cpu().float().eval()
+    return copied.to(memory_format=torch.contiguous_format)
 
 
 def _told(network: nn.Module, softmax: bool) -> nn.Module | None:

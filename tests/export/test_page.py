@@ -54,6 +54,15 @@ def test_pages_of_pretrained_networks_are_small(name, tmp_path):
     assert size <= 150_000 or name != "mini_resnet"
 
 
+def test_weights_in_channels_last_order_give_the_same_page(tmp_path):
+    model = randomize_norms(STRANGERS["strided"]())
+    export(model, tmp_path / "a.html", "page", input_size=SHAPE)
+    model.to(memory_format=torch.channels_last)
+    export(model, tmp_path / "b.html", "page", input_size=SHAPE)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    assert not model[0].weight.is_contiguous() or not model[3].weight.is_contiguous()
+
+
 @pytest.mark.parametrize("name", [slow_if(name != "separable", name) for name in STRANGERS])
 def test_strangers_networks_agree(name, tmp_path):
     model = randomize_norms(STRANGERS[name]())
