@@ -285,7 +285,7 @@ def ensemble(models: Iterable[nn.Module], *others: Never) -> Ensemble:
 
     Args:
         models: Networks with the same classes and the same input.
-        *others: None: the networks are one list.
+        *others: Not allowed; pass the networks as one list.
 
     Returns:
         A network that gives the mean of their probabilities.

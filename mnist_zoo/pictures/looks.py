@@ -72,10 +72,11 @@ class Look:
 def best_look(image: Map, is_light: bool | None = None) -> Look:
     """The way to see an image on which the ink looks most like one digit, rather a large one."""
     kinds = (False, True) if is_light is None else (is_light,)
-    looks = list(_looks(image, kinds))
+    looks = list(_looks(image, kinds, _papers(image)))
     best = _best(looks)
     if best.problem or best.clutter > CLUTTER:  # dots, noise: look with half-closed eyes
-        looks += _looks(smoothed(image, BLUR), kinds)
+        image = smoothed(image, BLUR)
+        looks += _looks(image, kinds, _papers(image))
         best = _best(looks)
     likest = _best(looks, of_any_size=True)
     if likest.count > 1 and likest.quality > CLEAR:
@@ -87,8 +88,8 @@ def best_look(image: Map, is_light: bool | None = None) -> Look:
 def page_look(image: Map) -> Look:
     """The way to see a page on which its ink looks most like digits of any size."""
     looks = []
-    papers = (EVEN, NEAR, WIDE) if is_even(image, ALL_EVEN) else (NEAR, WIDE)
-    for one in _looks(image, (False, True), PALE_LINES, papers):
+    papers = (EVEN, NEAR, WIDE) if _is_even(image, ALL_EVEN) else (NEAR, WIDE)
+    for one in _looks(image, (False, True), papers, PALE_LINES):
         if one.quality > SURE:
             return one
         looks.append(one)
@@ -109,20 +110,21 @@ def _best(looks: list[Look], of_any_size: bool = False) -> Look:
 
 
 def _looks(
-    image: Map,
-    kinds: Iterable[bool],
-    palest: float = PALEST,
-    papers: Iterable[str] = (EVEN, WIDE, NEAR),
+    image: Map, kinds: Iterable[bool], papers: Iterable[str], palest: float = PALEST
 ) -> Iterator[Look]:
-    """An image seen under dark ink, under light ink, on each paper."""
-    light, even_too = light_of(image), is_even(image)
+    """An image seen with dark ink, with light ink, on each paper."""
+    light = light_of(image)
     for kind in kinds:
         for paper in papers:
-            if paper != EVEN or even_too:
-                yield look(contrast_on(paper, image, light, kind), light, kind, paper, palest)
+            yield look(contrast_on(paper, image, light, kind), light, kind, paper, palest)
 
 
-def is_even(image: Map, share: float = MOSTLY_EVEN) -> bool:
+def _papers(image: Map) -> tuple[str, ...]:
+    """What the paper of an image may be."""
+    return (EVEN, WIDE, NEAR) if _is_even(image, MOSTLY_EVEN) else (WIDE, NEAR)
+
+
+def _is_even(image: Map, share: float) -> bool:
     """Whether the paper may be even: this share of its edges are alike."""
     import numpy as np
 

@@ -42,9 +42,8 @@ FORMATS = (
 # pixels; JPEG files are decoded at an eighth, fourth or half, down to this: it takes less time
 DRAFT_SIDE = 1000
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
-LARGEST = (
-    4 * WORKING_SIDE
-)  # pixels; images are first reduced by whole factors to less than twice it
+# pixels; the longer side of images is first reduced by a whole factor, to less than twice this
+LARGEST = 4 * WORKING_SIDE
 
 
 class PictureError(ValueError):

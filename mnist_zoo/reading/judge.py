@@ -31,8 +31,9 @@ def features(candidates: Sequence[Candidate], probabilities: Tensor, familiarity
 
     Args:
         candidates: The candidates.
-        probabilities: The network's, (n, classes); of the first ten classes, the digits.
-        familiarity: How familiar they are to it, (n,); NaN where it does not tell.
+        probabilities: The probability of each class, (n, classes). The judge sees the first ten
+            classes, which are the digits.
+        familiarity: The familiarity of each candidate, (n,); NaN if the network has no record.
     """
     probabilities = probabilities.float().cpu()
     best = probabilities.amax(1)

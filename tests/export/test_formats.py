@@ -28,7 +28,8 @@ def test_the_table_shows_what_was_measured(formats, rows):
     text = formats.GUIDE.read_text("utf-8")
     assert formats.guide(text, rows) == text
     assert all(row["same"] == 10_000 for row in rows)
-    assert all(row["difference"] < 1e-3 for row in rows)  # of logits of 10 and more
+    for row in rows:  # pages hold half precision, and fc_residual's logits exceed 10
+        assert row["difference"] < (3e-4 if row["format"] == "page" else 1e-4)
     every = {(name, format) for name in list_models(pretrained=True) for format in formats.SUFFIX}
     too_large = {("resnet18", "c"), ("resnet18", "page")}
     assert {(row["network"], row["format"]) for row in rows} == every - too_large
@@ -45,7 +46,8 @@ def test_sizes_are_those_of_the_files(formats, rows, tmp_path):
         if row["network"] in formats.TIMED and row["format"] in (*SUFFIX, "page"):
             model = get_model(row["network"], weights="mnist")
             report = export(model, tmp_path / "a", row["format"])
-            assert report.size == pytest.approx(row["size"], rel=0.1)  # TorchScript's holds paths
+            share = 0.1 if row["format"] == "torchscript" else 0.05  # its files hold paths
+            assert report.size == pytest.approx(row["size"], rel=share)
 
 
 @pytest.mark.slow
