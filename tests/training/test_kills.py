@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_cases import weights
+from training_cases import train_and_save
 
-from mnist_zoo import Recipe, fit, get_recipe, load_mnist
+from mnist_zoo import Recipe, get_recipe
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,18 +30,6 @@ RECIPES = {
 }
 
 
-def train(recipe, folder, out):
-    """Trains to the end, and writes what the run gave."""
-    torch.set_num_threads(1)
-    digits = load_mnist("all", source="sample").split(160, 60, seed=0)
-    options = {"folder": folder, "checkpoint_every": 1, "progress": False}
-    history = fit(Recipe.from_json(recipe), *digits, **options)
-    points = [(p.step, p.loss, p.accuracy) for p in history.evaluations]
-    curves = (history.loss, history.accuracy, history.lr, points)
-    torch.save({"curves": curves, "weights": weights(history.model)}, f"{out}.part")
-    os.replace(f"{out}.part", out)
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_runs_killed_at_random_moments_end_to_the_bit_alike(tmp_path, name):
     recipe = get_recipe(name).replace(sizes=None, **RECIPES[name]).to_json()
@@ -49,7 +37,9 @@ def test_runs_killed_at_random_moments_end_to_the_bit_alike(tmp_path, name):
     processes.set_forkserver_preload(["mnist_zoo"])
 
     def start(folder):
-        process = processes.Process(target=train, args=(recipe, tmp_path / folder, out(folder)))
+        process = processes.Process(
+            target=train_and_save, args=(recipe, tmp_path / folder, out(folder))
+        )
         process.start()
         return process
 
