@@ -1,7 +1,8 @@
 """Races against peers: both sides in turn in the same run, the median of the ratios.
 
 ``pytest tests/benchmarks`` on an idle machine. With ``--write`` the results go to
-``docs/benchmarks.json``, from which ``examples/benchmarks.py`` writes the page.
+``docs/benchmarks.json``, from which ``examples/benchmarks.py`` writes the page. A benchmark marks
+the question that it answers there; the first line of its docstring is its row, as "peer: ours".
 """
 
 import json
@@ -30,6 +31,7 @@ FILE = Path(__file__).parents[2] / "docs" / "benchmarks.json"
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "default")  # the peers may warn
+    config.addinivalue_line("markers", "question(key): which table of the page has the benchmark")
 
 
 def pytest_addoption(parser):
@@ -51,32 +53,31 @@ def seconds_of():
 
 
 def in_words(value):
-    """A parameter of a benchmark for the page: switches as field=value."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={setting}" for name, setting in value.items())
-    return str(value)
+    """A parameter of a benchmark for the page."""
+    if isinstance(value, dict):  # switches
+        return " and ".join(f"`{name}={setting!r}`" for name, setting in value.items())
+    return value
+
+
+def row_of(item):
+    """The question of a benchmark, and its row in words."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    words = {name: in_words(value) for name, value in parameters.items()}
+    row = item.function.__doc__.partition("\n")[0].format(**words)
+    return {"question": item.get_closest_marker("question").args[0], "row": row}
 
 
 @pytest.fixture
 def report(request):
     """Writes down how many times faster than the peer we were, and holds it to the bar, if any."""
-
-    parameters = getattr(request.node, "callspec", None)
-    parameters = {} if parameters is None else parameters.params
+    row = row_of(request.node)
 
     def check(ratios, *, at_least=None):
-        RESULTS.append(
-            {
-                "section": request.module.__doc__.partition("\n")[0],
-                "name": request.node.name,
-                "case": {name: in_words(value) for name, value in parameters.items()},
-                "median": statistics.median(ratios),
-                "low": min(ratios),
-                "high": max(ratios),
-                "bar": at_least,
-            }
-        )
-        assert statistics.median(ratios) >= (at_least or 0)
+        assert len(ratios) >= 9, "too few rounds to state their quartiles"
+        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        found = {"low": low, "median": median, "high": high, "rounds": len(ratios)}
+        RESULTS.append({"name": request.node.name, **row, **found, "bar": at_least})
+        assert median >= (at_least or 0)
 
     return check
 
@@ -105,20 +106,26 @@ def race(benchmark, report):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    terminalreporter.section("times faster than the peer: median (range; bar)")
+    terminalreporter.section("times faster than the peer: median (quartiles; bar)")
     for row in RESULTS:
         bar = f"; at least {row['bar']:.2f}" if row["bar"] else ""
         spread = f"({row['low']:.2f} to {row['high']:.2f}{bar})"
         terminalreporter.line(f"{row['name']:<60} {row['median']:6.2f}  {spread}")
     if RESULTS and config.getoption("--write"):
-        names = {row["name"] for row in RESULTS}
-        before = json.loads(FILE.read_text(encoding="utf-8"))["results"] if FILE.exists() else []
-        kept = [row for row in before if row["name"] not in names]
-        written = {
-            "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
-            f"{torch.get_num_threads()} threads",
-            "versions": f"Python {platform.python_version()}, "
-            + ", ".join(f"{name} {version(name)}" for name in PEERS),
-            "results": sorted(kept + RESULTS, key=lambda row: (row["section"], row["name"])),
-        }
-        FILE.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        write()
+
+
+def write():
+    """Writes the results; those of other benchmarks stay if this machine made them."""
+    surroundings = {
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{torch.get_num_threads()} threads",
+        "versions": f"Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in PEERS),
+        "spread": "quartiles",
+    }
+    before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    same = surroundings.items() <= before.items()
+    results = {row["name"]: row for row in [*(before["results"] if same else []), *RESULTS]}
+    written = {**surroundings, "results": [results[name] for name in sorted(results)]}
+    FILE.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -44,9 +44,11 @@ def one_core():
     torch.set_num_threads(before)
 
 
+@pytest.mark.question("pictures")
 @pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize(("rows", "columns", "at_least"), [(1, 1, 1 / 1.3), (5, 8, 0.12)])
 def test_photo(race, rows, columns, at_least):
+    """decoding a JPEG file of 12 megapixels, one core: reading {rows} × {columns} digits"""
     model = mini_resnet(weights="mnist")
     jpeg, text = photo(rows, columns, height=800 if rows == 1 else 350)
     work = predict if rows == 1 else read_digits

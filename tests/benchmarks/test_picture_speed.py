@@ -34,7 +34,9 @@ def network_input(grey):
     return torch.from_numpy(grey)[None, None].float().div_(255).sub_(0.1307).div_(0.3081)
 
 
+@pytest.mark.question("pictures")
 def test_predict_of_an_mnist_image_adds_at_most_300_microseconds(report, seconds):
+    """0.3 ms, one core: what `predict` of an MNIST image takes beyond the network's own time"""
     model = mini_resnet(weights="mnist").eval()
     arrays = [image[0].numpy() for image in load_mnist("test", source="sample").images[:COUNT]]
     inputs = [network_input(array) for array in arrays]
@@ -55,7 +57,9 @@ def drawn_large(image):
     return file.getvalue()
 
 
+@pytest.mark.question("pictures")
 def test_predict_of_a_png_against_grey_invert_resize(report, seconds):
+    """grey, invert, resize and the network, a PNG file of 280×280, one core: `predict`"""
     model = mini_resnet(weights="mnist").eval()
     digits = load_mnist("test", source="sample").images[:COUNT, 0].numpy()
     files = [drawn_large(image) for image in digits]

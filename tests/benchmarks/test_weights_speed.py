@@ -2,6 +2,7 @@
 
 import hashlib
 
+import pytest
 import torch
 import torchvision
 from PIL import Image
@@ -20,7 +21,9 @@ from mnist_zoo import (
 from mnist_zoo.blocks.layers import no_random_init
 
 
+@pytest.mark.question("build")
 def test_mini_resnet_loads_in_twice_the_time_of_reading_and_building(race):
+    """reading the file of `mini_resnet`, and building it: `weights='mnist'`"""
     path = get_weights("mini_resnet").path
 
     def read_and_build():
@@ -30,7 +33,9 @@ def test_mini_resnet_loads_in_twice_the_time_of_reading_and_building(race):
     race(lambda: mini_resnet(weights="mnist"), read_and_build, at_least=0.5, rounds=99, warmup=5)
 
 
+@pytest.mark.question("build")
 def test_resnet18_loads_faster_than_torchvisions(race, tmp_path):
+    """torchvision's `resnet18`, loaded from a file: `weights='mnist'`"""
     file = tmp_path / "resnet18.pth"
     torch.save(torchvision.models.resnet18().state_dict(), file)
 
@@ -42,7 +47,9 @@ def test_resnet18_loads_faster_than_torchvisions(race, tmp_path):
     race(lambda: resnet18(weights="mnist"), theirs, at_least=3.0)
 
 
+@pytest.mark.question("build")
 def test_load_model_takes_little_more_than_reading_hashing_and_building(race, tmp_path):
+    """reading, hashing and building `resnet50`: `load_model`"""
     path = tmp_path / "resnet50.safetensors"
     save_model(resnet50(), path)
 
@@ -54,8 +61,12 @@ def test_load_model_takes_little_more_than_reading_hashing_and_building(race, tm
     race(lambda: load_model(path), read_hash_and_build, at_least=1 / 1.3, rounds=9, warmup=2)
 
 
+@pytest.mark.question("pictures")
 def test_ten_thousand_pictures(race):
-    """Ours finds the ink of digits moved and inverted and places it; theirs only normalises."""
+    """torchvision's transforms of 10,000 images, normalised only: `as_mnist`, which finds the ink
+
+    Ours finds the ink of digits moved and inverted and places it; theirs only normalises.
+    """
     digits = load_mnist("train", source="sample").images.repeat(3, 1, 1, 1)[:10_000]
     pictures = [Image.fromarray(digit) for digit in digits[:, 0].numpy()]
     usual = v2.Compose(
