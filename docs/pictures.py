@@ -23,6 +23,7 @@ from mnist_zoo.export import export
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "examples"))
+import benchmarks  # noqa: E402
 import catalogue  # noqa: E402
 import report_pages  # noqa: E402
 import residual_variants  # noqa: E402
@@ -41,7 +42,7 @@ def up_to_date(folder: Path) -> bool:
     """Whether the pictures are newer than all that they are drawn from."""
     root = DOCS.parent
     sources = [*root.glob("mnist_zoo/**/*.py"), *root.glob("examples/*.py"), *DOCS.glob("*.py")]
-    sources += [*DOCS.glob("reproduction/*.json"), *root.glob("mnist_zoo/**/*.json")]
+    sources += [*DOCS.glob("**/*.json"), *root.glob("mnist_zoo/**/*.json")]
     drawn = [path.stat().st_mtime for path in folder.glob("*.svg")]
     return bool(drawn) and min(drawn) > max(path.stat().st_mtime for path in sources)
 
@@ -55,6 +56,7 @@ def write(folder: Path) -> None:
     with torch.device("meta"):
         figures |= {name: plots.draw(get_model(name)) for name in list_models()}
     figures |= report_pages.figures() | residual_variants.figures()
+    figures |= benchmarks.figures()
     figures["accuracy"] = plots.accuracy_against_cost(catalogue.points(), groups=catalogue.groups())
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg")

@@ -15,6 +15,7 @@ from reproduce import (
     EXPERIMENTS,
     LENET5,
     RESULTS,
+    RULE,
     Experiment,
     Run,
     accuracies,
@@ -315,6 +316,36 @@ def band(axes: "Axes", each: list[list[float]], colour: str, label: str | None =
     axes.fill_between(epochs, lowest, highest, color=colour, alpha=0.15, linewidth=0)
 
 
+RECORDS = ("ninety_nine", "records", "minute")  # experiments that are timed by one rule
+
+
+def records(runs: Sequence[Run]) -> "Figure":
+    """Accuracy over seconds of training: a point per seed, and a ring at mean and median."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure = Figure((7.6, 4), layout="constrained")
+    axes = figure.subplots()
+    texts = []
+    labels = [*dict.fromkeys(run["label"] for run in runs)]
+    for label, colour in zip(labels, COLOURS, strict=False):
+        found = [run for run in runs if run["label"] == label]
+        seconds, reached = [run["train_seconds"] for run in found], accuracies(found)
+        middle = statistics.median(seconds), statistics.mean(reached)
+        axes.plot(seconds, reached, "o", ms=4, color=colour, alpha=0.4, label=label)
+        axes.plot(*middle, "o", ms=11, color=colour, markerfacecolor="none")
+        texts.append(f"{middle[1]:.2f} % in {middle[0]:.1f} s")
+    axes.set_title(", ".join(texts), loc="left", fontsize="medium")
+    axes.set(xscale="log", xlabel="seconds of training on two cores", ylabel="test accuracy (%)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.9", linewidth=0.6)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
 def logarithmic(axes: "Axes") -> None:
     """Makes the y axis logarithmic with plain numbers, and the x axis one of whole epochs."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -327,12 +358,15 @@ def logarithmic(axes: "Axes") -> None:
 
 
 def figures() -> dict[str, "Figure"]:
-    """The curves of every experiment of several epochs, by name."""
-    return {
+    """The curves of every experiment of several epochs, by name, and the records."""
+    stored = results()
+    drawn = {
         f"curves_{name}": curves(runs, STATED.get(name, {}))
-        for name, runs in results().items()
+        for name, runs in stored.items()
         if len(runs[0]["curve"]) > 1
     }
+    timed = [run for name in RECORDS for run in stored.get(name, [])]
+    return {**drawn, "records": records(timed)}
 
 
 # --- Pages -----------------------------------------------------------------------------------
@@ -471,6 +505,10 @@ def page_of_ours() -> str:
         "`python examples/reproduce.py ninety_nine --seeds 0 1 2`. Written by "
         "`examples/report_pages.py` from the results in `docs/reproduction/`. "
         f"Machine: {machines(ours)}.\n\n{FIGURES}"
+    )
+    head += (
+        f"\n\n## Accuracy over seconds\n\n{RULE}\n\n"
+        "![Test accuracy over seconds of training, a point per seed](_pictures/records.svg)"
     )
     parts = [
         f"## {EXPERIMENTS[name].title}\n\n{section(name, runs, reported=False)}"

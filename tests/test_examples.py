@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import statistics
 import sys
 from pathlib import Path
 
@@ -179,14 +178,18 @@ def test_curves_show_mean_and_range_of_the_seeds_on_logarithmic_axes():
     assert error.lines[1].get_ydata() == pytest.approx([2])
 
 
-@pytest.mark.parametrize(("name", "digits"), [("ninety_nine", 1), ("minute", 0)])
-def test_page_on_training_states_our_results(name, digits):
-    runs = RESULTS[name]
-    accuracy = statistics.mean(reproduce.accuracies(runs))
-    seconds = statistics.median(run["train_seconds"] for run in runs)
-    page = " ".join((ROOT / "docs" / "training.md").read_text().split())
-    assert f"to {accuracy:.2f} % in {seconds:.{digits}f} s" in page
-    assert f"{len(runs)} seeds" in page
+def test_plot_of_records_states_mean_accuracy_and_median_seconds():
+    runs = [
+        {"label": "a", "train_seconds": s, "test": {"correct": c, "total": 1000}}
+        for s, c in ((1.0, 980), (2.0, 990), (6.0, 991))
+    ]
+    (axes,) = report_pages.records(runs).axes
+    assert axes.get_title(loc="left") == "98.70 % in 2.0 s"
+    assert axes.lines[0].get_xdata() == pytest.approx([1, 2, 6])
+    assert axes.lines[0].get_ydata() == pytest.approx([98, 99, 99.1])
+    page = report_pages.page_of_ours()
+    assert reproduce.RULE in page
+    assert "_pictures/records.svg" in page
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet_cnn"])
@@ -361,37 +364,62 @@ def test_the_order_of_max_pooling_and_relu_changes_nothing():
 # --- benchmarks.py ---------------------------------------------------------------------------
 
 
-def test_benchmarks_of_one_kind_are_one_table_with_their_parameters_as_columns():
-    """Also results from before the parameters were stored."""
-    common = {"section": "S", "low": 0.5, "median": 1.0, "high": 2.0, "bar": 0}
-    rows = [
-        {"name": "test_all", **common, "bar": 0.9},
-        {
-            "name": "test_build[resnet18-28]",
-            "case": {"network": "resnet18", "size": "28"},
-            **common,
-        },
-        {"name": "test_load[old-1]", **common},
+GROWTH = {
+    name: [
+        {"value": v, "low": v**2, "milliseconds": 3 * v**2, "high": 4 * v**2, "megabytes": 1}
+        for v in sweep.values
     ]
-    page = benchmarks.page({"machine": "M", "versions": "V", "results": rows})
-    assert "| All | 1.00 | 0.50 to 2.00 | 0.90 |" in page
-    assert "### Build\n\n| network | size | times faster" in page
-    assert "| resnet18 | 28×28 | 1.00 | 0.50 to 2.00 |  |" in page
-    assert "### Load\n\n| case |" in page
-    assert "| old, 1 |" in page
+    for name, sweep in benchmarks.SWEEPS.items()
+}
+
+
+def test_page_of_benchmarks_has_a_table_per_question_and_says_who_is_faster():
+    common = {"question": "forward", "rounds": 9, "bar": 0.9}
+    rows = [
+        {"name": "a", "row": "a's net", "low": 0.5, "median": 0.7, "high": 0.8, **common},
+        {"name": "b", "row": "b's net", "low": 0.9, "median": 1.0, "high": 1.1, **common},
+        {"name": "c", "row": "c's net", "low": 1.1, "median": 2.0, "high": 3.0, **common},
+        {**common, "name": "d", "row": "`d`", "low": 0.1, "median": 0.2, "high": 0.3}
+        | {"question": "peak"},
+    ]
+    measured = {"machine": "M", "versions": "V", "spread": "quartiles", "results": rows}
+    page = benchmarks.page(measured, GROWTH)
+    assert "| A's net | 0.70 | 0.50 to 0.80 | 9 | 0.90 | the peer |" in page
+    assert "| B's net | 1.00 | 0.90 to 1.10 | 9 | 0.90 | neither |" in page
+    assert "| C's net | 2.00 | 1.10 to 3.00 | 9 | 0.90 | ours |" in page
+    assert "| `d` | 20% | 10% to 30% | 9 |\n" in page
+    assert page.count("\n## ") == 3
+
+
+def test_growth_states_the_exponent_and_what_doubling_does():
+    assert benchmarks.exponent(GROWTH["batch"]) == pytest.approx(2)
+    axes = benchmarks.draw_growth(GROWTH).axes
+    assert len(axes) == len(GROWTH)
+    assert axes[0].get_title(loc="left") == "twice the batch:\n4.00 times as long"
+    assert axes[0].lines[0].get_ydata() == pytest.approx([3 * v**2 for v in (1, 4, 16, 64, 256)])
 
 
 def test_page_of_benchmarks_is_up_to_date():
-    measured = json.loads(benchmarks.RESULTS.read_text(encoding="utf-8"))
+    measured = benchmarks.read(benchmarks.RESULTS)
+    growth = benchmarks.read(benchmarks.GROWTH)
     page = (benchmarks.DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    assert page == benchmarks.page(measured)
+    assert page == benchmarks.page(measured, growth), "run examples/benchmarks.py"
     rows = {row["name"]: row for row in measured["results"]}
     assert len(rows) == len(measured["results"])
     assert all(row["low"] <= row["median"] <= row["high"] for row in rows.values())
-    growth = json.loads(benchmarks.GROWTH.read_text(encoding="utf-8"))
-    assert {sweep: [point["value"] for point in points] for sweep, points in growth.items()} == (
-        benchmarks.SWEEPS
-    )
+    assert {name: tuple(point["value"] for point in points) for name, points in growth.items()} == {
+        name: sweep.values for name, sweep in benchmarks.SWEEPS.items()
+    }
+
+
+def test_every_benchmark_is_on_the_page_under_a_question():
+    source = "".join(file.read_text("utf-8") for file in (ROOT / "tests/benchmarks").glob("t*.py"))
+    marks = re.findall(r'question\("(\w+)"\)', source)
+    raced = re.findall(r"^def (test_\w+)\((?:race|report)\b", source, re.M)
+    assert set(marks) == set(benchmarks.QUESTIONS)
+    assert len(marks) == len(raced)
+    stored = benchmarks.read(benchmarks.RESULTS)["results"]
+    assert {row["name"].partition("[")[0] for row in stored} <= set(raced)
 
 
 # --- catalogue.py ----------------------------------------------------------------------------
