@@ -93,7 +93,8 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
     def run(x: Tensor) -> Tensor:
         try:
             found = session.run(None, {given.name: x.numpy()})
-            return torch.column_stack([torch.from_numpy(output) for output in found])
+            outputs = [torch.from_numpy(output) for output in found]
+            return outputs[0] if len(outputs) == 1 else torch.column_stack(outputs)
         except Exception as error:  # of many types, which ONNX Runtime does not document
             reason = printable(f"{error!s:.300}")
             raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error

@@ -101,8 +101,8 @@ class Session(nn.Module):
         if len(found) != 1:
             count = self.num_classes + self.gives_familiarity()
             found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
-        values, familiarity = found[0].to(x.device), None
-        if self.gives_familiarity():
+        values, familiarity = found[0] if x.is_cpu else found[0].to(x.device), None
+        if self._opened.gives_familiarity:
             values, familiarity = values[:, : self.num_classes], values[:, -1]
         if self.output == PROBABILITIES:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
@@ -114,11 +114,13 @@ class Session(nn.Module):
 
     def batches(self, x: Tensor) -> Sequence[Tensor]:
         """Images (N, C, H, W) in the numbers and batches that the file takes."""
-        images = x.detach().to("cpu", torch.float32)
+        images = x
+        if x.requires_grad or x.dtype != torch.float32 or not x.is_cpu:  # each takes time
+            images = x.detach().to("cpu", torch.float32)
         if self.pixels == "uint8":
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
-        one_at_a_time = self._opened.shape[0] == 1 and len(images) != 1
+        one_at_a_time = len(images) != 1 and self._opened.shape[0] == 1
         return [image[None] for image in images] if one_at_a_time else [images]
 
     @override

@@ -27,6 +27,8 @@ INK_SIDE = 20  # pixels; the longer side of MNIST's digits
 CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
+PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
+FROM_ENDS = torch.stack((PLACES + 1, SIDE - PLACES))  # counted from 1, from either end
 
 
 def as_mnist(pictures: Pictures) -> Tensor:
@@ -179,11 +181,13 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
-    ink = grey > 0
-    longer = _extent(torch.cat((ink.any(2), ink.any(1)))).view(2, len(grey)).amax(0)
-    (rows, columns), brightest = _centre_of_mass(grey), grey.amax((1, 2)) >= 250
+    profiles = torch.stack((grey.sum(2), grey.sum(1)))  # (2, n, 28): of the rows, of the columns
+    from_ends = ((profiles > 0)[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
+    longer = (from_ends.sum(2) - SIDE).amax(0)
+    centres = profiles @ PLACES.to(grey.dtype) / profiles[0].sum(1).clamp(min=1e-12)  # (2, n)
+    brightest = grey.amax((1, 2)) >= 250
     in_size = brightest & (longer >= INK_SIDE - 1) & (longer <= INK_SIDE)
-    return in_size & ((rows - CENTRE).abs() < 0.55) & ((columns - CENTRE).abs() < 0.55)
+    return in_size & ((centres - CENTRE).abs().amax(0) < 0.55)
 
 
 def _extent(marked: Tensor) -> Tensor:
