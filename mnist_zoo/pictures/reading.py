@@ -69,13 +69,9 @@ class PictureError(ValueError):
 
 
 def read_pictures(
-    pictures: Pictures, *, whole: bool = False
+    pictures: Pictures,
 ) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
     """Reads one image or several.
-
-    Args:
-        pictures: The images.
-        whole: Whether large JPEG files keep the size that `averaged` leaves, which takes longer.
 
     Returns:
         Batches (n, C, H, W) of one shape each, after the indices (n,) of their images; and a
@@ -83,7 +79,7 @@ def read_pictures(
     """
     if not _is_sequence(pictures):
         name = _name(pictures, None)
-        batch = _tensor(_rows_as_images(pictures), name, whole)
+        batch = _tensor(_rows_as_images(pictures), name)
         alone = is_one_picture(pictures)
         places = torch.arange(len(batch), device="cpu")
         return [(places, batch)], lambda at: name if alone else _name(None, at)
@@ -92,7 +88,7 @@ def read_pictures(
     names = [_name(picture, place) for place, picture in enumerate(given)]
     read = []
     for place, picture in enumerate(given):
-        one = averaged(_tensor(picture, names[place], whole))
+        one = averaged(_tensor(picture, names[place]))
         if len(one) != 1:
             raise PictureError(f"{names[place]}: must be one image; it holds {len(one)}")
         read.append(one)
@@ -101,6 +97,35 @@ def read_pictures(
         (torch.tensor(places, device="cpu"), torch.cat([read[place] for place in places]))
         for places in shapes.values()
     ], names.__getitem__
+
+
+def read_page(picture: Picture) -> tuple[Tensor, int, str]:
+    """Reads one image of several digits, as (1, C, H, W) in about the size that `averaged` leaves.
+
+    Returns:
+        The image; its longer side in pixels of the file, which is opened once; and its name in
+        error messages.
+    """
+    from PIL import Image
+
+    name = _name(picture, None)
+    if isinstance(picture, (str, os.PathLike, bytes)):
+        with _opened(picture, name) as image:
+            longer = max(image.size)
+            factor = longer // LARGEST
+            if image.format == "JPEG" and factor > 1:
+                least = (math.ceil(image.width / factor), math.ceil(image.height / factor))
+                image.thumbnail(least, Image.Resampling.BOX, reducing_gap=1.0)  # decodes less
+            values = _tensor(_pixels(image), name)
+    else:
+        flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
+        if not flat and not is_one_picture(picture):
+            raise PictureError("`picture` must be one image; read several one by one")
+        values = _tensor(picture, name)
+        longer = max(values.shape[2:])
+    if len(values) != 1:
+        raise PictureError(f"{name}: must be one image; it holds {len(values)}")
+    return averaged(values), longer, name
 
 
 def is_one_picture(pictures: Pictures) -> bool:
@@ -151,7 +176,7 @@ def _name(picture: Any, place: int | None) -> str:
     return f"{which} '{picture}'" if isinstance(picture, (str, os.PathLike)) else which
 
 
-def _tensor(picture: Any, name: str, whole: bool) -> Tensor:
+def _tensor(picture: Any, name: str) -> Tensor:
     """One image, or an array or tensor of several, as a tensor (n, C, H, W) of any dtype."""
     if isinstance(picture, Tensor):
         if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
@@ -166,7 +191,7 @@ def _tensor(picture: Any, name: str, whole: bool) -> Tensor:
         from PIL import Image
 
         if isinstance(picture, (str, os.PathLike, bytes)):
-            picture = _open(picture, name, whole)
+            picture = _open(picture, name)
         elif isinstance(picture, Image.Image):
             with _read_errors(name):
                 picture = _pixels(picture)
@@ -193,28 +218,13 @@ def _tensor(picture: Any, name: str, whole: bool) -> Tensor:
     return values
 
 
-def _open(source: str | os.PathLike[str] | bytes, name: str, whole: bool) -> np.ndarray[Any, Any]:
+def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
     """The pixels of an image file or of its content."""
-    from PIL import Image
-
     with _opened(source, name) as image:
-        if image.format == "JPEG" and whole:
-            factor = max(image.size) // LARGEST
-            if factor > 1:
-                least = (math.ceil(image.width / factor), math.ceil(image.height / factor))
-                image.thumbnail(least, Image.Resampling.BOX, reducing_gap=1.0)  # decodes less
-        elif image.format == "JPEG":
+        if image.format == "JPEG":
             share = DRAFT_SIDE / max(image.size)
             image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
         return _pixels(image)
-
-
-def longer_side(picture: Picture) -> int | None:
-    """The longer side of a file's image, in pixels of the file; None for what is no file."""
-    if not isinstance(picture, (str, os.PathLike, bytes)):
-        return None
-    with _opened(picture, _name(picture, None)) as image:
-        return max(image.size)
 
 
 @contextmanager

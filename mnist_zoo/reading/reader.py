@@ -15,7 +15,7 @@ from .._networks import check_network, class_names, stated_classes
 from ..pictures.mnist_form import placed, stretched, to_grey
 from ..pictures.outputs import logits_and_familiarity
 from ..pictures.preprocessing import Preprocessing, preprocessing_of
-from ..pictures.reading import PictureError, averaged, is_one_picture, longer_side, read_pictures
+from ..pictures.reading import PictureError, read_page
 from .judge import NEVER, best_way, scores, skip_scores
 from .lattice import Candidate, Lattice
 from .layout import lay_out
@@ -30,7 +30,7 @@ BATCH = 256  # candidates per forward pass
 SPACE = 1.0  # of the digits' height; a gap between two numbers is wider than this,
 TIMES = 3.0  # and than so many usual gaps
 FAR = 3.0  # of the digits' height; digits that are farther apart are never of one number
-STRANGE = -0.3  # familiarity; ink in a row of digits that is less familiar is none
+STRANGE = -0.6  # familiarity; ink in a row of digits that is less familiar is none
 SMALL = 0.5  # of the digits' height; smaller ink that is left out is a speck
 
 
@@ -115,21 +115,14 @@ def read_digits(
 
 def _page(picture: Picture) -> tuple[Tensor, float]:
     """The image (1, C, H, W) in 0…255, and how many of its pixels one of them is wide."""
-    flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
-    if not flat and not is_one_picture(picture):
-        raise PictureError("`picture` must be one image; read several one by one")
-    (((_, image),), name_of) = read_pictures([picture] if flat else picture, whole=True)
-    if len(image) != 1:
-        raise PictureError(f"{name_of(0)}: must be one image; it holds {len(image)}")
-    page = averaged(image)
+    page, longer, name = read_page(picture)
     if page.dtype == torch.uint8 and page.amax() > 1:
         page = page.float()
     else:
         page = page if page.dtype == torch.float64 else page.float()
         if not page.isfinite().all():
-            raise PictureError(f"{name_of(0)}: holds NaN or infinity")
+            raise PictureError(f"{name}: holds NaN or infinity")
         page = stretched(page).float()
-    longer = longer_side(picture) or max(getattr(picture, "shape", ()) if flat else image.shape[2:])
     return page, round(longer / max(page.shape[2:]))
 
 

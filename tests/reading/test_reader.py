@@ -103,6 +103,16 @@ def test_boxes_of_a_large_jpeg_file_are_in_its_pixels(model, known, tmp_path):
     assert np.abs(np.subtract(*boxes)).max() <= 30  # a pixel of the original digits
 
 
+def test_a_file_is_opened_once(model, known, tmp_path, monkeypatch):
+    page(known, "274", scale=30).save(tmp_path / "large.jpg")
+    opened, open_image = [], Image.open
+    monkeypatch.setattr(
+        Image, "open", lambda *args, **kw: opened.append(1) or open_image(*args, **kw)
+    )
+    assert read_digits(model, tmp_path / "large.jpg").text == "274"
+    assert len(opened) == 1
+
+
 def test_probabilities_are_those_of_predict_for_a_digit_alone(model, known):
     for digit, image in known.items():
         (read,) = read_digits(model, image).digits
