@@ -384,9 +384,9 @@ def test_page_of_benchmarks_has_a_table_per_question_and_says_who_is_faster():
     ]
     measured = {"machine": "M", "versions": "V", "spread": "quartiles", "results": rows}
     page = benchmarks.page(measured, GROWTH)
-    assert "| A's net | 0.70 | 0.50 to 0.80 | 9 | 0.90 | the peer |" in page
-    assert "| B's net | 1.00 | 0.90 to 1.10 | 9 | 0.90 | neither |" in page
-    assert "| C's net | 2.00 | 1.10 to 3.00 | 9 | 0.90 | ours |" in page
+    assert "| a's net | 0.70 | 0.50 to 0.80 | 9 | 0.90 | the peer |" in page
+    assert "| b's net | 1.00 | 0.90 to 1.10 | 9 | 0.90 | neither |" in page
+    assert "| c's net | 2.00 | 1.10 to 3.00 | 9 | 0.90 | ours |" in page
     assert "| `d` | 20% | 10% to 30% | 9 |\n" in page
     assert page.count("\n## ") == 3
 
