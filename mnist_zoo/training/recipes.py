@@ -324,9 +324,7 @@ def _recipes() -> dict[str, Recipe]:
         "resnet18_mnist": _PRETRAINED.replace(
             network="resnet18",
             options={"zero_init_residual": True},
-            style=Style(),
             augmentation=Augmentation(rotation=12, shift=2, scale=0.12, shear=10, elastic=20),
-            corruption=Corruption(),
             lr=0.003,
             epochs=18,
             ema_decay=0.99,
