@@ -270,12 +270,12 @@ def _recipes() -> dict[str, Recipe]:
         ),
         "mini_resnet_quarter_minute": _MINUTE.replace(
             lr=0.006,
-            epochs=3,
+            epochs=4,
             reference="Ours: what 41,514 parameters learn in a quarter of a minute on two cores.",
         ),
         "mini_resnet_half_minute": _MINUTE.replace(
             lr=0.006,
-            epochs=6,
+            epochs=8,
             reference="Ours: what 41,514 parameters learn in half a minute on two cores.",
         ),
         "mini_resnet_minute": _MINUTE,
