@@ -102,7 +102,7 @@ class Session(nn.Module):
             count = self.num_classes + self.gives_familiarity()
             found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
         values, familiarity = found[0] if x.is_cpu else found[0].to(x.device), None
-        if self._opened.gives_familiarity:
+        if self.gives_familiarity():
             values, familiarity = values[:, : self.num_classes], values[:, -1]
         if self.output == PROBABILITIES:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()

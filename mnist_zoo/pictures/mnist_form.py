@@ -28,7 +28,7 @@ CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pi
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
-FROM_ENDS = torch.stack((PLACES + 1, SIDE - PLACES))  # counted from 1, from either end
+FROM_ENDS = torch.stack((PLACES + 1, SIDE - PLACES))  # each place, counted from both ends
 
 
 def as_mnist(pictures: Pictures) -> Tensor:
@@ -181,7 +181,7 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
-    profiles = torch.stack((grey.sum(2), grey.sum(1)))  # (2, n, 28): of the rows, of the columns
+    profiles = torch.stack((grey.sum(2), grey.sum(1)))  # sums of rows and of columns, (2, n, 28)
     from_ends = ((profiles > 0)[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
     longer = (from_ends.sum(2) - SIDE).amax(0)
     centres = profiles @ PLACES.to(grey.dtype) / profiles[0].sum(1).clamp(min=1e-12)  # (2, n)
