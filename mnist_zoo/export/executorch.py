@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._names import printable
 from .program import INPUT, METADATA, Content, ExportError, Opened, Program, Run
+from .shortcuts import fold_shortcuts
 
 EXTRA, PACKAGES = "executorch", ("executorch.runtime",)
 BATCH, PIXELS = 1, None
@@ -24,6 +25,7 @@ def contents(program: Program) -> Iterator[Content]:
 
     traced = torch.export.export(program.network, (program.example,)).module()
     _own_weights(traced)
+    fold_shortcuts(traced)
     exported = torch.export.export(traced, (program.example,))
     edge = to_edge_transform_and_lower(
         exported,
@@ -51,18 +53,23 @@ def _own_weights(traced: torch.fx.GraphModule) -> None:
 
 def reader(content: Content) -> Run:
     """The file, run by ExecuTorch."""
-    run = opened(content.data, "the file").run
+    run = opened(content.data, None).run
     return lambda x: torch.cat([run(image) for image in x.split(1)])
 
 
-def opened(content: bytes, name: str) -> Opened:
+def opened(content: bytes, threads: int | None, name: str = "the file") -> Opened:
     """The file, read by ExecuTorch; `name` stands for it in the message of an error.
+
+    ExecuTorch has one number of threads for all files of a process.
 
     Raises:
         ExportError: If ExecuTorch cannot read it, or it is of another form.
     """
+    from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
+    if threads not in (None, portable_lib._threadpool_get_thread_count()):
+        portable_lib._unsafe_reset_threadpool(threads)  # unsafe while another file is run
     try:
         program = Runtime.get().load_program(content)
         method = program.load_method("forward")

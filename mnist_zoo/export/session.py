@@ -102,7 +102,7 @@ class Session(nn.Module):
             count = self.num_classes + self.gives_familiarity()
             found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
         values, familiarity = found[0] if x.is_cpu else found[0].to(x.device), None
-        if self.gives_familiarity():
+        if self._opened.gives_familiarity:
             values, familiarity = values[:, : self.num_classes], values[:, -1]
         if self.output == PROBABILITIES:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
@@ -120,8 +120,9 @@ class Session(nn.Module):
         if self.pixels == "uint8":
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
-        one_at_a_time = len(images) != 1 and self._opened.shape[0] == 1
-        return [image[None] for image in images] if one_at_a_time else [images]
+        if len(images) == 1 or self._opened.shape[0] != 1:
+            return (images,)
+        return images.split(1)
 
     @override
     def extra_repr(self) -> str:
@@ -160,8 +161,9 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
 
     Args:
         path: The file.
-        threads: Number of threads per forward pass of ONNX Runtime; None for one per core.
-            ExecuTorch uses one per core.
+        threads: Number of threads per forward pass; None for the runtime's own choice, one per
+            core at first. ExecuTorch has one number for all files of a process: set it while no
+            other file of its kind is run.
 
     Returns:
         The network, which `predict`, `evaluate` and `ensemble` accept.
@@ -195,7 +197,7 @@ def load_session(path: str | os.PathLike[str], *, threads: int | None = None) ->
         from . import executorch
 
         need("executorch", "executorch.runtime")
-        return Session(path, executorch.opened(content, f"'{path}'"))
+        return Session(path, executorch.opened(content, threads, f"'{path}'"))
     from . import onnx_file
 
     need("onnx", "onnxruntime")

@@ -62,6 +62,19 @@ def test_a_session_is_like_the_network(model, tmp_path, digits):
     ensemble([session, session])
 
 
+def test_the_number_of_threads_is_that_of_the_process(model, tmp_path):
+    from executorch.extension.pybindings import portable_lib
+
+    export(model, tmp_path / "a.pte", "executorch")
+    x = torch.randn(1, *SHAPE)
+    usual, outputs = portable_lib._threadpool_get_thread_count(), []
+    for threads in (1, 2, None, usual):
+        session = load_session(tmp_path / "a.pte", threads=threads)
+        outputs.append(session(x))
+        assert portable_lib._threadpool_get_thread_count() == threads or threads is None
+    assert all(torch.allclose(output, outputs[0], atol=1e-5) for output in outputs)
+
+
 def test_foreign_files_are_refused(tmp_path):
     cases = {"empty": b"", "text": b"nonsense" * 100, "other": b"0000ET12" + bytes(1000)}
     export(lenet5(), tmp_path / "a.pte", "executorch")
