@@ -85,13 +85,14 @@ def build(
         adopt = isinstance(source, WeightsFile)  # whose tensors are nobody else's
         report = fill(model, source, argument="weights", adopt=adopt)
         changed = {*report.adapted, *report.skipped}
-        if changed and not isinstance(source, Enum) and changed & {*model.state_dict()}:
+        changed = changed and changed & {*model.state_dict()}
+        if changed and not isinstance(source, Enum):
             message = f"`weights` were adapted to {type(model).__name__}: {report}"
             warnings.warn(message, stacklevel=_levels_to_the_user())
         model.preprocessing = info.preprocessing
         if info.classes and len(info.classes) == model.num_classes:
             model.classes = info.classes
-        if not changed & {*model.state_dict()}:
+        if not changed:
             model.familiarity = info.familiarity
     if all(isinstance(value, bool | int | float | str) for value in options.values()):
         model.factory, model.options = name, options
