@@ -97,7 +97,15 @@ def launched(script, recipe, folder, out, restarts=0):
 
 def workers_of(process):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(child) for child in children]
+    return {int(child) for child in children}
+
+
+def awaited(process, find):
+    """What `find` gives, as soon as it gives something, while the process runs."""
+    while not (found := find()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    return found
 
 
 def test_two_processes_of_which_one_is_killed_five_times_end_to_the_bit_alike(tmp_path):
@@ -106,17 +114,21 @@ def test_two_processes_of_which_one_is_killed_five_times_end_to_the_bit_alike(tm
     recipe = Recipe(network="lenet5", lr=0.01, momentum=0.5, batch_size=20, epochs=40)
     assert launched(script, recipe, tmp_path / "a", tmp_path / "whole").wait(300) == 0
     process = launched(script, recipe, tmp_path / "b", tmp_path / "cut", restarts=KILLS)
-    generator = random.Random(0)
-    last = ""
+    generator, workers, seen = random.Random(0), set(), set()
+
+    def two_others():
+        found = workers_of(process)
+        return found if len(found) == 2 and not found & workers else None
+
+    def new_checkpoints():
+        return {path.name for path in (tmp_path / "b").glob("*.pt")} - seen
+
     for _ in range(KILLS):
-        newest = last
-        while newest == last:  # each attempt goes on before its worker is killed
-            assert process.poll() is None
-            time.sleep(0.01)
-            newest = max((path.name for path in (tmp_path / "b").glob("*.pt")), default=last)
-        last = newest
+        workers = awaited(process, two_others)
+        seen |= new_checkpoints()
+        awaited(process, new_checkpoints)  # each attempt goes on before one is killed
         time.sleep(generator.random() * 0.2)
-        os.kill(generator.choice(workers_of(process)), 9)
+        os.kill(generator.choice(sorted(workers)), 9)
     assert process.wait(300) == 0
 
     one, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "cut"))
