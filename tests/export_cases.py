@@ -95,18 +95,21 @@ SUFFIX = {"onnx": ".onnx", "torch_export": ".pt2", "torchscript": ".pt"}
 OTHER_SHAPE = {"in_channels": 3, "num_classes": 7, "image_size": 36}
 
 
+MIDDLE = list_models(max_params=1_000_000)
+TINY = list_models(max_params=45_000)
+
+
 def _is_slow(name, format, options):
-    most = 1_000_000 if format == "onnx" else 45_000  # parameters
     if options and name not in ("lenet5", "mini_resnet"):
         return True
-    return name in DEEPER_VARIANTS or name not in list_models(max_params=most)
+    return name in DEEPER_VARIANTS or name not in (MIDDLE if format == "onnx" else TINY)
 
 
 def _adds(name, format, options):
     """Whether a file proves what others do not: ONNX files are made of torch.export's graphs."""
     if name in DEEPER_VARIANTS:  # they repeat the layers of others
         return format == "onnx" and not options
-    return format != "torch_export" or name in list_models(max_params=1_000_000)
+    return format != "torch_export" or name in MIDDLE
 
 
 CASES = [
