@@ -72,6 +72,14 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def briefly_timed():
+    """`export`, `quantize` and `optimize` time networks for seconds; no test needs the figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnist_zoo.inspection.latency.SECONDS", 0.05)
+        yield
+
+
 @cache
 def _network(name: str) -> Classifier:
     with torch.random.fork_rng():

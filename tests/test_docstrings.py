@@ -4,14 +4,12 @@ import doctest
 import importlib
 import inspect
 import pkgutil
-from functools import cache
 
 import pytest
 import torch
 from conftest import FACES, public_names
 
 import mnist_zoo
-from mnist_zoo.data import sources
 
 MODULES = sorted(info.name for info in pkgutil.walk_packages(mnist_zoo.__path__, "mnist_zoo."))
 # the optional packages that examples need, by the beginning of the module's name
@@ -34,14 +32,6 @@ def import_or_skip(module):
             for package in packages:
                 pytest.importorskip(package, reason=f"{package} is not installed")
     return importlib.import_module(module)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def sample_is_read_once():
-    """Reading the sample takes more than a second, and many examples use it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sources.LOADERS, "sample", cache(sources.LOADERS["sample"]))
-        yield
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -6,12 +6,6 @@ from mnist_zoo import load_mnist, mini_resnet
 from mnist_zoo.export import export
 
 
-@pytest.fixture(autouse=True)
-def briefly_timed(monkeypatch):
-    """Each export measures its latency, for two seconds; here the figure is of no interest."""
-    monkeypatch.setattr("mnist_zoo.inspection.latency.SECONDS", 0.05)
-
-
 @pytest.fixture(scope="session")
 def model():
     return mini_resnet(weights="mnist").eval()

@@ -86,7 +86,7 @@ def test_softmax_makes_the_file_return_probabilities(model, tmp_path, digits):
 
 
 def test_file_stores_the_size_that_it_was_exported_for(tmp_path, digits, calibration):
-    model = resnet18().eval()
+    model = get_model("digitnet_1k").eval()
     model.preprocessing = Preprocessing(mean=0.2)
     export(model, tmp_path / "a.onnx", input_size=(1, 40, 40))
     session = load_session(tmp_path / "a.onnx")
