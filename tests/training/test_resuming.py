@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,15 @@ from torch import nn
 from training_cases import NormAndDropout, same, weights
 from weights_cases import zipped
 
-from mnist_zoo import CheckpointError, History, Recipe, TrainingError, fit, lenet5, resnet18
+from mnist_zoo import (
+    CheckpointError,
+    History,
+    PreActResNet,
+    Recipe,
+    TrainingError,
+    fit,
+    lenet5,
+)
 
 SGD = Recipe(network="lenet5", lr=0.01, momentum=0.9, batch_size=50, epochs=2)
 
@@ -31,11 +40,12 @@ def frozen_first(model):
     return model
 
 
+small = partial(PreActResNet.small, 8)
 OTHERS = {
-    "layers are .*ReLU.*, not .*SiLU": lambda: seeded(resnet18, act_layer=nn.SiLU),
-    "other initial weights": lambda: seeded(resnet18, seed=1),
-    "frozen is nothing, not conv1.weight": lambda: frozen_first(seeded(resnet18)),
-    "layers are": lambda: seeded(resnet18, stem="3x3"),
+    "layers are .*ReLU.*, not .*SiLU": lambda: seeded(small, act_layer=nn.SiLU),
+    "other initial weights": lambda: seeded(small, seed=1),
+    "frozen is nothing, not stem.conv.weight": lambda: frozen_first(seeded(small)),
+    "layers are": lambda: seeded(small, stem="7x7"),
     "class is .*, not Other": lambda: seeded(type("Other", (nn.Sequential,), {})),
 }
 
@@ -44,7 +54,7 @@ OTHERS = {
 def test_checkpoint_of_another_network_is_refused(digits, tmp_path, difference):
     data = [part[:50] for part in digits]
     options = {"recipe": SGD, "folder": tmp_path, "progress": False}
-    fit(seeded(resnet18), *data, **options, hook=lambda h: h.step == 1)
+    fit(seeded(small), *data, **options, hook=lambda h: h.step == 1)
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = OTHERS[difference]()
     if type(other).__name__ == "Other":
@@ -54,7 +64,7 @@ def test_checkpoint_of_another_network_is_refused(digits, tmp_path, difference):
         fit(other, *data, **options)
     assert torch.equal(weights(other), before)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
-    assert fit(seeded(resnet18), *data, **options).step == 2
+    assert fit(seeded(small), *data, **options).step == 2
 
 
 def test_network_that_a_run_left_resumes_that_run(digits, tmp_path):
