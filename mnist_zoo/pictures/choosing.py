@@ -59,7 +59,7 @@ def count_digits(boxes: Sequence[Box]) -> int:
     for own in (box for box in boxes if _span(box[0]) >= least):
         joined = own
         for other in list(found):
-            if max(_apart(one, two) for one, two in zip(joined, other, strict=True)) < 0:
+            if distance(joined, other) < 0:
                 found.remove(other)
                 joined = _around((joined, other))
         found.append(joined)
@@ -81,13 +81,13 @@ def _belongs(part: Part, main: Part, digit: Sequence[Part], box: Box) -> bool:
     if part.contact > 0.03 or part.side > 1.5 * main.side:
         return False
     if part.contact:
-        return _away(part, box) < 0.05 * main.side
-    return _away(part, box) < max(NEAR * max(map(_span, box)), main.thickness * main.side)
+        return distance(part.box, box) < 0.05 * main.side
+    return distance(part.box, box) < max(NEAR * max(map(_span, box)), main.thickness * main.side)
 
 
-def _away(part: Part, box: Box) -> int:
+def distance(box: Box, other: Box) -> int:
     """The distance between two boxes; negative where they overlap."""
-    return max(_apart(own, side) for own, side in zip(part.box, box, strict=True))
+    return max(_apart(own, side) for own, side in zip(box, other, strict=True))
 
 
 def _apart(one: slice, two: slice) -> int:
@@ -114,11 +114,11 @@ def are_digits(parts: Sequence[Part], digit: Sequence[Part]) -> bool:
         return False
     if len(parts) > 2:
         in_segments = all(map(_is_bar, parts)) and any(part.width > part.height for part in digit)
-        apart = all(_away(a, b.box) >= 0 for a, b in combinations(parts, 2))
+        apart = all(distance(a.box, b.box) >= 0 for a, b in combinations(parts, 2))
         return apart and not in_segments
     one, two = parts
     rows, columns = _around(part.box for part in parts)
-    gap = _away(one, two.box)
+    gap = distance(one.box, two.box)
     if gap < 0:
         return False
     if _apart(one.box[1], two.box[1]) >= 0:

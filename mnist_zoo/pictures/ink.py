@@ -12,16 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .choosing import SPECK, are_several, count_digits
+from .choosing import NEAR, SPECK, are_several, count_digits, distance
+from .parts import outline
 
 FAINT = 5.0  # of 255; an image with less contrast is empty
 TINY = 24  # pixels; images with a shorter side are taken to have even paper
 LINKED = 0.2  # connected pixels with more ink than this form a part
 FULL = 0.6  # of a box's pixels; a part that fills more of its box may be a sheet
+ROUND = 0.78  # of the tightest rectangle around its outline; a disc fills more
 SHEET = 0.9  # of the box of a sheet, at least, where it stands upright
 HELD = 0.2  # of a box's longer side; a part with others of this size in its box may be a frame
 ALIKE = 0.5  # of the longest part; another one as long may be a digit of its own
 TOUCHING = 0.2  # of a box's outline; a part with more of it at the image's edges may be a shadow
+OUTSIDE = 0.5  # of the digit's pixels; more of them at the edges, beside the digit, are no trifle
 EMPTY = "must show a digit; it is empty"
 SEVERAL = "must show one digit; it shows several ({} seen), which read_digits reads"
 SPECKS = "must show one digit; it shows small specks only"
@@ -38,8 +41,7 @@ def find_on_even_paper(grey: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
     low, high = grey.flatten(1).aminmax(dim=1)
     faint = {int(row): EMPTY for row in (high - low < FAINT).nonzero().squeeze(1)}
     ink, is_even = _ink(grey)
-    ink, is_clear, problems = _one_digit(ink)
-    is_clear &= is_even
+    ink, is_clear, problems = _one_digit(ink, is_even)
     is_clear[list(faint)] = True
     if min(grey.shape[1:]) < TINY:
         is_clear[:] = True
@@ -104,7 +106,7 @@ def _otsu(values: Tensor) -> Tensor:
     return (between.argmax(1) + 0.5) / (bins - 1)
 
 
-def _one_digit(ink: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
+def _one_digit(ink: Tensor, is_even: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
     """Ink without specks and what reaches in from the edges; which is clear; problems by index."""
     import numpy as np
     from scipy import ndimage
@@ -116,20 +118,21 @@ def _one_digit(ink: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
     last = np.maximum.accumulate(labels.max((1, 2)))  # labels go on from image to image
     parts = np.diff(last, prepend=0)
     problems = dict.fromkeys(np.flatnonzero(parts == 0).tolist(), EMPTY)
-    is_clear = _is_clear(torch.from_numpy(kept)) & torch.from_numpy(parts == 1)
-    for row in np.flatnonzero(parts > 1).tolist():
+    is_clear = _is_clear(torch.from_numpy(kept)) & torch.from_numpy(parts == 1) & is_even
+    for row in np.flatnonzero((parts > 0) & ~is_clear.numpy()).tolist():
         own = np.maximum(labels[row] - (last[row] - parts[row]), 0)  # 1, 2, … in each image
         boxes, areas = ndimage.find_objects(own), np.bincount(own.ravel())
-        chosen = _parts_of_digit(range(1, len(areas)), boxes, areas, own.shape)
+        chosen = _parts_of_digit(boxes, areas, own.shape, bool(is_even[row]))
         if not chosen:
             problems[row] = SPECKS
         elif are_several([boxes[label - 1] for label in chosen]):
             problems[row] = SEVERAL.format(count_digits([boxes[label - 1] for label in chosen]))
-        else:
-            is_most = sum(areas[chosen]) > (1 - SPECK) * sum(areas[1:])
-            strokes = _are_strokes([boxes[label - 1] for label in chosen], own.shape)
-            sheets = any(_fills(boxes[label - 1], areas[label]) for label in chosen)
-            is_clear[row] = bool(is_most and strokes and not sheets)
+        elif is_even[row]:
+            is_clear[row] = (
+                _stands_alone(own, chosen, boxes, areas)
+                and _are_strokes([boxes[label - 1] for label in chosen])
+                and not any(_is_sheet(own[boxes[label - 1]] == label) for label in chosen)
+            )
         kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
     return ink * _grown(torch.from_numpy(kept)), is_clear, problems
 
@@ -164,23 +167,52 @@ def _is_clear(kept: Tensor) -> Tensor:
     return clear & (at_edge <= TOUCHING * 2 * (height + width))
 
 
-def _are_strokes(boxes: list[Any], shape: Sequence[int]) -> bool:
-    """Whether parts are strokes of one digit, and clearly so: not digits, frames or shadows."""
-    sides = [max(map(_span, box)) for box in boxes]
-    alike = sum(side > ALIKE * max(sides) for side in sides)
-    if alike > 1 or any(_at_edge(box, shape) for box in boxes):
+def _stands_alone(labels: Any, chosen: Sequence[int], boxes: Sequence[Any], areas: Any) -> bool:
+    """Whether all but the chosen parts are specks, or small at the edges.
+
+    Of the chosen ones, only the largest may touch an edge, and no more than strokes do.
+    """
+    at_edge = {n for n, box in enumerate(boxes, 1) if _at_edge(box, labels.shape)}
+    main = max(chosen, key=lambda label: areas[label])
+    others = set(range(1, len(areas))).difference(chosen)
+    specks = sum(areas[label] for label in others - at_edge)
+    outside = sum(areas[label] for label in others & at_edge)
+    if specks > SPECK * sum(areas[1:]) or outside > OUTSIDE * sum(areas[chosen]):
+        return False
+    edges = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    contact = sum(int((edge == main).sum()) for edge in edges)
+    return at_edge <= others | {main} and contact <= TOUCHING * 2 * sum(map(_span, boxes[main - 1]))
+
+
+def _are_strokes(boxes: Sequence[Any]) -> bool:
+    """Whether parts are strokes of one digit, and clearly so: no digits, and no frame."""
+    main = max(boxes, key=_side)
+    alike = (box for box in boxes if box is not main and _side(box) > ALIKE * _side(main))
+    if any(distance(box, main) >= 0 for box in alike):
         return False
     return not any(
         all(out.start < own.start and own.stop < out.stop for out, own in zip(a, b, strict=True))
-        and max(_span(side) for side in b) >= HELD * max(_span(side) for side in a)
+        and _side(b) >= HELD * _side(a)
         for a in boxes
         for b in boxes
     )
 
 
+def _is_sheet(part: Any) -> bool:
+    """Whether a part, marked in its box, fills it as a sheet does; thick strokes leave corners."""
+    return _fills_box(int(part.sum()), *part.shape) and outline(part, part)[0] > ROUND
+
+
 def _fills(box: Any, area: int) -> bool:
-    height, width = map(_span, box)
+    return _fills_box(area, *map(_span, box))
+
+
+def _fills_box(area: int, height: int, width: int) -> bool:
     return area > FULL * height * width and max(height, width) <= 2.2 * min(height, width)
+
+
+def _side(box: Any) -> int:
+    return max(map(_span, box))
 
 
 def _span(extent: slice) -> int:
@@ -188,18 +220,21 @@ def _span(extent: slice) -> int:
 
 
 def _parts_of_digit(
-    labels: Sequence[int], boxes: Sequence[Any], areas: Any, shape: Sequence[int]
+    boxes: Sequence[Any], areas: Any, shape: Sequence[int], is_even: bool
 ) -> list[int]:
     """The labels of an image's connected parts that are neither specks nor touch its edges.
 
-    Parts at the edges stay where the others have at most a fifth of the pixels.
+    Where that leaves at most a fifth of the pixels, the digit reaches beyond an edge: on even paper
+    it is the largest part and those near it, else they all are.
     """
-    inside = [label for label in labels if not _at_edge(boxes[label - 1], shape)]
-    total = sum(areas[label] for label in labels)
-    if sum(areas[label] for label in inside) > total / 5:
-        labels = inside
-    total = sum(areas[label] for label in labels)
-    return [label for label in labels if areas[label] >= SPECK * total]
+    labels = range(1, len(areas))
+    chosen = [label for label in labels if not _at_edge(boxes[label - 1], shape)]
+    if sum(areas[chosen]) <= sum(areas[1:]) / 5:
+        main = boxes[int(areas[1:].argmax())]
+        room = NEAR * _side(main) if is_even else math.inf
+        chosen = [label for label in labels if distance(boxes[label - 1], main) < room]
+    total = sum(areas[chosen])
+    return [label for label in chosen if areas[label] >= SPECK * total]
 
 
 def _at_edge(box: Any, shape: Sequence[int]) -> bool:

@@ -2,16 +2,19 @@
 
 import io
 import os
+from contextlib import suppress
 
 import numpy as np
 import paper_cases
 import pytest
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from mnist_zoo import PictureError, as_mnist, load_mnist, mini_resnet, predict
 from mnist_zoo.pictures.explanation import explain
 from mnist_zoo.pictures.lines import without_lines
 from mnist_zoo.pictures.paper import contrast, light_of
+from mnist_zoo.pictures.photos import find_on_photo
 
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 FULL = os.environ.get("MNIST_ZOO_DATA")
@@ -56,6 +59,56 @@ def test_photos_of_each_kind_are_read(model, kind):
     count = 50
     mistakes = wrong(model, kind, range(1000, 1000 + count), "mnist")
     assert len(mistakes) <= (1 - RIGHT[kind]) * count, mistakes
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_mnist("test", source="sample")
+
+
+def resized(images, side):
+    return F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "share"),
+    [
+        (lambda x: 255 - x.roll((2, -1), (2, 3)), 0.02),
+        (lambda x: F.pad(resized(x, 22), (3, 3, 3, 3)), 0.03),
+        (lambda x: 200 - resized(x, 56) / 2, 0.02),
+    ],
+    ids=["moved", "smaller", "larger"],
+)
+def test_few_small_images_on_even_paper_are_looked_at_as_photos(monkeypatch, digits, change, share):
+    looked = []
+
+    def look(image):
+        looked.append(image)
+        return find_on_photo(image)
+
+    monkeypatch.setattr("mnist_zoo.pictures.mnist_form.find_on_photo", look)
+    with suppress(PictureError):  # some digits are of two parts
+        as_mnist(change(digits.images))
+    assert len(looked) <= share * len(digits)
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+def test_digits_on_small_cards_are_read(model, digits, ground):
+    chosen = digits[::20]
+    cards = F.pad((ground - 255 + chosen.images.int()).abs(), (6, 6, 6, 6), value=ground)
+    right = 0
+    for card, label in zip(cards, chosen.labels, strict=True):
+        with suppress(PictureError):
+            right += predict(model, card).digit == label
+    assert right > 0.85 * len(chosen)
+
+
+def test_what_reaches_in_opposite_a_digit_that_is_cut_off_is_left_out():
+    page = np.zeros((28, 28), np.uint8)
+    page[9:, 13:16] = 255
+    with_rest = page.copy()
+    with_rest[:2, 11:18] = 255
+    assert as_mnist(with_rest).equal(as_mnist(page))
 
 
 def ruled(strength):
