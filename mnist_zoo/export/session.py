@@ -122,7 +122,7 @@ class Session(nn.Module):
         images = images.contiguous()
         if len(images) == 1 or self._opened.shape[0] != 1:
             return (images,)
-        return images.split(1)
+        return [image[None] for image in images]
 
     @override
     def extra_repr(self) -> str:
