@@ -16,7 +16,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -156,7 +155,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=pretrained)
     parser.add_argument("--formats", nargs="*", default=[*get_args(Format)])
     options = parser.parse_args()
-    use_one_thread()
+    torch.set_num_threads(1)
     images = load_mnist("test").images
     for name in options.networks:
         model = get_model(name, weights="mnist").eval()
@@ -172,15 +171,6 @@ def main() -> None:
                 continue
             print(name, format, row, flush=True)
             write({"network": name, "format": format, "weights": weights} | row)
-
-
-def use_one_thread() -> None:
-    """Makes PyTorch and ExecuTorch compute with one thread."""
-    torch.set_num_threads(1)
-    if find_spec("executorch"):
-        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
-
-        _unsafe_reset_threadpool(1)  # unsafe while a network runs; none does yet
 
 
 def write(row: dict[str, Any]) -> None:
