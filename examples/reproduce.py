@@ -270,7 +270,8 @@ EXPERIMENTS = {
     ),
     "weights": Experiment(
         "The pretrained weights",
-        "Ours. The weights of the first seed ship, whether or not they are the best.",
+        "Ours. The weights of the first seed ship, whether or not they are the best. The training "
+        "times are overestimates: other work ran on the machine.",
         tuple(Row(name, get_recipe(f"{name}_mnist")) for name in SMALL_NETWORKS),
         (0, 1, 2, 3, 4),
     ),

@@ -53,7 +53,7 @@ FLOORS = {
     "digitnet_1k": 0.98,
     "digitnet_2k": 0.99,
     "digitnet_6k": 0.994,
-    "digitnet_20k": 0.995,
+    "digitnet_20k": 0.994,
     "digitnet_50k": 0.9955,
     "digitnet_150k": 0.9955,
     "digitnet_400k": 0.9955,
