@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Iterator
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from .._names import printable
 from .program import INPUT, METADATA, Content, ExportError, Opened, Program, Run
-from .shortcuts import fold_shortcuts
+from .shortcuts import fold_shortcuts, give, tensor_of
 
 EXTRA, PACKAGES = "executorch", ("executorch.runtime",)
 BATCH, PIXELS = 1, None
@@ -42,12 +41,9 @@ def _own_weights(traced: torch.fx.GraphModule) -> None:
     of several into the weights that the convolutions share.
     """
     for node in traced.graph.find_nodes(op="get_attr"):
-        tensor = operator.attrgetter(str(node.target))(traced)
         for number, user in enumerate(list(node.users)[1:]):
-            name = f"{node.name}_again{number}"
-            traced.register_buffer(name, tensor.detach().clone())
-            with traced.graph.inserting_before(node):
-                user.replace_input_with(node, traced.graph.get_attr(name))
+            own = tensor_of(traced, node).clone()
+            give(traced, user, node, f"{node.name}_again{number}", own)
     traced.recompile()
 
 
@@ -68,10 +64,10 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    if threads not in (None, portable_lib._threadpool_get_thread_count()):
-        portable_lib._unsafe_reset_threadpool(threads)  # unsafe while another file is run
     try:
         program = Runtime.get().load_program(content)
+        if threads not in (None, portable_lib._threadpool_get_thread_count()):
+            portable_lib._unsafe_reset_threadpool(threads)  # unsafe while another file is run
         method = program.load_method("forward")
         given, output = method.metadata.input_tensor_meta(0), method.metadata.output_tensor_meta(0)
         stated = ""

@@ -120,9 +120,8 @@ class Session(nn.Module):
         if self.pixels == "uint8":
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
-        if len(images) == 1 or self._opened.shape[0] != 1:
-            return (images,)
-        return [image[None] for image in images]
+        one_at_a_time = len(images) != 1 and self._opened.shape[0] == 1
+        return [image[None] for image in images] if one_at_a_time else [images]
 
     @override
     def extra_repr(self) -> str:

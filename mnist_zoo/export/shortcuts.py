@@ -38,15 +38,13 @@ def _fold(traced: GraphModule, out: object, shortcut: object) -> bool:
     if conv is None or conv.args[0] is not shortcut:
         return False
     factor = _factor(traced, norm) if norm else torch.ones(1, device="cpu")
-    weight = _tensor(traced, conv.args[1]).clone()
+    kernel: Any = conv.args[1]
+    weight = tensor_of(traced, kernel).clone()
     if not _keeps_shape(conv, weight) or factor.abs().min() < LEAST:
         return False
     places = torch.arange(len(weight), device="cpu")
     weight[places, places, weight.shape[2] // 2, weight.shape[3] // 2] += 1 / factor
-    name = f"{conv.name}_and_shortcut"
-    traced.register_buffer(name, weight)
-    with traced.graph.inserting_before(conv):
-        conv.update_arg(1, traced.graph.get_attr(name))
+    give(traced, conv, kernel, f"{conv.name}_and_shortcut", weight)
     return True
 
 
@@ -61,8 +59,8 @@ def _factor(traced: GraphModule, norm: Node) -> Tensor:
     """What a BatchNorm in eval mode multiplies each channel by."""
     given: Any = norm.args
     _, weight, _, _, variance, _, _, epsilon, _ = given
-    spread = (_tensor(traced, variance) + epsilon).sqrt()
-    return spread.reciprocal() if weight is None else _tensor(traced, weight) / spread
+    spread = (tensor_of(traced, variance) + epsilon).sqrt()
+    return spread.reciprocal() if weight is None else tensor_of(traced, weight) / spread
 
 
 def _keeps_shape(conv: Node, weight: Tensor) -> bool:
@@ -74,7 +72,14 @@ def _keeps_shape(conv: Node, weight: Tensor) -> bool:
     return same and out_channels == in_channels and odd and set(stride) == {1}
 
 
-def _tensor(traced: GraphModule, node: Any) -> Tensor:
+def tensor_of(traced: GraphModule, node: Node) -> Tensor:
     """The tensor that a node stands for."""
     tensor: Tensor = operator.attrgetter(str(node.target))(traced)
     return tensor.detach()
+
+
+def give(traced: GraphModule, user: Node, old: Node, name: str, tensor: Tensor) -> None:
+    """Gives `user` a tensor of this name in place of the one that the node `old` stands for."""
+    traced.register_buffer(name, tensor)
+    with traced.graph.inserting_before(user):
+        user.replace_input_with(old, traced.graph.get_attr(name))

@@ -85,7 +85,8 @@ def build(
         adopt = isinstance(source, WeightsFile)  # whose tensors are nobody else's
         report = fill(model, source, argument="weights", adopt=adopt)
         changed = {*report.adapted, *report.skipped}
-        changed = changed and changed & {*model.state_dict()}
+        if changed:
+            changed &= {*model.state_dict()}
         if changed and not isinstance(source, Enum):
             message = f"`weights` were adapted to {type(model).__name__}: {report}"
             warnings.warn(message, stacklevel=_levels_to_the_user())

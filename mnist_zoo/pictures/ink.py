@@ -123,15 +123,19 @@ def _one_digit(ink: Tensor, is_even: Tensor) -> tuple[Tensor, Tensor, dict[int, 
         own = np.maximum(labels[row] - (last[row] - parts[row]), 0)  # 1, 2, … in each image
         boxes, areas = ndimage.find_objects(own), np.bincount(own.ravel())
         chosen = _parts_of_digit(boxes, areas, own.shape, bool(is_even[row]))
+        places = [boxes[label - 1] for label in chosen]
         if not chosen:
             problems[row] = SPECKS
-        elif are_several([boxes[label - 1] for label in chosen]):
-            problems[row] = SEVERAL.format(count_digits([boxes[label - 1] for label in chosen]))
+        elif are_several(places):
+            problems[row] = SEVERAL.format(count_digits(places))
         elif is_even[row]:
             is_clear[row] = (
                 _stands_alone(own, chosen, boxes, areas)
-                and _are_strokes([boxes[label - 1] for label in chosen])
-                and not any(_is_sheet(own[boxes[label - 1]] == label) for label in chosen)
+                and _are_strokes(places)
+                and not any(
+                    _is_sheet(own[place] == label, place)
+                    for label, place in zip(chosen, places, strict=True)
+                )
             )
         kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
     return ink * _grown(torch.from_numpy(kept)), is_clear, problems
@@ -198,16 +202,13 @@ def _are_strokes(boxes: Sequence[Any]) -> bool:
     )
 
 
-def _is_sheet(part: Any) -> bool:
+def _is_sheet(part: Any, box: Any) -> bool:
     """Whether a part, marked in its box, fills it as a sheet does; thick strokes leave corners."""
-    return _fills_box(int(part.sum()), *part.shape) and outline(part, part)[0] > ROUND
+    return _fills(box, int(part.sum())) and outline(part, part)[0] > ROUND
 
 
 def _fills(box: Any, area: int) -> bool:
-    return _fills_box(area, *map(_span, box))
-
-
-def _fills_box(area: int, height: int, width: int) -> bool:
+    height, width = map(_span, box)
     return area > FULL * height * width and max(height, width) <= 2.2 * min(height, width)
 
 

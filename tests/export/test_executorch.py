@@ -67,12 +67,16 @@ def test_the_number_of_threads_is_that_of_the_process(model, tmp_path):
 
     export(model, tmp_path / "a.pte", "executorch")
     x = torch.randn(1, *SHAPE)
-    usual, outputs = portable_lib._threadpool_get_thread_count(), []
+    usual, sessions, outputs = portable_lib._threadpool_get_thread_count(), [], []
     for threads in (1, 2, None, usual):
-        session = load_session(tmp_path / "a.pte", threads=threads)
-        outputs.append(session(x))
+        sessions.append(load_session(tmp_path / "a.pte", threads=threads))
+        outputs += [session(x) for session in sessions]  # the earlier ones stay right
         assert portable_lib._threadpool_get_thread_count() == threads or threads is None
     assert all(torch.allclose(output, outputs[0], atol=1e-5) for output in outputs)
+    (tmp_path / "b.pte").write_bytes(b"nonsense" * 100)
+    with pytest.raises(ExportError):
+        load_session(tmp_path / "b.pte", threads=usual + 1)
+    assert portable_lib._threadpool_get_thread_count() == usual
 
 
 def test_foreign_files_are_refused(tmp_path):
