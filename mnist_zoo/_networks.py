@@ -11,8 +11,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.optim.swa_utils import AveragedModel
 
 from ._checks import check_positive
+from ._modes import modules_of
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+COMPILED = "_orig_mod"  # where torch.compile keeps the network
 THOP_BUFFERS = ("total_ops", "total_params")
 
 
@@ -32,10 +34,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside the modules that wrap a whole network, or the network itself.
 
     They are DataParallel, DistributedDataParallel, AveragedModel, what torch.compile returns, and
-    any module that names its only child in `wrapped_as`, as HubModel does.
+    any module whose class names its only child in `wrapped_as`, as HubModel does.
     """
-    name = "module" if isinstance(model, WRAPPERS) else getattr(model, "wrapped_as", "_orig_mod")
-    inside = getattr(model, name, None) if isinstance(name, str) else None
+    name = "module" if isinstance(model, WRAPPERS) else getattr(type(model), "wrapped_as", COMPILED)
+    inside = getattr(model, name) if name in model._modules else None  # asking in vain is slow
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
@@ -60,7 +62,7 @@ def check_computes(model: nn.Module) -> None:
     """
     if device_of(model).type == "meta":
         raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
-    if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
+    if any(isinstance(module, LazyModuleMixin) for module in modules_of(model)):
         raise ValueError(
             f"`model` ({type(model).__name__}) must be initialised; call it on images once"
         )

@@ -24,7 +24,7 @@ from .pictures.as_trained import as_trained
 from .pictures.logits import check_logits, logits
 from .pictures.outputs import gives_familiarity, logits_and_familiarity, with_familiarity
 from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
-from .pictures.reading import is_one_picture
+from .pictures.reading import in_parts, is_one_picture
 
 if TYPE_CHECKING:
     import os
@@ -184,15 +184,16 @@ def predict(
     preprocessing = preprocessing or preprocessing_of(model)
     found: dict[int, Prediction] = {}
     size = int(batch_size)
-    for places, images in as_trained(pictures, preprocessing, channels_of(model)):
-        for rows, batch in zip(places.split(size), images.split(size), strict=True):
-            probabilities, familiarity = _read(model, batch, preprocessing, shift)
-            names = class_names(stated_classes(model), probabilities.shape[1])
-            known = [None] * len(batch) if familiarity is None else familiarity.tolist()
-            predictions = _predictions(
-                probabilities, known, names, top, reject_below, reject_unknown
-            )
-            found.update(zip(rows.tolist(), predictions, strict=True))
+    with torch.inference_mode():
+        for places, images in as_trained(pictures, preprocessing, channels_of(model)):
+            for rows, batch in in_parts(places, images, size):
+                probabilities, familiarity = _read(model, batch, preprocessing, shift)
+                names = class_names(stated_classes(model), probabilities.shape[1])
+                known = [None] * len(batch) if familiarity is None else familiarity.tolist()
+                predictions = _predictions(
+                    probabilities, known, names, top, reject_below, reject_unknown
+                )
+                found.update(zip(rows.tolist(), predictions, strict=True))
     return found[0] if is_one_picture(pictures) else [found[place] for place in sorted(found)]
 
 
@@ -202,9 +203,12 @@ def _read(
     """Probabilities (N, classes) of images, averaged over the moves, and their familiarity (N,)."""
     values, familiarity = logits_and_familiarity(model, images, preprocessing)
     check_logits(values, model)
-    moves = [(shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else []
+    probabilities = values.softmax(1)
+    if not shift:
+        return probabilities, familiarity
+    moves = [(shift, 0), (-shift, 0), (0, shift), (0, -shift)]
     moved = [logits(model, _moved(images, x, y), preprocessing).softmax(1) for x, y in moves]
-    return torch.stack([values.softmax(1), *moved]).mean(0), familiarity
+    return torch.stack([probabilities, *moved]).mean(0), familiarity
 
 
 def _moved(images: Tensor, x: int, y: int) -> Tensor:

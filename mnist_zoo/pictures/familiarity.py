@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,13 @@ class Familiarity:
     limits: tuple[float, ...]
     spans: tuple[float, ...]
 
+    _scales: tuple[Tensor, Tensor] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        with torch.inference_mode(False):  # autograd may need them
+            scales = tuple(torch.tensor(it, device="cpu") for it in (self.limits, self.spans))
+        object.__setattr__(self, "_scales", scales)
+
     def __call__(self, x: Tensor, features: Tensor, logits: Tensor) -> Tensor:
         """The familiarity (N,) of images (N, C, H, W), from their last feature maps and logits.
 
@@ -71,26 +78,21 @@ class Familiarity:
                 f"`familiarity` is for {known} features and classes, the network gives {found}: "
                 "make it anew by fit_familiarity(model, digits)"
             )
-        scaled = [
-            (sign - limit) / span
-            for sign, limit, span in zip(
-                self.signs(x, pooled, logits), self.limits, self.spans, strict=True
-            )
-        ]
-        return torch.stack(scaled).amin(0)
+        limits, spans = (tensor.to(x.device) for tensor in self._scales)
+        return ((torch.cat(self.signs(x, pooled, logits), 1) - limits) / spans).amin(1)
 
     def signs(self, x: Tensor, pooled: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-        """The four signs (N,) of images, each the higher, the more familiar they are."""
+        """The four signs (N, 1) of images, each the higher, the more familiar they are."""
         logits = logits.float()
         prototypes, centres, factors = (
             tensor.to(x.device) for tensor in (self.prototypes, self.centres, self.factors)
         )
-        gaps = ((logits - centres[:, None]) @ factors).square().sum(2)  # (classes, N)
-        ink = x.float().flatten(1).mean(1)
+        gaps = (logits - centres[:, None]) @ factors  # (classes, N, logits)
+        ink = x.float().flatten(1).mean(1, keepdim=True)
         return (
-            (pooled @ prototypes.T).amax(1),
-            logits.logsumexp(1),
-            -gaps.amin(0).sqrt(),
+            (pooled @ prototypes.T).amax(1, keepdim=True),
+            logits.logsumexp(1, keepdim=True),
+            -torch.linalg.vector_norm(gaps, dim=2, keepdim=True).amin(0),
             -(ink - self.ink).abs(),
         )
 
@@ -102,7 +104,7 @@ class Familiarity:
 
     def to_text(self) -> str:
         """The record as JSON, for the metadata of a file; its tensors in half precision."""
-        return json.dumps({name: _plain(value) for name, value in vars(self).items()})
+        return json.dumps({one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.init})
 
 
 def _plain(value: Any) -> Any:
@@ -149,7 +151,9 @@ def pool(features: Tensor) -> Tensor:
     """The last feature maps (N, C, H, W), or numbers (N, C), as unit vectors (N, features)."""
     if features.dim() == 4 and min(features.shape[2:]) > SIDE:
         features = F.adaptive_avg_pool2d(features, SIDE)
-    return F.normalize(features.flatten(1).float())
+    features = features.flatten(1).float()
+    lengths = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / lengths.clamp(min=1e-12)
 
 
 def forget_familiarity(model: nn.Module) -> None:

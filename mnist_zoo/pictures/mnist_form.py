@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .ink import LINKED, ends, find_on_even_paper, is_joined, stands_free
 from .photos import NEARER, Sight, find_on_photo, reduced
-from .reading import WORKING_SIDE, PictureError, averaged, read_pictures
+from .reading import WORKING_SIDE, PictureError, averaged, in_parts, read_pictures
 
 if TYPE_CHECKING:
     from .looks import Look
@@ -25,10 +25,15 @@ CHUNK = 1 << 20  # pixels converted at a time, to bound the memory
 SIDE = 28  # pixels; height and width of MNIST's images
 INK_SIDE = 20  # pixels; the longer side of MNIST's digits
 CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
+OFF_CENTRE = 0.55  # the same, with room for rounding
+WHITE = 250  # of 255; MNIST's digits have a pixel of at least this
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
 FROM_ENDS = torch.stack((PLACES + 1, SIDE - PLACES))  # each place, counted from both ends
+REACHES = torch.tensor((SIDE + INK_SIDE - 1, SIDE + INK_SIDE), dtype=torch.float32, device="cpu")
+OFFSETS = torch.stack(torch.meshgrid(PLACES, PLACES, indexing="ij")) - CENTRE  # (2, 28, 28)
+LEANING = torch.cat((OFF_CENTRE - OFFSETS, OFF_CENTRE + OFFSETS)).flatten(1).T  # (784, 4)
 
 
 def as_mnist(pictures: Pictures) -> Tensor:
@@ -60,15 +65,26 @@ def as_mnist(pictures: Pictures) -> Tensor:
         torch.Size([1, 1, 28, 28])
     """
     batches, name_of = read_pictures(pictures)
-    count = sum(len(batch) for _, batch in batches)
-    digits = torch.empty(count, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
+    done: list[tuple[Tensor, Tensor]] = []
     problems: dict[int, str] = {}
     for places, batch in batches:
-        for part, rows in _chunks(places, batch):
-            digits[part, 0], found = _to_mnist(rows)
+        most = max(1, CHUNK // batch[0].numel()) if len(batch) else 1
+        for part, rows in in_parts(places, batch, most):
+            digits, found = _to_mnist(rows)
+            done.append((part, digits[:, None]))
             problems.update({int(part[row]): why for row, why in found.items()})
     check_problems(problems, name_of)
-    return digits
+    return _in_order(done)
+
+
+def _in_order(done: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The digits (n, 1, 28, 28) of all parts, each after its places, in the order of places."""
+    if len(done) == 1:
+        return done[0][1]
+    if not done:
+        return torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
+    places, digits = (torch.cat(parts) for parts in zip(*done, strict=True))
+    return digits[places.argsort()]
 
 
 def check_problems(problems: Mapping[int, str], name_of: Callable[[int], str]) -> None:
@@ -80,12 +96,6 @@ def check_problems(problems: Mapping[int, str], name_of: Callable[[int], str]) -
         raise PictureError(message, dict(sorted(problems.items())))
 
 
-def _chunks(places: Tensor, batch: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Parts of a batch, of about `CHUNK` pixels each, with their places."""
-    count = max(1, CHUNK // batch[0].numel()) if len(batch) else 1
-    return list(zip(places.split(count), batch.split(count), strict=True))
-
-
 def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
     """Converts images (n, C, H, W) of any numbers to MNIST's format.
 
@@ -93,6 +103,8 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         The digits, uint8 (n, 28, 28); and what is wrong with each image that does not show exactly
         one digit, by its index.
     """
+    if _are_mnist(images):
+        return images[:, 0].clone(), {}
     grey, problems = grey_of(images)
     grey, ready = light_on_black(grey)
     if len(ready) and ready.all():
@@ -106,6 +118,12 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         for row, why in found.items():
             problems.setdefault(int(rest[row]), why)
     return digits, problems
+
+
+def _are_mnist(images: Tensor) -> bool:
+    """Whether images (n, C, H, W) are MNIST's or like them, and stay as they are."""
+    as_bytes = images.dtype == torch.uint8 and images.shape[1:] == (1, SIDE, SIDE)
+    return as_bytes and bool(in_mnist_form(images[:, 0].float()).all())
 
 
 def light_on_black(grey: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,13 +199,11 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
-    profiles = torch.stack((grey.sum(2), grey.sum(1)))  # sums of rows and of columns, (2, n, 28)
-    from_ends = ((profiles > 0)[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
-    longer = (from_ends.sum(2) - SIDE).amax(0)
-    centres = profiles @ PLACES.to(grey.dtype) / profiles[0].sum(1).clamp(min=1e-12)  # (2, n)
-    brightest = grey.amax((1, 2)) >= 250
-    in_size = brightest & (longer >= INK_SIDE - 1) & (longer <= INK_SIDE)
-    return in_size & ((centres - CENTRE).abs().amax(0) < 0.55)
+    brightest = torch.stack((grey.amax(2), grey.amax(1)))  # of rows and of columns, (2, n, 28)
+    from_ends = (brightest.sign()[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
+    in_size = torch.isin(from_ends.sum(2).amax(0), REACHES) & (brightest.amax((0, 2)) >= WHITE)
+    # the sum of pixels times `OFF_CENTRE`, less how far they lean to each of the four sides
+    return in_size & ((grey.flatten(1) @ LEANING.to(grey.dtype)).amin(1) > 0)
 
 
 def _extent(marked: Tensor) -> Tensor:

@@ -99,6 +99,13 @@ def read_pictures(
     ], names.__getitem__
 
 
+def in_parts(places: Tensor, batch: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
+    """A batch of images in parts of at most so many, each after its places."""
+    if len(batch) <= most:
+        return [(places, batch)]
+    return list(zip(places.split(most), batch.split(most), strict=True))
+
+
 def read_page(picture: Picture) -> tuple[Tensor, int, str]:
     """Reads one image of several digits, as (1, C, H, W) in about the size that `averaged` leaves.
 
