@@ -72,17 +72,18 @@ def check_range(
         **arguments: The values by their names.
     """
     kind = "a whole number" if whole else "a finite number" if finite else "a number"
-    limits = _limits(at_least, above, at_most, below)
+    limits = (at_least, above, at_most, below)
     for name, value in arguments.items():
         if not _is_number(value, whole) or (finite and abs(value) == math.inf):
-            raise ValueError(f"`{name}` (={value!r}) must be {kind}{limits and f', {limits}'}")
+            rule = ", ".join(filter(None, (kind, _in_words(*limits))))
+            raise ValueError(f"`{name}` (={value!r}) must be {rule}")
         if (
             (at_least is not None and value < at_least)
             or (above is not None and value <= above)
             or (at_most is not None and value > at_most)
             or (below is not None and value >= below)
         ):
-            raise ValueError(f"`{name}` (={value!r}) must be {limits}")
+            raise ValueError(f"`{name}` (={value!r}) must be {_in_words(*limits)}")
         if finite and _overflows(value, whole):
             raise ValueError(f"`{name}` (={value!r}) must be {kind} that is not too large")
 
@@ -100,7 +101,7 @@ def _overflows(value: Any, whole: bool) -> bool:
         return True
 
 
-def _limits(
+def _in_words(
     at_least: float | None, above: float | None, at_most: float | None, below: float | None
 ) -> str:
     """The limits in words: "at least 0 and below 1"."""

@@ -193,7 +193,7 @@ def predict(
                 predictions = _predictions(
                     probabilities, known, names, top, reject_below, reject_unknown
                 )
-                found.update(zip(rows.tolist(), predictions, strict=True))
+                found.update(zip(rows, predictions, strict=True))
     return found[0] if is_one_picture(pictures) else [found[place] for place in sorted(found)]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from .._checks import check_data
 from .._files import check_no_device, expanded
 from .._names import printable
-from ..pictures.reading import read_pictures
+from ..pictures.reading import in_order, read_pictures
 
 MAX_LABEL = 1 << 24  # in a table, whose numbers are float32
 Arrays = tuple[Any, Any, Any]
@@ -135,11 +135,8 @@ def _stacked(pictures: list[Any]) -> Tensor:
     for places, batch in batches:
         if tuple(batch.shape[1:]) != first:
             shapes = f"{tuple(batch.shape[1:])}; {name_of(0)} is {first}"
-            raise ValueError(
-                f"all images must have one size: {name_of(int(places[0]))} is {shapes}"
-            )
-    order = torch.cat([places for places, _ in batches]).argsort()
-    return torch.cat([batch for _, batch in batches])[order]
+            raise ValueError(f"all images must have one size: {name_of(places[0])} is {shapes}")
+    return in_order(batches)
 
 
 def from_csv(path: str | os.PathLike[str]) -> Arrays:

@@ -12,19 +12,18 @@ from .preprocessing import Preprocessing
 from .reading import PictureError, read_pictures
 
 if TYPE_CHECKING:
-    from .reading import Pictures
+    from .reading import Batch, Pictures
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue, as PIL converts to grey
 
 
 def as_trained(
     pictures: Pictures, preprocessing: Preprocessing, channels: int | None
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[Batch]:
     """Reads images for a network; `channels` is the number that it takes, None if unknown.
 
     Returns:
-        Batches (n, C, H, W) of one shape each, uint8 or float in 0…1, after the indices (n,) of
-        their images.
+        Batches of one shape each, uint8 or float in 0…1.
 
     Raises:
         PictureError: If an image cannot be brought to that form.
@@ -32,7 +31,7 @@ def as_trained(
     if preprocessing.redraw:
         digits = as_mnist(pictures)
         digits = 255 - digits if preprocessing.dark_on_light else digits
-        return [(torch.arange(len(digits), device="cpu"), digits)]
+        return [(range(len(digits)), digits)]
     shape = tuple(pictures.shape) if isinstance(pictures, Tensor) else ()
     if len(shape) == 3 and shape[0] in (3, 4) and channels == 1:
         raise PictureError(
@@ -41,10 +40,10 @@ def as_trained(
         )
     batches, name_of = read_pictures(pictures)
     problems: dict[int, str] = {}
-    read = []
+    read: list[Batch] = []
     for places, batch in batches:
         images, found = _as_they_are(batch, channels)
-        problems |= {int(places[row]): why for row, why in found.items()}
+        problems |= {places[row]: why for row, why in found.items()}
         read.append((places, images))
     check_problems(problems, name_of)
     return read

@@ -104,7 +104,8 @@ class Familiarity:
 
     def to_text(self) -> str:
         """The record as JSON, for the metadata of a file; its tensors in half precision."""
-        return json.dumps({one.name: _plain(getattr(self, one.name)) for one in fields(self) if one.init})
+        names = [one.name for one in fields(self) if one.init]
+        return json.dumps({name: _plain(getattr(self, name)) for name in names})
 
 
 def _plain(value: Any) -> Any:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from .ink import LINKED, ends, find_on_even_paper, is_joined, stands_free
 from .photos import NEARER, Sight, find_on_photo, reduced
-from .reading import WORKING_SIDE, PictureError, averaged, in_parts, read_pictures
+from .reading import WORKING_SIDE, PictureError, averaged, in_order, in_parts, read_pictures
 
 if TYPE_CHECKING:
     from .looks import Look
-    from .reading import Pictures
+    from .reading import Batch, Pictures
 
 __all__ = ["as_mnist"]
 
@@ -65,26 +65,17 @@ def as_mnist(pictures: Pictures) -> Tensor:
         torch.Size([1, 1, 28, 28])
     """
     batches, name_of = read_pictures(pictures)
-    done: list[tuple[Tensor, Tensor]] = []
+    done: list[Batch] = []
     problems: dict[int, str] = {}
     for places, batch in batches:
         most = max(1, CHUNK // batch[0].numel()) if len(batch) else 1
         for part, rows in in_parts(places, batch, most):
             digits, found = _to_mnist(rows)
             done.append((part, digits[:, None]))
-            problems.update({int(part[row]): why for row, why in found.items()})
+            problems.update({part[row]: why for row, why in found.items()})
     check_problems(problems, name_of)
-    return _in_order(done)
-
-
-def _in_order(done: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The digits (n, 1, 28, 28) of all parts, each after its places, in the order of places."""
-    if len(done) == 1:
-        return done[0][1]
-    if not done:
-        return torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
-    places, digits = (torch.cat(parts) for parts in zip(*done, strict=True))
-    return digits[places.argsort()]
+    none = torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
+    return in_order(done) if done else none
 
 
 def check_problems(problems: Mapping[int, str], name_of: Callable[[int], str]) -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     """One image, a sequence of images, an array (N, H, W) or (N, H, W, C), a tensor (N, C, H, W)
     or (N, H, W, C), or rows (N, 784) of the pixels of 28×28 images."""
 
+    Batch: TypeAlias = tuple[Sequence[int], Tensor]
+    """Images (n, C, H, W), after their indices among all."""
+
 __all__ = ["PictureError"]
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -70,19 +73,18 @@ class PictureError(ValueError):
 
 def read_pictures(
     pictures: Pictures,
-) -> tuple[list[tuple[Tensor, Tensor]], Callable[[int], str]]:
+) -> tuple[list[Batch], Callable[[int], str]]:
     """Reads one image or several.
 
     Returns:
-        Batches (n, C, H, W) of one shape each, after the indices (n,) of their images; and a
-        function from an image's index to its name in error messages.
+        Batches of one shape each, in any order; and a function from an image's index to its name
+        in error messages.
     """
     if not _is_sequence(pictures):
         name = _name(pictures, None)
         batch = _tensor(_rows_as_images(pictures), name)
         alone = is_one_picture(pictures)
-        places = torch.arange(len(batch), device="cpu")
-        return [(places, batch)], lambda at: name if alone else _name(None, at)
+        return [(range(len(batch)), batch)], lambda at: name if alone else _name(None, at)
     shapes: dict[tuple[int, ...], list[int]] = {}
     given = cast("Sequence[Picture]", pictures)
     names = [_name(picture, place) for place, picture in enumerate(given)]
@@ -94,16 +96,25 @@ def read_pictures(
         read.append(one)
         shapes.setdefault(tuple(one.shape), []).append(place)
     return [
-        (torch.tensor(places, device="cpu"), torch.cat([read[place] for place in places]))
-        for places in shapes.values()
+        (places, torch.cat([read[place] for place in places])) for places in shapes.values()
     ], names.__getitem__
 
 
-def in_parts(places: Tensor, batch: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
-    """A batch of images in parts of at most so many, each after its places."""
-    if len(batch) <= most:
-        return [(places, batch)]
-    return list(zip(places.split(most), batch.split(most), strict=True))
+def in_parts(places: Sequence[int], images: Tensor, most: int) -> list[Batch]:
+    """A batch of images in parts of at most so many."""
+    if len(images) <= most:
+        return [(places, images)]
+    starts = range(0, len(images), most)
+    return [(places[start : start + most], images[start : start + most]) for start in starts]
+
+
+def in_order(batches: Sequence[Batch]) -> Tensor:
+    """All images of batches of one shape, ordered by their indices."""
+    if len(batches) == 1:
+        return batches[0][1]
+    places = [place for own, _ in batches for place in own]
+    order = torch.tensor(places, device="cpu").argsort()
+    return torch.cat([images for _, images in batches])[order]
 
 
 def read_page(picture: Picture) -> tuple[Tensor, int, str]:

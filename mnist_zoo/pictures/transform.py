@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from .as_trained import as_trained
 from .preprocessing import Preprocessing
-from .reading import is_one_picture
+from .reading import in_order, is_one_picture
 
 if TYPE_CHECKING:
     from .reading import Pictures
@@ -45,8 +44,7 @@ class PictureTransform(nn.Module):
     def forward(self, pictures: Pictures) -> Tensor:
         """Converts what `predict` takes to float32; the errors are those of `predict`."""
         batches = as_trained(pictures, self.preprocessing, None)
-        places = torch.cat([rows for rows, _ in batches])
-        images = torch.cat([self.preprocessing(batch) for _, batch in batches])[places.argsort()]
+        images = in_order([(places, self.preprocessing(batch)) for places, batch in batches])
         return images[0] if is_one_picture(pictures) else images
 
     def extra_repr(self) -> str:
