@@ -221,7 +221,7 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
     ink, is_clear, problems = find_on_even_paper(small)
     digits = placed(ink)
     if small.shape != grey.shape:  # a small digit is worth a look from nearer
-        side = torch.maximum(*(_extent((ink > LINKED).any(axis)) for axis in (1, 2)))
+        side = torch.maximum(*(_extent(ink.amax(axis) > LINKED) for axis in (1, 2)))
         is_clear &= side > NEARER * WORKING_SIDE
     sights = {}
     for row in (~is_clear).nonzero().flatten().tolist():
@@ -276,7 +276,8 @@ def _filters(centre: Tensor, step: Tensor, size: int) -> Tensor:
     x = (torch.arange(size, dtype=seen.dtype, device="cpu") - seen[:, :, None]).abs() / width
     weights = (1 - x).clamp(min=0) / width
     is_enlarged = step < 1
-    x = x[is_enlarged]
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
-    weights[is_enlarged] = torch.where(x < 1, near, torch.where(x < 2, far, 0))
+    if is_enlarged.any():
+        x = x[is_enlarged]
+        near, far = (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
+        weights[is_enlarged] = torch.where(x < 1, near, torch.where(x < 2, far, 0))
     return weights
