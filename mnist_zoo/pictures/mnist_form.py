@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .ink import LINKED, ends, find_on_even_paper, is_joined, stands_free
-from .photos import NEARER, Sight, find_on_photo, reduced
-from .reading import WORKING_SIDE, PictureError, averaged, in_order, in_parts, read_pictures
+from .ink import LINKED, TINY, ends, find_on_even_paper, is_joined, stands_free
+from .photos import NEARER, Sight, find_on_photo, reduced, shrunk
+from .reading import PictureError, averaged, in_order, in_parts, read_pictures
 
 if TYPE_CHECKING:
     from .looks import Look
@@ -27,6 +27,7 @@ INK_SIDE = 20  # pixels; the longer side of MNIST's digits
 CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
 OFF_CENTRE = 0.55  # the same, with room for rounding
 WHITE = 250  # of 255; MNIST's digits have a pixel of at least this
+FIRST_SIDE = 128  # pixels; even paper is first looked at on images of this size or a little more
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
@@ -190,11 +191,12 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
-    brightest = torch.stack((grey.amax(2), grey.amax(1)))  # of rows and of columns, (2, n, 28)
-    from_ends = (brightest.sign()[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
-    in_size = torch.isin(from_ends.sum(2).amax(0), REACHES) & (brightest.amax((0, 2)) >= WHITE)
+    profiles = torch.stack((grey.sum(2), grey.sum(1)))  # sums of rows and of columns, (2, n, 28)
+    from_ends = (profiles.sign()[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
+    pixels = grey.flatten(1)
+    in_size = torch.isin(from_ends.sum(2).amax(0), REACHES) & (pixels.amax(1) >= WHITE)
     # the sum of pixels times `OFF_CENTRE`, less how far they lean to each of the four sides
-    return in_size & ((grey.flatten(1) @ LEANING.to(grey.dtype)).amin(1) > 0)
+    return in_size & ((pixels @ LEANING.to(grey.dtype)).amin(1) > 0)
 
 
 def _extent(marked: Tensor) -> Tensor:
@@ -217,12 +219,30 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
     Returns:
         What `_to_mnist` does, and what was seen on the images that are not clear.
     """
+    factor = max(grey.shape[1:]) // FIRST_SIDE
+    if factor < 2 or min(grey.shape[1:]) < TINY * factor:
+        return _redrawn_closely(grey)
+    ink, is_clear, problems = find_on_even_paper(shrunk(grey, factor))
+    is_clear &= _is_large(ink)
+    is_clear[list(problems)] = False
+    if is_clear.all():
+        return placed(ink), {}, {}
+    rest = (~is_clear).nonzero().squeeze(1)
+    digits = torch.empty(len(grey), SIDE, SIDE, dtype=torch.uint8, device="cpu")
+    digits[is_clear] = placed(ink[is_clear])
+    digits[rest], problems, sights = _redrawn_closely(grey[rest])
+    place = rest.tolist().__getitem__
+    problems = {place(row): why for row, why in problems.items()}
+    return digits, problems, {place(row): sight for row, sight in sights.items()}
+
+
+def _redrawn_closely(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
+    """What `redrawn` does, with a look at details."""
     small = reduced(grey)
     ink, is_clear, problems = find_on_even_paper(small)
     digits = placed(ink)
-    if small.shape != grey.shape:  # a small digit is worth a look from nearer
-        side = torch.maximum(*(_extent(ink.amax(axis) > LINKED) for axis in (1, 2)))
-        is_clear &= side > NEARER * WORKING_SIDE
+    if small.shape != grey.shape:
+        is_clear &= _is_large(ink)
     sights = {}
     for row in (~is_clear).nonzero().flatten().tolist():
         sight = find_on_photo(grey[row])
@@ -234,6 +254,12 @@ def redrawn(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Sight]]:
         if sight.look.problem:
             problems[row] = sight.look.problem
     return digits, problems, sights
+
+
+def _is_large(ink: Tensor) -> Tensor:
+    """Which ink (n, H, W) is large; a small digit is worth a look from nearer."""
+    side = torch.maximum(*(_extent(ink.amax(axis) > LINKED) for axis in (1, 2)))
+    return side > NEARER * max(ink.shape[1:])
 
 
 def _is_doubtful(look: Look, ink: Tensor) -> bool:

@@ -7,8 +7,10 @@ digit is looked at again, from nearer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -68,3 +70,11 @@ def reduced(images: Tensor, most: float = WORKING_SIDE) -> Tensor:
         return images
     size = [max(1, round(side * most / longest)) for side in images.shape[1:]]
     return F.interpolate(images[:, None], size, mode="bilinear", antialias=True)[:, 0]
+
+
+def shrunk(images: Tensor, factor: int) -> Tensor:
+    """Images (n, H, W), reduced by a whole factor; what is left at the right and below is cut."""
+    height, width = (side // factor * factor for side in images.shape[1:])
+    starts = range(factor)  # sums of slices take a quarter of avg_pool2d's time
+    rows = reduce(torch.add, [images[:, start:height:factor, :width] for start in starts])
+    return reduce(torch.add, [rows[:, :, start::factor] for start in starts]) / factor**2
