@@ -478,3 +478,12 @@ def test_the_shipped_record_is_what_fitting_gives(network):
 def test_the_record_is_printed_briefly(model):
     assert repr(model.familiarity) == "Familiarity(80 prototypes of 128 features, 10 classes)"
     assert isinstance(model.familiarity, Familiarity)
+
+
+def test_gradients_flow_through_familiarity_after_predict():
+    network = mini_resnet(weights="mnist")
+    images = load_mnist("test", source="sample").images[:2]
+    predict(network, images)
+    x = network.preprocessing(images).requires_grad_()
+    network.eval().with_familiarity(x)[1].sum().backward()
+    assert x.grad.abs().sum() > 0

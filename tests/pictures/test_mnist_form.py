@@ -233,11 +233,21 @@ def test_images_of_different_sizes_keep_their_order():
         assert torch.equal(as_mnist(picture)[0], digit)
 
 
+def test_large_images_of_one_size_keep_their_order():
+    clear = drawing.printed(7, drawing.fonts()[0], 250)
+    small = drawing.printed(4, drawing.fonts()[0], 60, canvas=clear.size)  # looked at more closely
+    together = as_mnist([small, clear, small, clear])
+    assert torch.equal(together, torch.cat([as_mnist(small), as_mnist(clear)] * 2))
+
+
 def test_inputs_are_not_modified_and_empty_inputs_give_empty_outputs():
     picture = np.asarray(drawing.drawn(6, 14, np.random.default_rng(0))).copy()
     before = picture.copy()
     as_mnist(picture)
     assert (picture == before).all()
+    images = DIGITS[:3].clone()
+    as_mnist(images).zero_()
+    assert images.equal(DIGITS[:3])
     assert as_mnist([]).shape == as_mnist(torch.zeros(0, 1, 9, 9)).shape == (0, 1, 28, 28)
 
 

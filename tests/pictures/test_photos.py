@@ -92,6 +92,27 @@ def test_few_small_images_on_even_paper_are_looked_at_as_photos(monkeypatch, dig
     assert len(looked) <= share * len(digits)
 
 
+def on_sheet(image, mark, contrast):
+    """A large faint digit on even paper, 600×640, with a small dark mark beside it."""
+    page = Image.new("L", (600, 640), 240)
+    ink = Image.fromarray(image.numpy()).resize((420, 420), Image.Resampling.BICUBIC)
+    page.paste(240 - contrast, (60, 90), ink)
+    draw = ImageDraw.Draw(page)
+    draw.rectangle(mark, fill=30)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("mark", "contrast"),
+    [((30, 30, 60, 60), 70), ((560, 0, 600, 640), 20), ((570, 10, 580, 16), 40)],
+    ids=["dot", "edge of a table", "speck"],
+)
+def test_a_small_dark_mark_beside_a_large_faint_digit_is_not_read(model, digits, mark, contrast):
+    chosen = digits[::50]
+    found = predict(model, [on_sheet(image[0], mark, contrast) for image in chosen.images])
+    assert sum(one.digit == label for one, label in zip(found, chosen.labels, strict=True)) >= 19
+
+
 @pytest.mark.parametrize("ground", [0, 255])
 def test_digits_on_small_cards_are_read(model, digits, ground):
     chosen = digits[::20]
