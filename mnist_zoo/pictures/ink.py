@@ -39,7 +39,7 @@ def find_on_even_paper(grey: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
         that does not show exactly one digit, by its index.
     """
     values = grey.flatten(1)
-    contrast = values.amax(1) - values.amin(1)  # aminmax takes ten times as long
+    contrast = values.amax(1) - values.amin(1)  # aminmax takes several times as long
     faint = {int(row): EMPTY for row in (contrast < FAINT).nonzero().squeeze(1)}
     ink, is_even = _ink(grey)
     ink, is_clear, problems = _one_digit(ink, is_even)
