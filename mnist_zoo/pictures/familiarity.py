@@ -57,12 +57,15 @@ class Familiarity:
     limits: tuple[float, ...]
     spans: tuple[float, ...]
 
-    _scales: tuple[Tensor, Tensor] = field(init=False, repr=False)
+    _scales: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         with torch.inference_mode(False):  # autograd may need them
-            scales = tuple(torch.tensor(it, device="cpu") for it in (self.limits, self.spans))
-        object.__setattr__(self, "_scales", scales)
+            limits, spans = (
+                torch.tensor(values, dtype=torch.float32, device="cpu").unbind()
+                for values in (self.limits, self.spans)
+            )
+        object.__setattr__(self, "_scales", (limits, spans))
 
     def __call__(self, x: Tensor, features: Tensor, logits: Tensor) -> Tensor:
         """The familiarity (N,) of images (N, C, H, W), from their last feature maps and logits.
@@ -78,8 +81,9 @@ class Familiarity:
                 f"`familiarity` is for {known} features and classes, the network gives {found}: "
                 "make it anew by fit_familiarity(model, digits)"
             )
-        limits, spans = (tensor.to(x.device) for tensor in self._scales)
-        return ((torch.cat(self.signs(x, pooled, logits), 1) - limits) / spans).amin(1)
+        scales = zip(self.signs(x, pooled, logits), *self._scales, strict=True)
+        # scaled before they are joined, so that an int8 file has one range for all of them
+        return torch.cat([(sign - limit) / span for sign, limit, span in scales], 1).amin(1)
 
     def signs(self, x: Tensor, pooled: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
         """The four signs (N, 1) of images, each the higher, the more familiar they are."""
