@@ -52,7 +52,7 @@ FLOORS = {
     "lenet5_fc_residual": 0.994,
     "digitnet_1k": 0.98,
     "digitnet_2k": 0.99,
-    "digitnet_6k": 0.9945,
+    "digitnet_6k": 0.994,
     "digitnet_20k": 0.9945,
     "digitnet_50k": 0.9955,
     "digitnet_150k": 0.9955,
