@@ -12,20 +12,6 @@ _LOCK = threading.RLock()  # a network's own eval() may ask again
 _SWITCHED: dict[nn.Module, tuple[bool, int]] = {}  # own mode and users of modules in `eval_mode`
 
 
-def modules_of(model: nn.Module) -> list[nn.Module]:
-    """Each module of a network once, as its `modules()` gives them, in half the time."""
-    found = {model: None}
-    _add_modules(model, found)
-    return list(found)
-
-
-def _add_modules(model: nn.Module, found: dict[nn.Module, None]) -> None:
-    for module in model._modules.values():
-        if module is not None and module not in found:
-            found[module] = None
-            _add_modules(module, found)
-
-
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Puts a network into eval mode, and restores the mode of each of its modules afterwards.
@@ -34,7 +20,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     one out restores it. Training the network meanwhile would be training in eval mode.
     """
     with _LOCK:
-        modules = modules_of(model)
+        modules = list(model.modules())
         if not any(module.training or module in _SWITCHED for module in modules):
             modules = []  # nothing to switch, and no other thread will switch it back
         for module in modules:
@@ -58,7 +44,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
     """The training mode of each module, as it is outside of `eval_mode`."""
     with _LOCK:
-        return {m: _SWITCHED.get(m, (m.training, 0))[0] for m in modules_of(model)}
+        return {m: _SWITCHED.get(m, (m.training, 0))[0] for m in model.modules()}
 
 
 def set_modes(modes: Mapping[nn.Module, bool]) -> None:

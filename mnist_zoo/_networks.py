@@ -11,7 +11,6 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.optim.swa_utils import AveragedModel
 
 from ._checks import check_positive
-from ._modes import modules_of
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 COMPILED = "_orig_mod"  # where torch.compile keeps the network
@@ -62,7 +61,7 @@ def check_computes(model: nn.Module) -> None:
     """
     if device_of(model).type == "meta":
         raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
-    if any(isinstance(module, LazyModuleMixin) for module in modules_of(model)):
+    if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
         raise ValueError(
             f"`model` ({type(model).__name__}) must be initialised; call it on images once"
         )

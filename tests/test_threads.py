@@ -22,7 +22,7 @@ from mnist_zoo import (
     resnet18,
     summary,
 )
-from mnist_zoo._modes import eval_mode, modes_of, modules_of
+from mnist_zoo._modes import eval_mode, modes_of
 from mnist_zoo.export import export
 from mnist_zoo.inspection.graph import graph_of
 
@@ -189,10 +189,3 @@ def test_an_error_restores_the_modes():
         model(torch.zeros(1))
     assert model.training
     assert all(module.training for module in model.modules())
-
-
-def test_modules_of_gives_each_module_once():
-    shared = nn.ReLU()
-    network = nn.Sequential(shared, nn.Sequential(nn.Linear(2, 2), shared), resnet18())
-    network.register_module("none", None)
-    assert modules_of(network) == list(network.modules())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -57,16 +57,6 @@ class Familiarity:
     limits: tuple[float, ...]
     spans: tuple[float, ...]
 
-    _scales: tuple[tuple[Tensor, ...], ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        with torch.inference_mode(False):  # autograd may need them
-            limits, spans = (
-                torch.tensor(values, dtype=torch.float32, device="cpu").unbind()
-                for values in (self.limits, self.spans)
-            )
-        object.__setattr__(self, "_scales", (limits, spans))
-
     def __call__(self, x: Tensor, features: Tensor, logits: Tensor) -> Tensor:
         """The familiarity (N,) of images (N, C, H, W), from their last feature maps and logits.
 
@@ -81,9 +71,9 @@ class Familiarity:
                 f"`familiarity` is for {known} features and classes, the network gives {found}: "
                 "make it anew by fit_familiarity(model, digits)"
             )
-        scales = zip(self.signs(x, pooled, logits), *self._scales, strict=True)
+        terms = zip(self.signs(x, pooled, logits), self.limits, self.spans, strict=True)
         # scaled before they are joined, so that an int8 file has one range for all of them
-        return torch.cat([(sign - limit) / span for sign, limit, span in scales], 1).amin(1)
+        return torch.cat([(sign - limit) / span for sign, limit, span in terms], 1).amin(1)
 
     def signs(self, x: Tensor, pooled: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
         """The four signs (N, 1) of images, each the higher, the more familiar they are."""
@@ -108,8 +98,7 @@ class Familiarity:
 
     def to_text(self) -> str:
         """The record as JSON, for the metadata of a file; its tensors in half precision."""
-        names = [one.name for one in fields(self) if one.init]
-        return json.dumps({name: _plain(getattr(self, name)) for name in names})
+        return json.dumps({name: _plain(value) for name, value in vars(self).items()})
 
 
 def _plain(value: Any) -> Any:

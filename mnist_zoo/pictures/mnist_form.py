@@ -95,8 +95,6 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         The digits, uint8 (n, 28, 28); and what is wrong with each image that does not show exactly
         one digit, by its index.
     """
-    if _are_mnist(images):
-        return images[:, 0].clone(), {}
     grey, problems = grey_of(images)
     grey, ready = light_on_black(grey)
     if len(ready) and ready.all():
@@ -110,12 +108,6 @@ def _to_mnist(images: Tensor) -> tuple[Tensor, dict[int, str]]:
         for row, why in found.items():
             problems.setdefault(int(rest[row]), why)
     return digits, problems
-
-
-def _are_mnist(images: Tensor) -> bool:
-    """Whether images (n, C, H, W) are MNIST's or like them, and stay as they are."""
-    as_bytes = images.dtype == torch.uint8 and images.shape[1:] == (1, SIDE, SIDE)
-    return as_bytes and bool(in_mnist_form(images[:, 0].float()).all())
 
 
 def light_on_black(grey: Tensor) -> tuple[Tensor, Tensor]:
