@@ -236,8 +236,12 @@ def test_images_of_different_sizes_keep_their_order():
 def test_large_images_of_one_size_keep_their_order():
     clear = drawing.printed(7, drawing.fonts()[0], 250)
     small = drawing.printed(4, drawing.fonts()[0], 60, canvas=clear.size)  # looked at more closely
-    together = as_mnist([small, clear, small, clear])
-    assert torch.equal(together, torch.cat([as_mnist(small), as_mnist(clear)] * 2))
+    other = drawing.printed(8, drawing.fonts()[0], 60, canvas=clear.size)
+    together = as_mnist([small, clear, other, clear])
+    assert torch.equal(together, torch.cat([as_mnist(one) for one in (small, clear, other, clear)]))
+    with pytest.raises(PictureError) as error:
+        as_mnist([clear, small, Image.new("L", clear.size, "white"), clear])
+    assert set(error.value.problems) == {2}
 
 
 def test_inputs_are_not_modified_and_empty_inputs_give_empty_outputs():
