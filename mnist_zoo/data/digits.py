@@ -151,7 +151,7 @@ class Digits:
 
         Without groups every part is stratified: it has the class shares of the whole, to within
         one image. With groups, such as `writers`, no group is in two parts: a part takes whole
-        groups until it has at least its size.
+        groups until it has at least its size, or until the parts so far have their shares.
 
         Args:
             *sizes: Number of images in each part; or, as floats, its share of the whole:
@@ -165,7 +165,7 @@ class Digits:
         Raises:
             ValueError: If a part would be empty, or there are too few images or groups.
         """
-        counts = _counts(sizes, len(self))
+        counts, are_shares = _counts(sizes, len(self))
         seed = plain(seed)
         check_range(whole=True, seed=seed)
         generator = torch.Generator("cpu").manual_seed(seed)
@@ -175,7 +175,7 @@ class Digits:
             order = _stratified_order(self.labels.cpu(), generator)
             parts = order[: sum(counts)].split(counts)
         else:
-            parts = _whole_groups(groups.cpu(), counts, generator)
+            parts = _whole_groups(groups.cpu(), counts, generator, are_shares=are_shares)
         return tuple(self[part.sort().values.to(self.labels.device)] for part in parts)
 
 
@@ -230,12 +230,13 @@ def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
     return values.long()
 
 
-def _counts(sizes: tuple[float, ...], total: int) -> list[int]:
-    """The numbers of images in the parts of `total` images, given as numbers or as shares."""
+def _counts(sizes: tuple[float, ...], total: int) -> tuple[list[int], bool]:
+    """The numbers of images in the parts of `total` images, and whether `sizes` are shares."""
     values = np.array([size.item() if hasattr(size, "item") else size for size in sizes])
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise ValueError(f"`sizes` (={sizes!r}) must be numbers, as in split(800, 200)")
-    if values.dtype.kind == "f":
+    are_shares = values.dtype.kind == "f"
+    if are_shares:
         if not (values > 0).all() or not values.sum() <= 1 + 1e-9:
             raise ValueError(f"`sizes` (={sizes!r}) must be shares that add up to at most 1")
         values = np.diff((values.cumsum() * total).round(), prepend=0)
@@ -244,7 +245,7 @@ def _counts(sizes: tuple[float, ...], total: int) -> list[int]:
         raise ValueError(f"`sizes` (={sizes!r}) must be at least 1 each")
     if sum(counts) > total:
         raise ValueError(f"`sizes` (={sizes!r}) must add up to at most {total}")
-    return counts
+    return counts, are_shares
 
 
 def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -261,15 +262,21 @@ def _stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
     return shuffled[place[shuffled].argsort(stable=True)]
 
 
-def _whole_groups(groups: Tensor, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """Positions of the images in each part: whole groups, at least as many images as its size."""
+def _whole_groups(
+    groups: Tensor, sizes: Sequence[int], generator: torch.Generator, *, are_shares: bool
+) -> list[Tensor]:
+    """Positions of the images in each part: whole groups, of at least as many images as its size.
+
+    Shares are of the whole: what a part has beyond its own, the next one need not have.
+    """
     numbers, group_of = groups.unique(return_inverse=True)
     drawn = torch.randperm(len(numbers), generator=generator, device="cpu")
     counts = torch.bincount(group_of)[drawn].cumsum(0)
-    parts, first, before = [], 0, 0
+    parts, first, before, shared = [], 0, 0, 0
     for size in sizes:
-        last = int(torch.searchsorted(counts, before + size))
-        if last >= len(numbers):
+        shared += size
+        last = int(torch.searchsorted(counts, shared if are_shares else before + size))
+        if not first <= last < len(numbers):
             raise ValueError(f"`sizes` (={tuple(sizes)!r}) ask for more than the groups hold")
         parts.append(torch.isin(group_of, drawn[first : last + 1]).nonzero().squeeze(1))
         first, before = last + 1, int(counts[last])

@@ -167,6 +167,23 @@ def test_impossible_sizes_are_refused(sizes, rule):
         make_digits([0] * 10).split(*sizes)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    groups=st.lists(st.integers(-3, 8), min_size=20, max_size=200),
+    share=st.floats(0.1, 0.9),
+    seed=st.integers(0, 99),
+)
+def test_shares_of_groups_use_all_images(groups, share, seed):
+    largest = max(map(groups.count, groups))
+    assume(min(share, 1 - share) * len(groups) > largest)  # no part is empty
+    digits = make_digits([0] * len(groups))
+    first, second = digits.split(share, 1 - share, seed=seed, groups=groups)
+    places = [part.images[:, 0, 0, 0].tolist() for part in (first, second)]
+    assert sorted(places[0] + places[1]) == list(range(len(groups)))
+    assert not {groups[i] for i in places[0]} & {groups[i] for i in places[1]}
+    assert -1 <= len(first) - share * len(groups) <= largest
+
+
 def test_too_few_groups_are_refused():
     digits = make_digits([0] * 10)
     with pytest.raises(ValueError, match="more than the groups hold"):
