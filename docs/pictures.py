@@ -56,8 +56,7 @@ def write(folder: Path) -> None:
     with torch.device("meta"):
         figures |= {name: plots.draw(get_model(name)) for name in list_models()}
     figures |= report_pages.figures() | residual_variants.figures()
-    figures |= benchmarks.figures()
-    figures["accuracy"] = plots.accuracy_against_cost(catalogue.points(), groups=catalogue.groups())
+    figures |= benchmarks.figures() | catalogue.figures()
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg")
 

@@ -1,17 +1,21 @@
 """Writes the pages of the networks, and every list and table of networks (see `faces.py`).
 
 ``python examples/catalogue.py`` writes ``docs/models`` from the registry, the manifest of the
-weights, and the results in ``docs/reproduction`` and ``docs/latency.json``. With ``--latency`` it
-measures latency first (a minute; on an idle machine). It also writes the package's faces, our
-numbers in ``docs/comparison.md``, and README's plot.
+weights, and the results in ``docs/reproduction``, ``docs/latency.json`` and ``docs/int8.json``.
+With ``--latency`` it measures latency first (a minute; on an idle machine), and with ``--int8`` the
+sizes of int8 files (some minutes). It also writes the package's faces, our numbers in
+``docs/comparison.md``, and README's plot.
 """
 
 import argparse
 import inspect
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import about
 import faces
@@ -26,16 +30,22 @@ from mnist_zoo import (
     get_recipe,
     get_weights,
     list_models,
+    load_mnist,
     plots,
     profile,
     summary,
 )
+from mnist_zoo.export import export, quantize
 from mnist_zoo.inspection.latency import latency
 from mnist_zoo.models.registry import MODELS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CARDS = DOCS / "models"
 PLOT = DOCS / "accuracy.png"
 LATENCY = DOCS / "latency.json"
+INT8 = DOCS / "int8.json"
 MEASURED_BY = {  # the experiment with the accuracy of a network without pretrained weights
     "mini_convnet": "ninety_nine",
     "resnet50": "resnet50",
@@ -70,13 +80,13 @@ class Published:
     name: str
     accuracy: float
     network: nn.Module
-    input_size: tuple[int, ...]
+    input_size: tuple[int, int, int]
     source: str
 
 
 def perceptron(*widths: int) -> nn.Sequential:
     """Linear layers of these widths, with an activation between them."""
-    layers: list[nn.Module] = []
+    layers: list[nn.Module] = [nn.Flatten()]
     for width, following in pairwise(widths):
         layers += [nn.Linear(width, following), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
@@ -101,36 +111,35 @@ def simple_cnn() -> nn.Sequential:
 
 def published() -> list[Published]:
     """Networks whose source states architecture and accuracy; without ensembles."""
-    with torch.device("meta"):
-        return [
-            Published(
-                "MLP (2010)",
-                0.9965,
-                perceptron(29**2, 2500, 2000, 1500, 1000, 500, 10),
-                (29**2,),
-                "Cireşan, Meier, Gambardella, Schmidhuber 2010 "
-                "([arXiv:1003.0358](https://arxiv.org/abs/1003.0358)), with distortions",
-            ),
-            Published(
-                "Keras's example",
-                0.9925,
-                keras_example(),
-                (1, 28, 28),
-                "[`examples/mnist_cnn.py`](https://github.com/keras-team/keras/blob/"
-                "05676872b9a772d21da0afab92dc515b3738e54d/examples/mnist_cnn.py) of Keras 2, "
-                "12 epochs",
-            ),
-            Published(
-                "M3 (2020)",
-                0.9972,
-                simple_cnn(),
-                (1, 28, 28),
-                "An, Lee, Park, Yang, So 2020 "
-                "([arXiv:2008.10400](https://arxiv.org/abs/2008.10400)): seed 0 after the last "
-                "of 150 epochs, in the [log](https://github.com/ansh941/MnistSimpleCNN/blob/"
-                "07c981fd0bc2254e64665f084fb966cccc8e7eb4/logs/modelM3/log000.out) of its code",
-            ),
-        ]
+    return [
+        Published(
+            "MLP (2010)",
+            0.9965,
+            perceptron(29**2, 2500, 2000, 1500, 1000, 500, 10),
+            (1, 29, 29),
+            "Cireşan, Meier, Gambardella, Schmidhuber 2010 "
+            "([arXiv:1003.0358](https://arxiv.org/abs/1003.0358)), with distortions",
+        ),
+        Published(
+            "Keras's example",
+            0.9925,
+            keras_example(),
+            (1, 28, 28),
+            "[`examples/mnist_cnn.py`](https://github.com/keras-team/keras/blob/"
+            "05676872b9a772d21da0afab92dc515b3738e54d/examples/mnist_cnn.py) of Keras 2, "
+            "12 epochs",
+        ),
+        Published(
+            "M3 (2020)",
+            0.9972,
+            simple_cnn(),
+            (1, 28, 28),
+            "An, Lee, Park, Yang, So 2020 "
+            "([arXiv:2008.10400](https://arxiv.org/abs/2008.10400)): seed 0 after the last "
+            "of 150 epochs, in the [log](https://github.com/ansh941/MnistSimpleCNN/blob/"
+            "07c981fd0bc2254e64665f084fb966cccc8e7eb4/logs/modelM3/log000.out) of its code",
+        ),
+    ]
 
 
 # --- What we measured ----------------------------------------------------------------------
@@ -156,18 +165,45 @@ def points() -> Iterator[tuple[str, float, int, int]]:
         yield other.name, other.accuracy, params, macs
 
 
+def measured_points() -> Iterator[tuple[str, float, float, int]]:
+    """Name, accuracy, latency in seconds and bytes of the int8 file of the same runs."""
+    milliseconds, sizes = read(LATENCY)["milliseconds"], read(INT8)["bytes"]
+    for name, accuracy, *_ in points():
+        yield name, accuracy, milliseconds[name] / 1000, sizes[name]
+
+
+def figures() -> dict[str, "Figure"]:
+    """Accuracy against what can be counted and against what is measured, by the file's name."""
+    measured = ("latency (seconds per image)", "size of the int8 file (bytes)")
+    return {
+        "accuracy": plots.accuracy_against_cost(points(), groups=groups()),
+        "accuracy_measured": plots.accuracy_against_cost(
+            measured_points(), costs=measured, groups=groups()
+        ),
+    }
+
+
 def groups() -> dict[str, str]:
     """The family of each network, as the legend of accuracy against cost calls it."""
     return {name: FAMILIES[make.__module__.rpartition(".")[2]] for name, make in MODELS.items()}
 
 
+def built(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A published network or one of ours, with its weights if it has any, and its input size."""
+    for other in published():
+        if other.name == name:
+            return other.network, other.input_size
+    model = get_model(name, weights="mnist" if name in list_models(pretrained=True) else None)
+    return model, model.input_size
+
+
 def measure_latency() -> None:
     """Measures the median milliseconds per image in inference mode, for every network."""
     times = {}
-    for name in list_models():
-        model = get_model(name).eval()
+    for name in [*list_models(), *(other.name for other in published())]:
+        model, input_size = built(name)
         with torch.inference_mode():
-            (seconds,) = latency([model], torch.randn(1, *model.input_size))
+            (seconds,) = latency([model.eval()], torch.randn(1, *input_size))
         times[name] = round(1000 * seconds, 3)
     here = surroundings()
     measured = {
@@ -175,7 +211,37 @@ def measure_latency() -> None:
         "versions": here["versions"],
         "milliseconds": times,
     }
-    LATENCY.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    write(LATENCY, measured)
+
+
+def size_of_int8(name: str) -> int:
+    """Bytes of the network's ONNX file after `quantize`, calibrated on digits of the sample."""
+    model, input_size = built(name)
+    (calibration,) = load_mnist("train", source="sample").split(100)
+    with tempfile.TemporaryDirectory() as folder:
+        exact, small = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        export(model, exact, input_size=input_size)
+        return quantize(exact, small, calibration).size
+
+
+def measure_int8() -> None:
+    """Measures the size of the int8 file of every network whose accuracy is known."""
+    import onnxruntime
+
+    sizes = {name: size_of_int8(name) for name in dict.fromkeys(name for name, *_ in points())}
+    versions = f"{surroundings()['versions']}, ONNX Runtime {onnxruntime.__version__}"
+    write(INT8, {"versions": versions, "bytes": sizes})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a JSON file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file."""
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 # --- Pages -----------------------------------------------------------------------------------
@@ -195,9 +261,9 @@ def accuracy_in_words(network: str) -> str:
 
 def table_of_networks() -> str:
     """Every network with its cost, accuracy and latency."""
-    times = json.loads(LATENCY.read_text(encoding="utf-8"))["milliseconds"]
-    named = ("network", "input", "parameters", "MACs", "size (MB)", "accuracy (%)", "seeds")
-    lines = [f"| {' | '.join(named)} | latency (ms) |", f"|---|{'---:|' * len(named)}"]
+    times, sizes = read(LATENCY)["milliseconds"], read(INT8)["bytes"]
+    named = ("input", "parameters", "MACs", "size (MB)", "int8 (MB)", "accuracy (%)", "seeds")
+    lines = [f"| network | {' | '.join(named)} | latency (ms) |", f"|---|{'---:|' * 8}"]
     for row in compare(list_models()).rows:
         found = accuracies_of(row.name)
         cells = [
@@ -205,10 +271,11 @@ def table_of_networks() -> str:
             "×".join(map(str, row.input_shapes[0][1:])),
             f"{row.params:,}",
             f"{row.macs:,}",
-            f"{row.size_bytes / 2**20:.2f}",
+            f"{row.size_bytes / 2**20:.3f}",
+            f"{sizes[row.name] / 2**20:.3f}" if row.name in sizes else "",
             in_percent(found).replace(" ", "\N{NO-BREAK SPACE}"),
             str(len(found) or ""),
-            f"{times[row.name]:.2f}" if row.name in times else "",
+            f"{times[row.name]:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -227,18 +294,21 @@ def table_of_weights() -> str:
 
 
 def table_of_published() -> str:
-    """Published networks, with their costs as we count them."""
-    lines = ["| network | parameters | MACs | accuracy (%) | source |", "|---|---:|---:|---:|---|"]
+    """Published networks, with their costs as we count and measure them."""
+    times, sizes = read(LATENCY)["milliseconds"], read(INT8)["bytes"]
+    named = ("parameters", "MACs", "int8 (MB)", "accuracy (%)", "latency (ms)")
+    lines = [f"| network | {' | '.join(named)} | source |", f"|---|{'---:|' * len(named)}---|"]
     for other in published():
         macs, params = profile(other.network, other.input_size)
-        cells = [other.name, f"{params:,}", f"{macs:,}", f"{100 * other.accuracy:.2f}"]
-        lines.append(f"| {' | '.join([*cells, other.source])} |")
+        cells = [other.name, f"{params:,}", f"{macs:,}", f"{sizes[other.name] / 2**20:.3f}"]
+        cells += [f"{100 * other.accuracy:.2f}", f"{times[other.name]:.2f}", other.source]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def index() -> str:
     """The page that lists all networks."""
-    measured = json.loads(LATENCY.read_text(encoding="utf-8"))
+    measured = read(LATENCY)
     return "\n\n".join(
         [
             "# Networks",
@@ -247,7 +317,8 @@ def index() -> str:
             "in float32. Accuracies are on MNIST's 10,000 test digits, mean ± sample standard "
             "deviation over the seeds, for networks trained on all of MNIST (`mini_convnet` for "
             "one epoch). Latency: "
-            f"{measured['machine']}; {measured['versions']}.",
+            f"{measured['machine']}; {measured['versions']}. int8: the ONNX file that `quantize` "
+            f"writes, with the record of familiarity if there is one; {read(INT8)['versions']}.",
             table_of_networks(),
             "## Pretrained weights",
             "Trained on MNIST's 60,000 training digits. The settings were chosen on training "
@@ -260,9 +331,11 @@ def index() -> str:
             "## Published networks",
             "![Accuracy against parameters and against MACs](../_pictures/accuracy.svg)",
             "Single networks whose source states both architecture and accuracy; we rebuilt them "
-            "to count their costs. Most sources give the best or the only run; ours is the mean "
-            "over seeds.",
+            "to count and measure their costs. Most sources give the best or the only run; ours is "
+            "the mean over seeds.",
             table_of_published(),
+            "![Accuracy against latency and against the size of the int8 file]"
+            "(../_pictures/accuracy_measured.svg)",
             "```{toctree}\n:hidden:\n\n" + "\n".join(list_models()) + "\n```\n",
         ]
     )
@@ -381,9 +454,8 @@ def write_pages() -> None:
     (CARDS / "index.md").write_text(index(), encoding="utf-8")
     for path, text in faces.written().items():
         path.write_text(text, encoding="utf-8")
-    drawn = [*points()]
-    figure = plots.accuracy_against_cost(drawn, groups=groups())
-    figure.savefig(PLOT, dpi=110, metadata={"Description": json.dumps(drawn)})
+    description = json.dumps([*points()])
+    figures()["accuracy"].savefig(PLOT, dpi=110, metadata={"Description": description})
 
 
 def main() -> None:
@@ -392,8 +464,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--latency", action="store_true", help="measures latency")
-    if parser.parse_args().latency:
+    parser.add_argument("--int8", action="store_true", help="measures the sizes of int8 files")
+    arguments = parser.parse_args()
+    if arguments.latency:
         measure_latency()
+    if arguments.int8:
+        measure_int8()
     write_pages()
 
 

@@ -47,6 +47,7 @@ variants, benchmarks = load_example("residual_variants"), load_example("benchmar
 lenet_settings = load_example("lenet_settings")
 robustness, gpu = load_example("robustness"), load_example("gpu")
 RESULTS = reproduce.results()
+INT8 = catalogue.read(catalogue.INT8)["bytes"]
 RUNS = [
     pytest.param(name, run, id=f"{name}-{run['label']}-{run['seed']}")
     for name, runs in RESULTS.items()
@@ -489,9 +490,23 @@ def test_plot_of_readme_shows_the_results_of_today():
     assert drawn == [list(point) for point in catalogue.points()], "run examples/catalogue.py"
 
 
-def test_latency_was_measured_for_every_network():
-    measured = json.loads(catalogue.LATENCY.read_text(encoding="utf-8"))
-    assert [*measured["milliseconds"]] == list_models()
+def test_latency_and_int8_were_measured_for_every_network():
+    others = [other.name for other in catalogue.published()]
+    assert [*catalogue.read(catalogue.LATENCY)["milliseconds"]] == [*list_models(), *others]
+    known = [network for network in list_models() if catalogue.accuracies_of(network)]
+    assert [*INT8] == [*known, *others]
+
+
+SMALL = ("digitnet_1k", "mini_resnet", "Keras's example")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in SMALL else pytest.mark.slow) for n in INT8]
+)
+def test_sizes_of_int8_files_are_those_of_today(name):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    # versions of ONNX Runtime write slightly different graphs
+    assert catalogue.size_of_int8(name) == pytest.approx(INT8[name], rel=0.02)
 
 
 def test_published_networks_have_their_known_numbers_of_parameters():

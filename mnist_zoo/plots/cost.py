@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from ._style import COLOURS, MARKERS, new_figure, percent_ticks, style_axes
 
@@ -23,14 +25,18 @@ TICKS = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 
 
 
 def accuracy_against_cost(
-    results: Iterable[tuple[str, float, int, int]], *, groups: Mapping[str, str] | None = None
+    results: Iterable[tuple[str, float, Unpack[tuple[float, ...]]]],
+    *,
+    costs: Sequence[str] = ("parameters", "MACs per image"),
+    groups: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Draws accuracy against parameters and against multiply-accumulates, side by side.
+    """Draws accuracy against parameters, multiply-accumulates or other costs, side by side.
 
     Args:
-        results: A row per run: the network's name, its accuracy from 0 to 1, its parameters and
-            its MACs per image, such as ``(name, metrics.accuracy, cost.params, cost.macs)`` with
-            ``cost = profile(model)``. Rows of the same name are runs with different seeds.
+        results: A row per run: the network's name, its accuracy from 0 to 1, and its costs, such
+            as ``(name, metrics.accuracy, cost.params, cost.macs)`` with ``cost = profile(model)``.
+            Rows of the same name are runs with different seeds.
+        costs: What the costs in each row are, with their unit; each has a plot of its own.
         groups: The group of each network by its name, such as its family. Networks of a group
             share a colour and a marker, which the legend explains; networks without a group are
             the results of others, as hollow grey points. None gives each network its own colour.
@@ -42,7 +48,8 @@ def accuracy_against_cost(
         to 99 % is as far as from 99 to 99.5 %.
 
     Raises:
-        ValueError: If there are no rows, a value is impossible, or one name has two costs.
+        ValueError: If there are no rows, a value is impossible, one name has different costs, or a
+            row has not as many costs as `costs` names.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
@@ -54,22 +61,25 @@ def accuracy_against_cost(
         ... ]
         >>> plots.accuracy_against_cost(results).savefig("costs.png")
     """
-    networks = _grouped_by_name(results, groups)
-    figure = new_figure(11, 4.6 if groups is None else 5)
-    left = figure.add_subplot(1, 2, 1)
-    axes_by_cost = {"parameters": left, "macs": figure.add_subplot(1, 2, 2, sharey=left)}
-    for cost, axes in axes_by_cost.items():
+    if isinstance(costs, str) or not costs:
+        raise ValueError(f"`costs` (={costs!r}) must be a sequence of at least one name")
+    networks = _grouped_by_name(results, costs, groups)
+    figure = new_figure(5.5 * len(costs), 4.6 if groups is None else 5)
+    left = figure.add_subplot(1, len(costs), 1)
+    others = range(2, len(costs) + 1)
+    panels = [left, *(figure.add_subplot(1, len(costs), place, sharey=left) for place in others)]
+    for cost, axes in enumerate(panels):
         _draw_points(axes, networks, cost)
+        axes.set_xlabel(costs[cost])
     left.set_ylabel("accuracy")
     _scale_accuracy(left, networks)
-    axes_by_cost["macs"].set_xlabel("MACs per image")
     if groups is not None:
         handles, labels = left.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         look: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
         figure.legend(unique.values(), unique.keys(), ncols=min(len(unique), 6), **look)
     figure.draw_without_rendering()  # the layout places the axes, and labels depend on it
-    for cost, axes in axes_by_cost.items():
+    for cost, axes in enumerate(panels):
         _label_points(figure, axes, networks, cost)
     return figure
 
@@ -80,28 +90,32 @@ class _Network(NamedTuple):
     name: str
     accuracy: float
     spread: float | None
-    parameters: int
-    macs: int
+    costs: tuple[float, ...]
     legend: str
     colour: str
     marker: str
 
 
 def _grouped_by_name(
-    results: Iterable[tuple[str, float, int, int]], groups: Mapping[str, str] | None
+    results: Iterable[tuple[str, float, Unpack[tuple[float, ...]]]],
+    names: Sequence[str],
+    groups: Mapping[str, str] | None,
 ) -> list[_Network]:
     """Checks the rows, and averages those of each name."""
     accuracies: dict[str, list[float]] = {}
-    costs: dict[str, tuple[int, int]] = {}
-    for name, accuracy, parameters, macs in results:
+    costs: dict[str, tuple[float, ...]] = {}
+    for name, accuracy, *found in results:
         if not 0 <= accuracy <= 1:
             raise ValueError(f"`results`: accuracy (={accuracy!r}) of {name} must be from 0 to 1")
-        cost = (parameters, macs)
-        if not min(cost) > 0:
-            raise ValueError(f"`results`: parameters and MACs (={cost}) of {name} must be above 0")
+        cost = tuple(found)
+        if len(cost) != len(names):
+            rule = f"must be {len(names)}: {', '.join(names)}"
+            raise ValueError(f"`results`: costs (={cost}) of {name} {rule}")
+        if not all(0 < value < math.inf for value in cost):
+            raise ValueError(f"`results`: costs (={cost}) of {name} must be finite and above 0")
         if costs.setdefault(name, cost) != cost:
             both = f"{costs[name]} and {cost}"
-            raise ValueError(f"`results`: parameters and MACs (={both}) of {name} must be the same")
+            raise ValueError(f"`results`: costs (={both}) of {name} must be the same")
         accuracies.setdefault(name, []).append(accuracy)
     if not accuracies:
         raise ValueError("`results` (=[]) must hold at least one run")
@@ -115,7 +129,7 @@ def _grouped_by_name(
         colour = COLOURS[place % len(COLOURS)] if title != OTHERS else "0.45"
         turn = place if groups is not None else place // len(COLOURS)
         marker = MARKERS[turn % len(MARKERS)]
-        networks.append(_Network(name, fmean(values), spread, *costs[name], title, colour, marker))
+        networks.append(_Network(name, fmean(values), spread, costs[name], title, colour, marker))
     return networks
 
 
@@ -134,7 +148,7 @@ def _scale_accuracy(axes: Axes, networks: Sequence[_Network]) -> None:
     axes.margins(y=0.12)
 
 
-def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
+def _draw_points(axes: Axes, networks: Sequence[_Network], cost: int) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     for network in networks:
@@ -142,11 +156,11 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
         look |= (
             {"linestyle": "none", "markerfacecolor": "white"} if network.legend == OTHERS else {}
         )
-        x, y = getattr(network, cost), network.accuracy
+        x, y = network.costs[cost], network.accuracy
         axes.errorbar(x, y, network.spread, capsize=3, label=network.legend, **look)
-    costs = [getattr(network, cost) for network in networks]
-    steps = (1.0,) if max(costs) > 50 * min(costs) else (1.0, 2.0, 5.0)
-    axes.set(xlabel=cost, xscale="log")
+    values = [network.costs[cost] for network in networks]
+    steps = (1.0,) if max(values) > 50 * min(values) else (1.0, 2.0, 5.0)
+    axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -154,12 +168,12 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: str) -> None:
     style_axes(axes)
 
 
-def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost: str) -> None:
+def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost: int) -> None:
     """Writes each name near its point, at the offset where it and its line cover the least."""
     from matplotlib.text import Text
 
     dot = figure.dpi / 72  # pixels per typographic point; boxes are x0, y0, x1, y1 in pixels
-    points = [(getattr(n, cost), n.accuracy, n.spread or 0.0) for n in networks]
+    points = [(n.costs[cost], n.accuracy, n.spread or 0.0) for n in networks]
     bars = [axes.transData.transform([(x, y - dy), (x, y + dy)]).ravel() for x, y, dy in points]
     marks = [(torch.tensor(bar) + torch.tensor([-5, -5, 5, 5]) * dot)[None] for bar in bars]
     inside = torch.tensor(axes.bbox.extents)

@@ -14,6 +14,8 @@ from plots_cases import data, drawn, labels_of, runs
 from mnist_zoo import list_models
 from mnist_zoo.plots.cost import accuracy_against_cost
 
+PLACES = [*enumerate("abc", 1)]
+
 
 def test_accuracy_against_cost_shows_means_and_standard_deviations():
     figure = drawn(accuracy_against_cost(runs()))
@@ -28,6 +30,16 @@ def test_accuracy_against_cost_shows_means_and_standard_deviations():
         assert axes.get_xscale() == "log"
     assert [axes.get_xlabel() for axes in figure.axes] == ["parameters", "MACs per image"]
     assert all(label.endswith("%") for label in labels_of(figure.axes[0].get_yticklabels()))
+
+
+@pytest.mark.parametrize("costs", [("latency (s)",), ("MACs", "latency (s)", "size (bytes)")])
+def test_each_cost_has_a_plot_of_its_own(costs):
+    rows = [(name, 0.9 + place / 100, *[place * 0.003] * len(costs)) for place, name in PLACES]
+    figure = drawn(accuracy_against_cost(rows, costs=costs))
+    assert [axes.get_xlabel() for axes in figure.axes] == [*costs]
+    for axes in figure.axes:
+        found = [data(container.lines[0])[0] for container in axes.containers]
+        assert found == [[pytest.approx(place * 0.003)] for place, _ in PLACES]
 
 
 def test_groups_share_colour_and_marker_and_the_rest_is_others():
@@ -107,10 +119,18 @@ def test_labels_do_not_overlap_nor_touch_lines_of_others(rows):
         ([], r"`results` \(=\[\]\) must hold at least one"),
         ([("a", 99.1, 10, 10)], r"accuracy \(=99.1\) of a must be from 0 to 1"),
         ([("a", math.nan, 10, 10)], r"accuracy \(=nan\) of a must be from 0 to 1"),
-        ([("a", 0.9, 10, 0)], r"MACs \(=\(10, 0\)\) of a must be above 0"),
+        ([("a", 0.9, 10, 0)], r"costs \(=\(10, 0\)\) of a must be finite and above 0"),
+        ([("a", 0.9, math.nan, 10)], r"costs \(=\(nan, 10\)\) of a must be finite and above 0"),
+        ([("a", 0.9, 10)], r"costs \(=\(10,\)\) of a must be 2: parameters, MACs per image"),
         ([("a", 0.9, 10, 10), ("a", 0.9, 11, 10)], r"\(10, 10\) and \(11, 10\).* must be the same"),
     ],
 )
 def test_accuracy_against_cost_errors(rows, message):
     with pytest.raises(ValueError, match=message):
         accuracy_against_cost(rows)
+
+
+@pytest.mark.parametrize("costs", [(), "latency (s)"])
+def test_costs_must_be_names(costs):
+    with pytest.raises(ValueError, match=r"`costs` \(=.*\) must be a sequence of"):
+        accuracy_against_cost(runs(), costs=costs)
