@@ -99,8 +99,9 @@ def from_thop(name: str) -> bool:
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
     """The state dict without the counters that thop may have left in it."""
-    parameters = dict(model.named_parameters())
-    return {k: v for k, v in model.state_dict().items() if k in parameters or not from_thop(k)}
+    state = model.state_dict()
+    parameters = dict(model.named_parameters()) if any(map(from_thop, state)) else {}
+    return {k: v for k, v in state.items() if k in parameters or not from_thop(k)}
 
 
 def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:

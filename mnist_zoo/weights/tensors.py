@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from typing import Any, TypeAlias
 
@@ -34,6 +35,7 @@ DTYPES = {
     "C64": torch.complex64,
 }
 MAX_DIMENSIONS = 64  # as in torch
+LARGE = 1 << 20  # bytes; hashing fewer takes about as long as starting a thread for it
 
 
 class LayoutError(ValueError):
@@ -78,10 +80,12 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """Reads the tensors behind the header of a safetensors file.
 
+    Those of a large file are hashed in a thread beside the reading.
+
     Args:
         file: The file, open behind its header.
         layout: What `read_layout` found. No more memory than the file has bytes is asked for.
-        seen: Called with all bytes, in their order, as they are read.
+        seen: Called with all bytes, in their order; the last call ends before this returns.
 
     Raises:
         LayoutError: If a shape is impossible, or the file is shorter.
@@ -93,12 +97,18 @@ def read_tensors(
         }
     except (RuntimeError, TypeError) as error:
         raise LayoutError(f"its header describes no tensors: {error!s:.200}") from error
-    for tensor in tensors.values():
-        numbers = tensor.reshape(-1).view(torch.uint8).numpy().data
-        count = file.readinto(numbers)
-        seen(numbers[:count])
-        if count < len(numbers):
-            raise LayoutError("it ends within its tensors")
-        if sys.byteorder == "big":
+    is_large = sum(tensor.nbytes for tensor in tensors.values()) > LARGE
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        for tensor in tensors.values():
+            numbers = tensor.reshape(-1).view(torch.uint8).numpy().data
+            count = file.readinto(numbers)
+            if is_large:
+                beside.submit(seen, numbers[:count])
+            else:
+                seen(numbers[:count])
+            if count < len(numbers):
+                raise LayoutError("it ends within its tensors")
+    if sys.byteorder == "big":  # once they are hashed as they stand in the file
+        for tensor in tensors.values():
             tensor.untyped_storage().byteswap(tensor.dtype)
     return tensors
