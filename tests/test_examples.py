@@ -484,7 +484,7 @@ def test_other_packages_were_measured_beside_the_weights_of_today():
     assert measured["weights"] == get_weights("mini_resnet").sha256, again
 
 
-def test_plot_of_readme_shows_the_results_of_today():
+def test_plot_of_readme_shows_the_results_of_today(counted):
     with Image.open(catalogue.PLOT) as picture:
         drawn = json.loads(picture.info["Description"])
     assert drawn == [list(point) for point in catalogue.points()], "run examples/catalogue.py"
