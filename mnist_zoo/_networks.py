@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from operator import ne
 
 import torch
 from torch import Tensor, nn
@@ -81,9 +82,37 @@ def numbers(count: int) -> tuple[str, ...]:
 
 
 def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
-    """One name for each of this many classes: numbers for those without."""
-    names = names or ()
-    return names[:count] + numbers(count)[len(names) :]
+    """One name for each of this many classes: numbers for those without, if they are free."""
+    names = (names or ())[:count]
+    rest = numbers(count)[len(names) :]
+    return (*names, *(f"class {name}" if name in names else name for name in rest))
+
+
+def check_classes(
+    names: tuple[str, ...] | None, count: int, of: str, **data: tuple[str, ...] | None
+) -> None:
+    """Checks that the classes of data can be the `count` classes `of` something, called `names`.
+
+    Where that names none, they are numbers: a number among the names of the data must then be in
+    its place, while other names may be anything. Data without names may be of any classes.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    known = names or numbers(count)
+    for argument, others in data.items():
+        pairs = [pair for pair in zip(known, others or (), strict=False) if ne(*pair)]
+        if any(names or other in known for _, other in pairs):
+            raise ValueError(
+                f"`{argument}` must have the classes of {of}, {known!r:.200}; they are "
+                f"{others!r:.200}"
+            )
+
+
+def float_type(model: nn.Module) -> torch.dtype:
+    """The type of the network's first floating-point parameter, which its input must have."""
+    types = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(types, torch.float32)
 
 
 def channels_of(model: nn.Module) -> int | None:

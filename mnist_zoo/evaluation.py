@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from operator import ne
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_positive
-from ._networks import check_computes, check_network, class_names, numbers, stated_classes
+from ._networks import (
+    check_classes,
+    check_computes,
+    check_network,
+    class_names,
+    numbers,
+    stated_classes,
+)
 from .data.digits import Digits, check_digits
 from .pictures.logits import check_logits, logits
 from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
@@ -206,15 +212,11 @@ def evaluate(
     if not len(digits):
         raise ValueError(f"`digits` (={digits!r}) must hold at least 1 image")
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
-    names = stated_classes(model) or digits.classes
-    if names and digits.classes and any(map(ne, names, digits.classes)):
-        raise ValueError(
-            f"`digits` must have the classes of the network, {names!r:.200}; they have "
-            f"{digits.classes!r:.200}"
-        )
     found = logits_of(model, digits.images, preprocessing, int(batch_size))
     check_logits(found, model)
-    return Metrics.from_logits(found, digits.labels, class_names(names, found.shape[1]))
+    names, count = stated_classes(model), found.shape[1]
+    check_classes(names, count, "the network", digits=digits.classes)
+    return Metrics.from_logits(found, digits.labels, class_names(names or digits.classes, count))
 
 
 def logits_of(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ._checks import check_positive, check_range
 from ._modes import eval_mode
-from ._networks import check_network, unwrapped
+from ._networks import check_classes, check_network, stated_classes, unwrapped
 from .data.digits import Digits, check_digits
 from .models.base import Classifier
 from .pictures.familiarity import SIGNS, Familiarity, pool
@@ -72,6 +72,7 @@ def fit_familiarity(
     held_out, known = _parts(digits)
     with torch.inference_mode(), eval_mode(network):
         _, pooled, logits = _outputs(network, known, batch_size)
+        check_classes(stated_classes(network), logits.shape[1], "`model`", digits=digits.classes)
         labels = known.labels.cpu()
         tensors = (_prototypes(pooled, labels), *_gaussians(logits, labels))
         if not all(tensor.isfinite().all() for tensor in tensors):

@@ -67,7 +67,7 @@ def fuse(model: Network) -> Network:
 
 
 def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """The convolutions whose output goes only to a BatchNorm, where both run once."""
+    """The convolutions whose output goes only to a BatchNorm, where both serve for that alone."""
     try:
         with TRACING:
             nodes = list(Tracer().trace(model).nodes)
@@ -77,6 +77,8 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
             f"the values of tensors: {error!s:.200}"
         ) from error
     calls = [node for node in nodes if node.op == "call_module"]
+    reads = [node.target.rpartition(".")[0] for node in nodes if node.op == "get_attr"]
+    read = {model.get_submodule(name) for name in reads}  # beside their calls
     modules = {node: model.get_submodule(node.target) for node in calls}
     times = Counter(modules.values())
     pairs = []
@@ -86,7 +88,7 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue
         plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and not _hooks(conv, norm)
-        alone = times[conv] == times[norm] == len(before.users) == 1
+        alone = times[conv] == times[norm] == len(before.users) == 1 and not read & {conv, norm}
         if plain and alone and norm.running_var is not None:
             pairs.append((conv, norm))
     return pairs

@@ -17,6 +17,7 @@ from ._networks import (
     check_computes,
     check_network,
     class_names,
+    float_type,
     stated_classes,
     unwrapped,
 )
@@ -296,8 +297,8 @@ def ensemble(models: Iterable[nn.Module], *others: Never) -> Ensemble:
 
     Raises:
         TypeError: If `models` are no networks, or are not in a list.
-        ValueError: If `models` is empty, or their preprocessing, channels, or the number or names
-            of their classes differ.
+        ValueError: If `models` is empty, or their preprocessing, channels, type of parameters, or
+            the number or names of their classes differ.
 
     Example:
         >>> from PIL import Image, ImageDraw, ImageFont
@@ -322,6 +323,9 @@ def ensemble(models: Iterable[nn.Module], *others: Never) -> Ensemble:
     if len(set(names)) > 1:
         raise ValueError(f"`models` must have the same classes; they have {names}")
     inside = [unwrapped(model) for model in models]
+    types = [float_type(model) for model in models]
+    if len(set(types)) > 1:
+        raise ValueError(f"`models` must have parameters of the same type; they have {types}")
     stated = [model for model in inside if hasattr(model, "input_size")]
     for name in ("in_channels", "num_classes"):
         values = [getattr(model, name) for model in stated if hasattr(model, name)]

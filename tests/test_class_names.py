@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from mnist_zoo import (
     Digits,
@@ -20,6 +21,7 @@ from mnist_zoo import (
     ensemble,
     evaluate,
     fit,
+    fit_familiarity,
     lenet5,
     load_model,
     mini_convnet,
@@ -121,6 +123,64 @@ def test_data_of_other_classes_are_refused(model):
     assert evaluate(model, other).classes == other.classes
 
 
+@pytest.mark.parametrize(
+    ("outputs", "classes", "is_right"),
+    [
+        (10, ("0", "1", "2"), True),
+        (10, ("1", "2", "3"), False),  # folders of some digits
+        (10, ("3", "5", "7"), False),
+        (3, ("3", "5", "7"), True),  # a network for just these, trained elsewhere
+        (3, ("2", "0", "1"), False),
+        (10, NAMES, True),
+        (10, None, True),
+    ],
+)
+def test_numbers_as_names_must_be_in_their_places(outputs, classes, is_right):
+    network = lenet5(num_classes=outputs)
+    digits = Digits(IMAGES, DATA.labels, classes=classes)
+    if is_right:
+        assert evaluate(network, digits).classes[:3] == (classes or ("0", "1", "2"))
+        return
+    with pytest.raises(ValueError, match=r"`digits` must have the classes of the network, \('0', "):
+        evaluate(network, digits)
+    plain = Digits(IMAGES, DATA.labels)
+    with pytest.raises(ValueError, match=r"`validation` must have the classes of `train`, \('0', "):
+        fit(network, plain, digits, recipe=RECIPE, progress=False)
+    taught, student = RECIPE.replace(distillation=0.5), lenet5(num_classes=outputs)
+    with pytest.raises(ValueError, match=r"`train` must have the classes of `teacher`, \('0', "):
+        fit(student, digits, recipe=taught, teacher=network, progress=False)
+
+
+def test_the_same_names_in_another_order_are_refused(model):
+    other = Digits(IMAGES, DATA.labels, classes=NAMES[::-1])
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"`validation` must have the classes of `train`"):
+        fit(model, DATA, other, recipe=RECIPE, progress=False)
+    taught = RECIPE.replace(distillation=0.5, preprocessing=RECORD)
+    with pytest.raises(ValueError, match=r"`train` must have the classes of `teacher`"):
+        fit(lenet5(num_classes=3), other, recipe=taught, teacher=model, progress=False)
+    many = Digits(IMAGES.repeat(10, 1, 1, 1), DATA.labels.repeat(10), classes=NAMES[::-1])
+    with pytest.raises(ValueError, match=r"`digits` must have the classes of `model`"):
+        fit_familiarity(model, many)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_no_two_classes_have_one_name():
+    network = lenet5()
+    network.classes = ("3", "7")
+    names = evaluate(network, Digits(IMAGES, DATA.labels)).classes
+    assert names[:4] == ("3", "7", "2", "class 3")
+    assert len(set(names)) == 10
+
+
+def test_torchvisions_mnist_has_digits_as_classes():
+    pairs = TensorDataset(IMAGES, DATA.labels)
+    pairs.classes = ["0 - zero", "1 - one", "2 - two"]
+    assert Digits.from_dataset(pairs).classes is None
+    pairs.classes = ["0 - zero", "one", "2 - two"]
+    assert Digits.from_dataset(pairs).classes == ("0 - zero", "one", "2 - two")
+
+
 def test_a_new_classifier_has_no_names(model):
     model.reset_classifier(5)
     assert model.classes is None
@@ -142,6 +202,11 @@ def test_ensembles_have_the_names_of_their_networks(model):
     other.classes, other.preprocessing = NAMES, Preprocessing(mean=(0.2,), std=0.5)
     with pytest.raises(ValueError, match="`models` must have the same preprocessing"):
         ensemble([model, other])
+
+
+def test_an_ensemble_needs_one_type_of_parameters():
+    with pytest.raises(ValueError, match="`models` must have parameters of the same type; they"):
+        ensemble([lenet5(), lenet5().double()])
 
 
 def test_an_ensemble_of_colour_networks_takes_grey_images():

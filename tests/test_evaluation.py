@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from training_cases import NormAndDropout, weights
 
-from mnist_zoo import Metrics, Preprocessing, evaluate, lenet5, load_mnist
+from mnist_zoo import Digits, Metrics, Preprocessing, Recipe, evaluate, fit, lenet5, load_mnist
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +106,12 @@ def test_evaluate_restores_the_training_modes_when_forward_raises(digits):
     with pytest.raises(ValueError, match="expected an input of shape"):
         evaluate(model, digits[0], Preprocessing(image_size=32))
     assert all(m.training for m in model.modules())
+
+
+def test_images_of_other_channels_are_refused_for_any_network(digits):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    digits = digits[0]
+    fit(network, digits[:20], recipe=Recipe(lr=0.01, epochs=1), progress=False)
+    colour = Digits(digits.images[:20].expand(-1, 3, -1, -1), digits.labels[:20])
+    with pytest.raises(ValueError, match="takes images with 1 channel; these have 3"):
+        evaluate(network, colour)

@@ -36,6 +36,27 @@ def test_fuse_keeps_the_function_of_every_network(network, pictures):
     assert (fused.input_size, type(fused)) == (network.input_size, type(network))
 
 
+class ReadsAWeight(nn.Module):
+    """Its forward pass also reads a tensor of a layer that it calls."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4)
+        self.bn.running_var.fill_(4.0)
+        self.name = name
+
+    def forward(self, x):
+        return self.bn(self.conv(x)).mean((2, 3)) + getattr(self, self.name).weight.sum()
+
+
+@pytest.mark.parametrize("name", ["conv", "bn"])
+def test_layers_whose_tensors_are_read_elsewhere_stay(name):
+    model, x = ReadsAWeight(name).eval(), torch.randn(2, 1, 28, 28)
+    fused = fuse(model)
+    assert isinstance(fused.bn, nn.BatchNorm2d)
+    torch.testing.assert_close(fused(x), model(x))
+
+
 @pytest.mark.parametrize(
     ("name", "left"),
     [

@@ -96,6 +96,8 @@ def augment(
         torch.Size([8, 1, 28, 28])
     """
     images = to_float(images)
+    if not len(images):
+        return images
     return resample(images, sampling_grid(images, len(images), augmentation, generator))
 
 

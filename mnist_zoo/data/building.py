@@ -98,8 +98,11 @@ def from_pairs(dataset: Any) -> Arrays:
         pictures.append(picture)
         labels.append(pair[1])
     names = getattr(dataset, "classes", None)
-    known = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
-    return _stacked(pictures), labels, names if known else None
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        names = None
+    elif all(name.startswith(f"{label} - ") for label, name in enumerate(names)):
+        names = None  # torchvision's MNIST calls the digits "0 - zero" and so on
+    return _stacked(pictures), labels, names
 
 
 def from_folder(path: str | os.PathLike[str]) -> Arrays:
@@ -135,7 +138,8 @@ def _stacked(pictures: list[Any]) -> Tensor:
     for places, batch in batches:
         if tuple(batch.shape[1:]) != first:
             shapes = f"{tuple(batch.shape[1:])}; {name_of(0)} is {first}"
-            raise ValueError(f"all images must have one size: {name_of(places[0])} is {shapes}")
+            rule = "must have one size and the same channels (transparency is one)"
+            raise ValueError(f"all images {rule}: {name_of(places[0])} is {shapes}")
     return in_order(batches)
 
 

@@ -150,8 +150,9 @@ class Digits:
         """Draws disjoint random parts; the same seed gives the same parts.
 
         Without groups every part is stratified: it has the class shares of the whole, to within
-        one image. With groups, such as `writers`, no group is in two parts: a part takes whole
-        groups until it has at least its size, or until the parts so far have their shares.
+        two images of each class. With groups, such as `writers`, no group is in two parts: a part
+        takes whole groups until it has at least its size, or until the parts so far have their
+        shares.
 
         Args:
             *sizes: Number of images in each part; or, as floats, its share of the whole:

@@ -88,7 +88,7 @@ def restyle(
     images = to_float(images)
     if not style:
         return images
-    images = images.clone()
+    images, labels = images.clone(), torch.as_tensor(labels, device=images.device)
     for name, (digit, draw) in STYLES.items():
         if not (share := getattr(style, name)):
             continue

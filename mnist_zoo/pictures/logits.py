@@ -72,6 +72,13 @@ def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> 
     channels = channels_of(model)
     if channels and channels != inputs.shape[1] == 1:
         inputs = inputs.expand(-1, channels, -1, -1)
+    own = getattr(unwrapped(model), "input_size", None)  # of the first module of others, perhaps
+    if own and channels and inputs.shape[1] != channels:
+        raise ValueError(
+            f"`model` ({type(unwrapped(model)).__name__}) takes images with "
+            f"{f'1 or {channels} channels' if channels > 1 else '1 channel'}; these have "
+            f"{inputs.shape[1]}"
+        )
     if tensor.is_floating_point():
         inputs = inputs.to(tensor.dtype)
     return inputs

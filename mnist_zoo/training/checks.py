@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parameter import is_lazy
 
 from .._modes import eval_mode, modes_of, set_modes
-from .._networks import device_of, is_dense, numbers, unwrapped
+from .._networks import device_of, float_type, is_dense, numbers, unwrapped
 from ..data.digits import Digits
 from ..pictures.logits import as_logits, check_logits
 from ..pictures.preprocessing import Preprocessing, to_float
@@ -57,12 +57,6 @@ def train_mode(model: nn.Module) -> None:
     for module in model.modules():
         if is_frozen(module):
             module.eval()
-
-
-def float_type(model: nn.Module) -> torch.dtype:
-    """The type of the network's first floating-point parameter, which its input must have."""
-    types = (p.dtype for p in model.parameters() if p.is_floating_point())
-    return next(types, torch.float32)
 
 
 def check_sizes(recipe: Recipe, train: Digits, validation: Digits | None) -> None:

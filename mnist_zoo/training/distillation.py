@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._networks import unwrapped
+from .._networks import check_classes, float_type, stated_classes, unwrapped
 from ..data.digits import Digits
 from ..pictures.preprocessing import Preprocessing
-from .checks import float_type, probed
+from .checks import probed
 from .recipe import Recipe
 from .resuming import digest_of
 from .small_maps import SmallMapsAsProducts
@@ -69,6 +69,7 @@ class Teacher:
                 f"`teacher` ({type(network).__name__}) must have the network's {classes} classes; "
                 f"it has {found}"
             )
+        check_classes(stated_classes(network), classes, "`teacher`", train=train.classes)
         self.weight, self.temperature = recipe.distillation, recipe.temperature
         self.dtype = float_type(self.network)
         self.digest = digest_of(self.network)

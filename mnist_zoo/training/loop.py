@@ -13,7 +13,7 @@ from torch import nn
 
 from .._checks import check_positive
 from .._files import expanded
-from .._networks import device_of
+from .._networks import check_classes, device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
 from ..pictures.familiarity import forget_familiarity
@@ -130,7 +130,7 @@ def fit(
     evaluated = "validation"
     if train is None:
         train, kept, test = load_data(recipe)
-        validation = validation or kept
+        validation = kept if validation is None else validation
         if validation is None and recipe.select != "best":
             validation, evaluated = test, "test"
     check_sizes(recipe, train, validation)
@@ -142,6 +142,8 @@ def fit(
         with seeded(random_seed(recipe.seed, "probe"), group.device):
             classes, norms, small_maps = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
+        if validation is not None:
+            check_classes(train.classes, classes, "`train`", validation=validation.classes)
         check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
         with seeded(random_seed(recipe.seed, "probe"), group.device):

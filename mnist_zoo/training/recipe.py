@@ -74,9 +74,9 @@ class Recipe:
         epochs: Passes over the training images.
         class_weights: Weight of each class in the training loss, in the order of the classes, for
             data in which some are rare. The loss of a batch is the weighted mean over its images,
-            as in ``nn.CrossEntropyLoss(weight=…)``. ``"balanced"`` divides by the number of
-            training images of the class. None weighs all images alike. Accuracies and the
-            validation loss are never weighted.
+            as in ``nn.CrossEntropyLoss(weight=…)`` without label smoothing. ``"balanced"`` divides
+            by the number of training images of the class. None weighs all images alike. Accuracies
+            and the validation loss are never weighted.
         label_smoothing: Fraction of each target that is spread evenly over the classes.
         distillation: Fraction of the loss that compares with the teacher, which `fit` then needs
             (Hinton et al. 2015); 0 trains without one.

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .._networks import unwrapped
+from .._networks import float_type, unwrapped
 from ..data.augmentation import augment
 from ..data.corruption import corrupt
 from ..data.digits import Digits
@@ -24,7 +24,7 @@ from ..data.form import preprocessing_for
 from ..data.style import restyle
 from ..evaluation import Metrics
 from ..pictures.preprocessing import Preprocessing, to_float
-from .checks import float_type, head_parameters, record, train_mode
+from .checks import head_parameters, record, train_mode
 from .distillation import Teacher
 from .history import History, ValidationPoint
 from .processes import ProcessGroup

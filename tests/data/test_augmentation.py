@@ -143,3 +143,7 @@ def test_the_default_dtype_changes_nothing(dtype):
         assert torch.equal(run(), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_no_images_give_no_images():
+    assert augment(torch.zeros(0, 1, 28, 28), Augmentation(shift=1)).shape == (0, 1, 28, 28)

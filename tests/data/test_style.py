@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -156,3 +157,12 @@ def test_impossible_shares_are_refused(name, value):
 
 def test_numbers_of_other_libraries_become_pythons():
     assert json.dumps(vars(Style(flag=torch.tensor(0.5), bar=torch.tensor(1))))
+
+
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_labels_of_any_kind_are_digits(kind):
+    one = torch.zeros(2, 1, 28, 28)
+    one[..., 4:24, 13:15] = 1
+    drawn = restyle(one, kind([7, 1]), Style(flag=1))
+    assert torch.equal(drawn[0], one[0])
+    assert not torch.equal(drawn[1], one[1])
