@@ -8,8 +8,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ def _values(program: Program) -> dict[str, str]:
     is_bytes = program.example.dtype == torch.uint8
     form = f"({channels}, {height}, {width})"
     if is_bytes:
-        images = f"pixels {form} from 0 to 255, light on black as MNIST's"
+        images = f"pixels {form} from 0 to 255, {_looks(preprocessing)}"
     else:
         mean, std = preprocessing["mean"], preprocessing["std"]
         images = f"pixels {form}: (value - {mean}) / {std} of values in 0...1"
@@ -133,6 +134,13 @@ def _values(program: Program) -> dict[str, str]:
         "classes": str(len(classes)),
         "names": ", ".join(_literal(label) for label in classes),
     }
+
+
+def _looks(preprocessing: Mapping[str, Any]) -> str:
+    """What images a network takes, in words."""
+    if not preprocessing["redraw"]:
+        return "as in its training data"
+    return "dark on light" if preprocessing["dark_on_light"] else "light on black as MNIST's"
 
 
 def _literal(text: str) -> str:

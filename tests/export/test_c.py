@@ -15,7 +15,7 @@ from kit import images_and_logits
 
 pytest.importorskip("emx_onnx_cgen", reason="the c extra is not installed")
 
-from mnist_zoo import get_model, lenet5, list_models, load_mnist, preact_resnet110
+from mnist_zoo import Preprocessing, get_model, lenet5, list_models, load_mnist, preact_resnet110
 from mnist_zoo.export import ExportError, export, load_session, quantize
 from mnist_zoo.export import c as c_module
 
@@ -95,6 +95,21 @@ def test_images_as_they_come_and_names_of_every_kind(tmp_path):
         names = [line.split()[2] for line in listed.splitlines()]
         assert sorted(names) == ["my_net_logits", "my_net_names"]
     assert "malloc" not in (tmp_path / "my-net.c").read_text()
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "looks"),
+    [
+        (Preprocessing(), "light on black as MNIST's"),
+        (Preprocessing(dark_on_light=True), "dark on light"),
+        (Preprocessing(redraw=False), "as in its training data"),
+    ],
+)
+def test_the_header_says_how_images_look(preprocessing, looks, tmp_path):
+    model = lenet5()
+    model.preprocessing = preprocessing
+    export(model, tmp_path / "a.c", "c", pixels="uint8")
+    assert f" from 0 to 255, {looks}.\n" in (tmp_path / "a.h").read_text()
 
 
 class Sorted(torch.nn.Module):
