@@ -15,6 +15,7 @@ from mnist_zoo import (
     PictureTransform,
     Preprocessing,
     Recipe,
+    as_mnist,
     evaluate,
     fit,
     lenet5,
@@ -217,6 +218,16 @@ def test_images_of_many_sizes_keep_their_order(grey):
     transformed = PictureTransform(grey.preprocessing)(images)
     assert transformed.shape == (5, 1, 28, 28)
     assert torch.equal(transformed[3:4], grey.preprocessing(images[3][None]))
+
+
+@pytest.mark.parametrize(
+    "as_others", [lambda x: x / 255, lambda x: x.to(torch.uint16), lambda x: x.double() / 255]
+)
+def test_images_of_several_dtypes_are_read_as_each_alone(grey, as_others):
+    images = [SAMPLE.images[0], as_others(SAMPLE.images[1]), SAMPLE.images[2]]
+    each = [probabilities(grey, image) for image in images]
+    assert np.allclose(probabilities(grey, images), each, atol=1e-6)
+    assert torch.equal(as_mnist(images), SAMPLE.images[:3])
 
 
 def test_moved_images_repeat_their_edges(grey):

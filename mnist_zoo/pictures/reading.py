@@ -77,15 +77,15 @@ def read_pictures(
     """Reads one image or several.
 
     Returns:
-        Batches of one shape each, in any order; and a function from an image's index to its name
-        in error messages.
+        Batches of one shape and dtype each, in any order; and a function from an image's index to
+        its name in error messages.
     """
     if not _is_sequence(pictures):
         name = _name(pictures, None)
         batch = _tensor(_rows_as_images(pictures), name)
         alone = is_one_picture(pictures)
         return [(range(len(batch)), batch)], lambda at: name if alone else _name(None, at)
-    shapes: dict[tuple[int, ...], list[int]] = {}
+    kinds: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
     given = cast("Sequence[Picture]", pictures)
     names = [_name(picture, place) for place, picture in enumerate(given)]
     read = []
@@ -94,9 +94,9 @@ def read_pictures(
         if len(one) != 1:
             raise PictureError(f"{names[place]}: must be one image; it holds {len(one)}")
         read.append(one)
-        shapes.setdefault(tuple(one.shape), []).append(place)
+        kinds.setdefault((one.shape, one.dtype), []).append(place)
     return [
-        (places, torch.cat([read[place] for place in places])) for places in shapes.values()
+        (places, torch.cat([read[place] for place in places])) for places in kinds.values()
     ], names.__getitem__
 
 
