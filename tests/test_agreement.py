@@ -230,6 +230,22 @@ def test_images_of_several_dtypes_are_read_as_each_alone(grey, as_others):
     assert torch.equal(as_mnist(images), SAMPLE.images[:3])
 
 
+def test_the_transform_gives_grey_images_three_channels_among_colours(colour):
+    images = [textures(3, 28)[0], textures(1, 28)[0]]
+    for preprocessing in (colour.preprocessing, Preprocessing(redraw=False)):
+        transformed = PictureTransform(preprocessing)(images)
+        assert transformed.shape == (2, 3, 28, 28)
+        three = images[1].expand(3, -1, -1)
+        assert torch.equal(transformed[1:], preprocessing(three[None]))
+
+
+@pytest.mark.parametrize("redraw", [True, False])
+@pytest.mark.parametrize(("mean", "channels"), [(0.5, 1), ((0.5, 0.5, 0.5), 3)])
+def test_the_transform_of_no_images_is_an_empty_batch(redraw, mean, channels):
+    transform = PictureTransform(Preprocessing(redraw=redraw, mean=mean, image_size=32))
+    assert transform([]).shape == (0, channels, 32, 32)
+
+
 def test_moved_images_repeat_their_edges(grey):
     images = textures(1, 28)[:5]
     moved = [images]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from .as_trained import as_trained
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PictureTransform"]
 
+NONE = torch.empty(0, 1, 28, 28, dtype=torch.uint8, device="cpu")
+
 
 class PictureTransform(nn.Module):
     """Converts any images of single digits to a network's input; a torchvision-style transform.
 
-    Images keep their channels where the preprocessing does not redraw them.
+    Images keep their channels where the preprocessing does not redraw them; among images in colour,
+    grey ones get three channels.
 
     Args:
         preprocessing: How the network expects its images.
@@ -43,8 +47,10 @@ class PictureTransform(nn.Module):
 
     def forward(self, pictures: Pictures) -> Tensor:
         """Converts what `predict` takes to float32; the errors are those of `predict`."""
-        batches = as_trained(pictures, self.preprocessing, None)
-        images = in_order([(places, self.preprocessing(batch)) for places, batch in batches])
+        batches = as_trained(pictures, self.preprocessing, None) or [(range(0), NONE)]
+        batches = [(places, self.preprocessing(batch)) for places, batch in batches]
+        channels = max(batch.shape[1] for _, batch in batches)
+        images = in_order([(places, x.expand(-1, channels, -1, -1)) for places, x in batches])
         return images[0] if is_one_picture(pictures) else images
 
     def extra_repr(self) -> str:
