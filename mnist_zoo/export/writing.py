@@ -51,8 +51,9 @@ class ExportReport:
         size: Size of the file in bytes.
         opset: Version of ONNX's operators; None for formats without ONNX.
         largest_difference: Largest difference between the outputs of the file and those of the
-            network, over batches of 1, 2 and 7.
-        milliseconds: Median time per image in the runtime of the file, with a batch of 1.
+            network, over batches of 1, 2 and 7, or three of the only size that the file takes.
+        milliseconds: Median time per image in the runtime of the file, in batches of 1, or of the
+            only size that the file takes.
         eager_milliseconds: The same for the network itself in float32 on the CPU, measured in
             turns with the file.
 
@@ -205,7 +206,9 @@ def export(
                 f"`model` ({metadata['network']}) exported as {format} differs by {difference:.1e} "
                 f"from the original, more than `tolerance` (={tolerance:g})"
             )
-        seconds, eager = latency([run, network], inputs[0])
+        seconds, eager = (
+            seconds / len(inputs[0]) for seconds in latency([run, network], inputs[0])
+        )
     with ExitStack() as files:
         for suffix, data in {path.suffix: content.data, **content.beside}.items():
             files.enter_context(written_whole(path.with_suffix(suffix))).write(data)

@@ -23,7 +23,7 @@ from mnist_zoo import (
     predict,
     resnet18,
 )
-from mnist_zoo.export import ExportError, export, load_session, quantize
+from mnist_zoo.export import ExportError, export, load_session, quantize, writing
 from mnist_zoo.export.program import form_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
@@ -229,6 +229,13 @@ def test_a_session_of_one_image_at_a_time(pixels, tmp_path, model, digits):
     if pixels == "float32":
         assert torch.allclose(session(x), model(x), atol=1e-5)
     assert session(x[:0]).shape == (0, 10)
+
+
+def test_times_are_per_image_whatever_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "latency", lambda runs, x: [0.002 * len(x), 0.003 * len(x)])
+    for batch in (None, 1, 8):
+        report = export(lenet5(), tmp_path / "a.pt", "torchscript", batch=batch)
+        assert (report.milliseconds, report.eager_milliseconds) == pytest.approx((2, 3))
 
 
 @pytest.mark.parametrize("opset", [18, slow_if(True, 20), 23])
