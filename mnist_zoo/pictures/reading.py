@@ -42,6 +42,7 @@ FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "BMP", "PPM", "DIB", "TIFF"),
     *("WEBP", "AVIF", "HEIF", "JPEG2000", "ICO", "PCX", "QOI", "TGA"),
 )
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # phones' photos
 # pixels; JPEG files are decoded at an eighth, fourth or half, down to this: it takes less time
 DRAFT_SIDE = 1000
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
@@ -248,7 +249,7 @@ def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, 
 @contextmanager
 def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Iterator[Image.Image]:
     """An image file or its content, with the errors of reading it."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if isinstance(source, bytes):
         content: Path | io.BytesIO = io.BytesIO(source)
@@ -259,23 +260,41 @@ def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Iterator[Image
         if not content.is_file():
             raise PictureError(f"{name}: must be a file")
     with _read_errors(name):
-        Image.init()
-        with Image.open(content, formats=[form for form in FORMATS if form in Image.OPEN]) as image:
+        try:
+            image = Image.open(content, formats=_formats())
+        except UnidentifiedImageError:
+            raise PictureError(_why_unknown(content)) from None
+        with image:
             yield image
+
+
+def _formats() -> list[str]:
+    """Those of the formats that this PIL can read."""
+    from PIL import Image
+
+    Image.init()
+    return [form for form in FORMATS if form in Image.OPEN]
+
+
+def _why_unknown(content: Path | io.BytesIO) -> str:
+    """What is wrong with a file that PIL does not know."""
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content.getvalue()) as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:] in HEIC and "HEIF" not in _formats():
+        return (
+            "is a HEIC file; save it as JPEG, or pip install pillow-heif and call "
+            "pillow_heif.register_heif_opener() first"
+        )
+    return f"must be an image file of one of the formats {', '.join(_formats())}"
 
 
 @contextmanager
 def _read_errors(name: str) -> Iterator[None]:
     """Raises PictureError for whatever PIL raises: damaged files give errors of many types."""
-    from PIL import UnidentifiedImageError
-
     try:
         yield
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from None
-    except UnidentifiedImageError as error:
-        rule = f"must be an image file of one of the formats {', '.join(FORMATS)}"
-        raise PictureError(f"{name}: {rule}") from error
     except Exception as error:
         reason = f"{error}" or type(error).__name__
         raise PictureError(f"{name}: cannot be read as an image: {reason}") from error
@@ -288,7 +307,7 @@ def _pixels(image: Image.Image) -> np.ndarray[Any, Any]:
 
     if image.format not in (None, *FORMATS):  # reading its pixels might start a program
         raise PictureError(
-            f"must be of one of the formats {', '.join(FORMATS)}; it is {image.format} "
+            f"must be of one of the formats {', '.join(_formats())}; it is {image.format} "
             "(pass a copy() of an image whose source you trust)"
         )
     image = ImageOps.exif_transpose(image)

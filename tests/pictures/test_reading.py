@@ -55,6 +55,26 @@ def test_every_format_is_read_from_bytes_files_and_pil(form, tmp_path):
     assert as_mnist(WHOLE[form]).equal(expected)
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_photos_of_iphones_are_told(brand, tmp_path, monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)  # as without pillow-heif
+    content = b"\0\0\0\x18ftyp" + brand + bytes(4) + b"mif1heic" + bytes(40)
+    path = tmp_path / "IMG_0001.HEIC"
+    path.write_bytes(content)
+    for picture in (path, content):
+        with pytest.raises(PictureError, match=r"is a HEIC file; save it as JPEG, or pip install"):
+            as_mnist(picture)
+
+
+def test_errors_list_formats_that_this_pil_reads(monkeypatch):
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.delitem(Image.OPEN, "WEBP", raising=False)
+    with pytest.raises(PictureError, match="one of the formats PNG, JPEG") as error:
+        as_mnist(b"no image")
+    assert "HEIF" not in str(error.value)
+    assert "WEBP" not in str(error.value)
+
+
 @pytest.fixture
 def no_ghostscript(monkeypatch):
     """Fails the test where EPS content reaches Ghostscript."""
