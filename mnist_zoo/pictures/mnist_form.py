@@ -46,11 +46,12 @@ def as_mnist(pictures: Pictures) -> Tensor:
     floats in 0…1, or in any other range, which is stretched. Transparent areas count as paper.
 
     Args:
-        pictures: One image or several: PIL images; files or their content (bytes); NumPy arrays
-            (H, W), (H, W, C), (N, H, W) or (N, H, W, C); tensors (H, W), (C, H, W), (H, W, C),
-            (N, C, H, W) or (N, H, W, C); rows (N, 784) of pixels; or a sequence of single images
-            of any kinds and sizes. C is 1 (grey), 3 (RGB) or 4 (RGBA). A tensor of several grey
-            images must be (N, 1, H, W): three images as (N, H, W) would look like one in colour.
+        pictures: One image or several: PIL images; paths of files; files open for reading bytes,
+            from where they stand; the bytes of files; NumPy arrays (H, W), (H, W, C), (N, H, W) or
+            (N, H, W, C); tensors (H, W), (C, H, W), (H, W, C), (N, C, H, W) or (N, H, W, C); rows
+            (N, 784) of pixels; or a sequence of single images of any kinds and sizes. C is 1
+            (grey), 3 (RGB) or 4 (RGBA). A tensor of several grey images must be (N, 1, H, W):
+            three images as (N, H, W) would look like one in colour.
 
     Raises:
         PictureError: If an image is empty, shows several digits, holds NaN, or cannot be read.

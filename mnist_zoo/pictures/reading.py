@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    class Readable(Protocol):
+        """A file that is open for reading bytes."""
+
+        def read(self) -> bytes:
+            """The bytes from where it stands to its end."""
+            ...
+
+    Content: TypeAlias = bytes | bytearray | memoryview
+    """The bytes of an image file."""
+
     Picture: TypeAlias = (
-        Image.Image | str | os.PathLike[str] | bytes | np.ndarray[Any, Any] | Tensor
+        Image.Image | str | os.PathLike[str] | Readable | Content | np.ndarray[Any, Any] | Tensor
     )
-    """One image: a PIL image, a file or its content, an array (H, W) or (H, W, C), or a tensor
-    (H, W), (C, H, W) or (H, W, C). C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
+    """One image: a PIL image, the path of a file, an open file or its content, an array (H, W) or
+    (H, W, C), or a tensor (H, W), (C, H, W) or (H, W, C). C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
 
     Pictures: TypeAlias = Picture | Sequence[Picture]
     """One image, a sequence of images, an array (N, H, W) or (N, H, W, C), a tensor (N, C, H, W)
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["PictureError"]
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+CONTENTS = (bytes, bytearray, memoryview)  # of files
 ROW = 784  # pixels of an MNIST image
 # raster formats, by PIL's names; others may start programs (EPS starts Ghostscript)
 FORMATS = (
@@ -187,7 +198,7 @@ def _rows_as_images(pictures: Any) -> Any:
 
 
 def _is_sequence(pictures: Any) -> bool:
-    return isinstance(pictures, Sequence) and not isinstance(pictures, (str, bytes))
+    return isinstance(pictures, Sequence) and not isinstance(pictures, (str, *CONTENTS))
 
 
 def _name(picture: Any, place: int | None) -> str:
@@ -209,7 +220,9 @@ def _tensor(picture: Any, name: str) -> Tensor:
         import numpy as np
         from PIL import Image
 
-        if isinstance(picture, (str, os.PathLike, bytes)):
+        if not isinstance(picture, (str, os.PathLike)) and hasattr(picture, "read"):
+            picture = _rest_of(picture, name)
+        if isinstance(picture, (str, os.PathLike, *CONTENTS)):
             picture = _open(picture, name)
         elif isinstance(picture, Image.Image):
             with _read_errors(name):
@@ -237,7 +250,18 @@ def _tensor(picture: Any, name: str) -> Tensor:
     return values
 
 
-def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, Any]:
+def _rest_of(file: Readable, name: str) -> bytes:
+    """The bytes of an open file, from where it stands."""
+    if isinstance(file, io.TextIOBase):
+        raise PictureError(f"{name}: must be a file of bytes, as open(path, 'rb') gives it")
+    with _read_errors(name):
+        content = file.read()
+    if not content:
+        raise PictureError(f"{name}: must be a file that holds bytes from where it stands")
+    return content
+
+
+def _open(source: str | os.PathLike[str] | Content, name: str) -> np.ndarray[Any, Any]:
     """The pixels of an image file or of its content."""
     with _opened(source, name) as image:
         if image.format == "JPEG":
@@ -247,11 +271,11 @@ def _open(source: str | os.PathLike[str] | bytes, name: str) -> np.ndarray[Any, 
 
 
 @contextmanager
-def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Iterator[Image.Image]:
+def _opened(source: str | os.PathLike[str] | Content, name: str) -> Iterator[Image.Image]:
     """An image file or its content, with the errors of reading it."""
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(source, bytes):
+    if isinstance(source, CONTENTS):
         content: Path | io.BytesIO = io.BytesIO(source)
     else:
         content = expanded(source)  # a name such as ~1.png stays
@@ -278,8 +302,11 @@ def _formats() -> list[str]:
 
 def _why_unknown(content: Path | io.BytesIO) -> str:
     """What is wrong with a file that PIL does not know."""
-    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content.getvalue()) as file:
-        head = file.read(12)
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            head = file.read(12)
+    else:
+        head = content.getvalue()[:12]
     if head[4:8] == b"ftyp" and head[8:] in HEIC and "HEIF" not in _formats():
         return (
             "is a HEIC file; save it as JPEG, or pip install pillow-heif and call "

@@ -1,6 +1,7 @@
 """Reading image files: only raster formats, and damaged, foreign or speckled images are told."""
 
 import io
+import tempfile
 import warnings
 import zlib
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image
 
 from mnist_zoo import PictureError, as_mnist
-from mnist_zoo.pictures.reading import FORMATS
+from mnist_zoo.pictures.reading import FORMATS, is_one_picture
 
 PAGE = np.full((32, 24, 3), 255, np.uint8)
 PAGE[6:26, 10:14] = 0
@@ -53,6 +54,32 @@ def test_every_format_is_read_from_bytes_files_and_pil(form, tmp_path):
         expected = as_mnist(image)
     assert as_mnist(path).equal(expected)
     assert as_mnist(WHOLE[form]).equal(expected)
+
+
+def test_open_files_and_other_bytes_are_read(tmp_path):
+    content = WHOLE["PNG"]
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    expected = as_mnist(content)
+    for picture in (bytearray(content), memoryview(content), io.BytesIO(content)):
+        assert is_one_picture(picture)
+        assert as_mnist(picture).equal(expected)
+    files = io.BytesIO(b"head" + content), io.BytesIO(content)
+    files[0].seek(4)
+    with path.open("rb") as file, tempfile.NamedTemporaryFile() as temporary:
+        temporary.write(content)
+        temporary.seek(0)
+        pictures = [file, *files, temporary, bytearray(content)]
+        assert as_mnist(pictures).equal(expected.expand(5, -1, -1, -1))
+        assert not file.closed
+        with pytest.raises(PictureError, match="the image: must be a file that holds bytes from"):
+            as_mnist(file)  # which stands at its end
+    with pytest.raises(PictureError, match=r"the image: cannot be read .*: read of closed file"):
+        as_mnist(file)
+    with path.open() as file, pytest.raises(PictureError, match="image 0: must be a file of bytes"):
+        as_mnist([file])
+    with pytest.raises(PictureError, match="must be an image file of one of the formats"):
+        as_mnist(bytearray(b"no image"))
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
