@@ -12,7 +12,7 @@ from .ink import find_on_even_paper
 from .looks import EVEN
 from .mnist_form import grey_of, light_on_black, redrawn
 from .photos import Sight, reduced
-from .reading import PictureError, is_one_picture, read_pictures
+from .reading import PictureError, read_picture
 
 if TYPE_CHECKING:
     from .reading import Picture
@@ -43,15 +43,12 @@ def explain(picture: Picture) -> Explanation:
     """What `as_mnist` makes of one image.
 
     Raises:
-        PictureError: If it cannot be read at all.
-        ValueError: If there are several.
+        PictureError: If it cannot be read at all, or there are several.
     """
-    if not is_one_picture(picture):
-        raise ValueError("`picture` must be one image")
-    ((_, batch),), name_of = read_pictures([picture])
-    grey, problems = grey_of(batch)
+    image, name = read_picture(picture)
+    grey, problems = grey_of(image)
     if problems:
-        raise PictureError(f"{name_of(0)}: {problems[0]}", problems)
+        raise PictureError(f"{name}: {problems[0]}", problems)
     height, width = grey.shape[1:]
     place = (0, height - 1, 0, width - 1)
     form, ready = light_on_black(grey)

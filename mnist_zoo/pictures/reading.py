@@ -112,6 +112,21 @@ def read_pictures(
     ], names.__getitem__
 
 
+def read_picture(picture: Picture) -> tuple[Tensor, str]:
+    """Reads one image, as (1, C, H, W); also gives its name in error messages.
+
+    Two dimensions are one image, even where its rows have 784 pixels.
+    """
+    is_flat = len(getattr(picture, "shape", ())) == 2
+    if not is_flat and not is_one_picture(picture):
+        raise PictureError("`picture` must be one image")
+    name = _name(picture, None)
+    values = _tensor(picture, name)
+    if len(values) != 1:
+        raise PictureError(f"{name}: must be one image; it holds {len(values)}")
+    return averaged(values), name
+
+
 def in_parts(places: Sequence[int], images: Tensor, most: int) -> list[Batch]:
     """A batch of images in parts of at most so many."""
     if len(images) <= most:

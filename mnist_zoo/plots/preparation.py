@@ -28,9 +28,10 @@ def preparation(picture: Picture) -> Figure:
         The figure.
 
     Raises:
-        PictureError: If the image cannot be read at all. One that shows no digit, or several, is
-            shown.
-        ValueError: If there are several images.
+        PictureError: If the image cannot be read at all, or there are several. One that shows no
+            digit, or several, is shown.
+        FileNotFoundError: If a file does not exist.
+        TypeError: If `picture` is no image.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
