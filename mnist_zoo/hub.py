@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ._files import written_whole
-from ._networks import class_names, state_of, stated_classes
+from ._networks import check_network, class_names, state_of, stated_classes
 from .models.base import Classifier
 from .models.saving import load_model, save_model
 from .weights.manifest import Weights, manifest
@@ -45,6 +45,9 @@ class HubModel(
     Shape:
         The network's.
 
+    Raises:
+        TypeError: If `model` is no network.
+
     Example:
         >>> from mnist_zoo import mini_resnet
         >>> from mnist_zoo.hub import HubModel
@@ -56,6 +59,7 @@ class HubModel(
     wrapped_as: ClassVar[str] = "model"  # where `unwrapped` finds the network
 
     def __init__(self, model: Classifier) -> None:
+        check_network(model=model)
         super().__init__()
         self.model = model
         self.train(model.training)

@@ -35,6 +35,14 @@ def test_the_config_states_the_classes_of_a_new_head(tmp_path):
     assert config["options"]["num_classes"] == 26
 
 
+@pytest.mark.parametrize("thing", ["mini_resnet", mini_resnet, None])
+def test_other_things_than_networks_are_refused(thing):
+    from mnist_zoo.hub import HubModel
+
+    with pytest.raises(TypeError, match=r"`model` \(=.*\) must be a network, such as"):
+        HubModel(thing)
+
+
 def test_a_missing_file_is_named(tmp_path):
     from mnist_zoo.hub import HubModel
 

@@ -12,7 +12,7 @@ import torch
 from typing_extensions import override
 
 from .._files import check_place, expanded, written_whole
-from ..data.digits import Digits
+from ..data.digits import Digits, check_digits
 from ..evaluation import Metrics, evaluate
 from ..inspection.latency import latency
 from .onnx_file import opened
@@ -92,6 +92,7 @@ def quantize(
 
     Raises:
         ExportError: If `source` is not a float file that `export` wrote; nothing is written.
+        TypeError: If `calibration` or `test` are no `Digits`.
         ValueError: If `calibration` is empty or has the wrong number of channels, or if `path`
             is `source`.
         FileNotFoundError: If `source` or the folder of `path` does not exist.
@@ -107,6 +108,9 @@ def quantize(
         True
     """
     source, path = expanded(source, "source"), expanded(path)
+    check_digits(calibration=calibration)
+    if test is not None:
+        check_digits(test=test)
     need("onnx", "onnx", "onnxruntime")
     before = load_session(source)
     check_place(path)

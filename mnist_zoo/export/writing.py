@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Set
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -89,7 +89,7 @@ def export(
     *,
     input_size: tuple[int, int, int] | None = None,
     softmax: bool = False,
-    classes: Sequence[str] | None = None,
+    classes: Iterable[str] | None = None,
     tolerance: float = 1e-4,
     pixels: Pixels = "float32",
     batch: int | None = None,
@@ -115,7 +115,8 @@ def export(
             with a pad on which to draw digits, which needs nothing but a browser.
         input_size: Shape (C, H, W) of one input, with H equal to W; None for the network's own.
         softmax: Whether the file returns ``probabilities`` instead of logits.
-        classes: Names of the classes; None for the network's own, or else "0", "1" and so on.
+        classes: Names of the classes, in their order; None for the network's own, or else "0", "1"
+            and so on.
         tolerance: Largest allowed difference from the outputs of the network. If an output
             exceeds 1, the tolerance is multiplied by the largest output. A page holds weights of
             half precision if that keeps it within the tolerance, and of single precision if not.
@@ -255,9 +256,14 @@ def _check_opset(opset: int | None, format: Format) -> None:
         check_range(at_least=OPSETS[0], at_most=OPSETS[1], whole=True, opset=opset)
 
 
-def _class_names(model: nn.Module, count: int, classes: Sequence[str] | None) -> list[str]:
+def _class_names(model: nn.Module, count: int, classes: Iterable[str] | None) -> list[str]:
     if classes is None:
         return [*class_names(stated_classes(model), count)]
-    if isinstance(classes, str) or len(classes) != count:
-        raise ValueError(f"`classes` (={classes!r:.80}) must be the names of {count} classes")
-    return [str(name) for name in classes]
+    if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes, Set)):
+        names = [str(name) for name in classes]
+        if len(names) == count:
+            return names
+        classes = names
+    raise ValueError(
+        f"`classes` (={classes!r:.80}) must be the names of {count} classes, in their order"
+    )

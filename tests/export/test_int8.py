@@ -98,5 +98,9 @@ def test_impossible_quantisations(file, calibration, tmp_path):
         quantize(file, tmp_path / "none" / "q.onnx", calibration)
     with pytest.raises(ValueError, match="must be another file than `source`"):
         quantize(file, file, calibration)
+    with pytest.raises(TypeError, match="`calibration` must be Digits; it is a Tensor"):
+        quantize(file, tmp_path / "r.onnx", calibration.images)
+    with pytest.raises(TypeError, match="`test` must be Digits; it is a Tensor"):
+        quantize(file, tmp_path / "r.onnx", calibration, test=calibration.images)
     assert [path.name for path in tmp_path.iterdir()] == ["q.onnx"]
     assert (tmp_path / "q.onnx").read_bytes() == content

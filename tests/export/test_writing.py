@@ -58,6 +58,14 @@ def test_onnx_file_has_a_dynamic_batch_and_stores_preprocessing_and_classes(file
     assert stated["network"] == "mini_resnet"
 
 
+def test_names_of_classes_may_be_any_iterable(tmp_path):
+    names = [f"class {number}" for number in range(10)]
+    for given in (names, tuple(names), (name for name in names), dict.fromkeys(names)):
+        export(lenet5(), tmp_path / "a.onnx", classes=given)
+        (entry,) = onnx.load(tmp_path / "a.onnx").metadata_props
+        assert json.loads(entry.value)["classes"] == names
+
+
 def test_onnx_file_contains_no_path_of_the_machine(file):
     content = file.read_bytes()
     for folder in (Path(mnist_zoo.__file__).parent, Path(torch.__file__).parent):
@@ -255,6 +263,9 @@ def test_the_opset_is_the_one_asked_for(opset, tmp_path):
         ({"format": "tflite"}, r"`format` \(='tflite'\) must be one of 'onnx'"),
         ({"tolerance": 0}, r"`tolerance` \(=0\) must be more than 0"),
         ({"classes": ["a"]}, r"`classes` \(=\['a'\]\) must be the names of 10 classes"),
+        ({"classes": iter("ab")}, r"`classes` \(=\['a', 'b'\]\) must be the names of 10"),
+        ({"classes": set("abcdefghij")}, r"must be the names of 10 classes, in their order"),
+        ({"classes": 10}, r"`classes` \(=10\) must be the names of 10 classes"),
         ({"input_size": (28, 28)}, r"`input_size` \(=\(28, 28\)\) must be a shape"),
         ({"input_size": (1, 28, 27)}, r"`input_size` \(=\(1, 28, 27\)\) must be square"),
         ({"input_size": (1, 32, 32)}, r"must accept images of shape \(1, 1, 32, 32\): expected"),
