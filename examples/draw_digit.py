@@ -4,6 +4,7 @@ Run it with ``pip install ".[onnx]" && python examples/draw_digit.py``: it write
 which needs nothing but a browser, and opens it. No data leaves the machine.
 """
 
+import argparse
 import webbrowser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mnist_zoo import mini_resnet
 from mnist_zoo.export import export
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     page = Path("digits.html").resolve()
     print(export(mini_resnet(weights="mnist"), page, "page"))
     webbrowser.open(page.as_uri())

@@ -153,7 +153,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     pretrained = list_models(pretrained=True)
     parser.add_argument("networks", nargs="*", default=pretrained)
-    parser.add_argument("--formats", nargs="*", default=[*get_args(Format)])
+    formats = get_args(Format)
+    parser.add_argument("--formats", nargs="*", choices=formats, default=[*formats])
     options = parser.parse_args()
     torch.set_num_threads(1)
     images = load_mnist("test").images

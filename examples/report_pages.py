@@ -4,6 +4,7 @@
 `reproduce.py` fills; it writes them, too. The documentation's build draws the curves.
 """
 
+import argparse
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -524,4 +525,5 @@ def write_pages() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     write_pages()

@@ -329,10 +329,12 @@ def with_torch_init(recipe: Recipe) -> nn.Module:
     return network
 
 
-def train_and_test(row: Row, seed: int, folder: Path, make: Maker | None = None) -> Run:
+def train_and_test(
+    row: Row, seed: int, folder: Path, data: Path | None = None, make: Maker | None = None
+) -> Run:
     """Trains one row with one seed, the recipe's network or the one that is made, and tests it."""
     recipe = row.recipe.replace(seed=seed)
-    _, _, test = load_data(recipe)
+    _, _, test = load_data(recipe, data)
     if make is None:
         target, given = (with_torch_init(recipe), recipe) if row.torch_init else (recipe, None)
         history = fit(target, recipe=given, folder=folder, checkpoint_every=100)
@@ -407,7 +409,7 @@ def run_missing(
             if run is None:
                 print(f"{name}: {row.label}, seed {seed}")
                 folder = run_folder(arguments.runs, name, row, seed)
-                run = train_and_test(row, seed, folder, make)
+                run = train_and_test(row, seed, folder, arguments.data, make)
                 runs.append(run)
                 temporary = path.with_suffix(".part")
                 temporary.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")

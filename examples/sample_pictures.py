@@ -4,6 +4,7 @@
 strokes of a pen on paper, the light of a lamp, and what a camera adds.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def sheet(random: np.random.Generator) -> Image.Image:
 
 def main() -> None:
     """Writes both."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     random = np.random.default_rng(0)
     for make in (digit, sheet):
         make(random).save(FOLDER / f"sample_{make.__name__}.jpg", quality=60)

@@ -35,7 +35,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("recipe", nargs="?", help="name of a recipe, or a .json file with one")
     parser.add_argument("changes", nargs="*", metavar="field=value", help="changes to the recipe")
     parser.add_argument("--out", type=Path, help="output folder; default: runs/<recipe>")
-    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of the data sets, also for downloads, as load_mnist's root",
+    )
     parser.add_argument(
         "--teacher", type=Path, nargs="+", help="files of networks that teach, as an ensemble"
     )
@@ -82,12 +86,12 @@ def main() -> None:
         os.environ["MNIST_ZOO_DATA"] = str(arguments.data)
     try:
         recipe = changed(read_recipe(arguments.recipe), arguments.changes)
-        _, _, test = load_data(recipe)
+        _, _, test = load_data(recipe, arguments.data)
+        teachers = [load_model(path) for path in arguments.teacher or ()]
     except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
         message = " ".join(str(error).split())
         raise SystemExit(f"{arguments.recipe}: {message}") from error
     out = arguments.out or Path("runs") / Path(arguments.recipe).stem
-    teachers = [load_model(path) for path in arguments.teacher or ()]
     history = fit(
         recipe,
         teacher=ensemble(teachers) if teachers else None,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 from report_cases import Modules
 
 from mnist_zoo import (
+    DataError,
     Recipe,
     evaluate,
     fit,
@@ -31,6 +33,7 @@ from mnist_zoo import (
     save_model,
 )
 from mnist_zoo.blocks.units import ORDERS, SHORTCUTS
+from mnist_zoo.data import sources
 from mnist_zoo.data.corruption import KINDS
 from mnist_zoo.data.style import STYLES
 
@@ -99,6 +102,58 @@ def test_train_explains_wrong_arguments_in_one_line(monkeypatch, tmp_path, argum
         train.main()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_train_tells_a_missing_teacher_in_one_line(tmp_path, monkeypatch):
+    command = [
+        "train.py",
+        "lenet5_report",
+        "source=sample",
+        "--teacher",
+        str(tmp_path / "a.safetensors"),
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=r"^lenet5_report: .*a\.safetensors.*$"):
+        train.main()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [(train, []), (reproduce, ["--seeds", "0"])],
+    ids=["train", "reproduce"],
+)
+def test_downloads_go_to_the_folder_of_the_data(script, arguments, tmp_path, monkeypatch):
+    asked = []
+
+    def download(name, folder, **options):
+        asked.append(folder)
+        raise DataError("no network")
+
+    monkeypatch.setattr(sources, "_download", download)
+    monkeypatch.setenv("MNIST_ZOO_DATA", "")  # which is as it was after the test
+    command = ["lenet5_report", *arguments, "--data", str(tmp_path / "data")]
+    monkeypatch.setattr(sys, "argv", [script.__name__, *command])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="no network"):
+        script.main()
+    assert asked == [tmp_path / "data"]
+
+
+@pytest.mark.parametrize("name", ["draw_digit", "sample_pictures", "report_pages", "formats"])
+def test_help_is_shown_and_nothing_written(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    assert capsys.readouterr().out.startswith(f"usage: {name}.py")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_names_the_formats_that_there_are(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["formats.py", "lenet5", "--formats", "foo"])
+    with pytest.raises(SystemExit, match="2"):
+        load_example("formats").main()
+    assert re.search("invalid choice: 'foo' .*torchscript", capsys.readouterr().err)
 
 
 def test_train_takes_teachers_from_files(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import sys
 import webbrowser
 from pathlib import Path
 
@@ -179,6 +180,7 @@ def test_the_network_in_a_page_is_json_that_any_program_can_read(model, tmp_path
 def test_the_example_writes_the_page_and_opens_it(tmp_path, monkeypatch, capsys):
     opened = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(sys, "argv", ["draw_digit.py"])
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(ROOT / "examples" / "draw_digit.py"), run_name="__main__")
     assert opened == [(tmp_path / "digits.html").as_uri()]
