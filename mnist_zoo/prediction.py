@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from .pictures.reading import Picture, Pictures
+    from .pictures.reading import Content, Picture, Pictures, Readable
+
+    Flat: TypeAlias = np.ndarray[tuple[int, int], Any]
 
 __all__ = ["Ensemble", "Prediction", "ensemble", "predict"]
 
@@ -85,7 +87,7 @@ class Prediction:
 @overload
 def predict(
     model: nn.Module,
-    pictures: Image.Image | str | os.PathLike[str] | bytes | np.ndarray[tuple[int, int], Any],
+    pictures: Image.Image | str | os.PathLike[str] | Readable | Content | Flat,
     *,
     top: int = ...,
     reject_below: float = ...,

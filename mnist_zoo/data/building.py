@@ -134,6 +134,8 @@ def _stacked(pictures: list[Any]) -> Tensor:
     batches, name_of = read_pictures(pictures)
     if {batch.shape[1] for _, batch in batches} == {1, 3}:
         batches = [(places, batch.expand(-1, 3, -1, -1)) for places, batch in batches]
+    if len({batch.dtype for _, batch in batches}) > 1:  # each has a range of its own
+        batches = [(places, _as_bytes(batch)) for places, batch in batches]
     first = tuple(batches[0][1].shape[1:])
     for places, batch in batches:
         if tuple(batch.shape[1:]) != first:

@@ -389,6 +389,13 @@ def test_grey_images_among_coloured_ones_become_coloured(tmp_path):
     assert images[1].equal(torch.from_numpy(PIXELS[1, :1]).expand(3, 6, 6))
 
 
+def test_items_of_several_dtypes_are_read_each_as_it_is():
+    whole = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
+    items = [(whole, 0), (whole / 255, 1), (whole.to(torch.uint16), 2), (whole.double() / 255, 3)]
+    images = Digits.from_dataset(items).images
+    assert torch.equal(images, whole.expand(4, 1, 1, 3))
+
+
 def test_folders_without_images_of_one_size_are_refused(tmp_path):
     with pytest.raises(ValueError, match="must be a folder"):
         Digits.from_folder(tmp_path / "none")
