@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_positive
-from .._networks import check_network, class_names, stated_classes
+from .._networks import check_computes, check_network, class_names, stated_classes
+from ..pictures.logits import check_logits
 from ..pictures.mnist_form import placed, stretched, to_grey
 from ..pictures.outputs import logits_and_familiarity
-from ..pictures.preprocessing import Preprocessing, preprocessing_of
+from ..pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 from ..pictures.reading import PictureError, read_page
 from .judge import NEVER, best_way, scores, skip_scores
 from .lattice import Candidate, Lattice
@@ -69,9 +70,10 @@ def read_digits(
     Raises:
         PictureError: If the image cannot be read, or does not show `rows` rows of `length` digits.
         FileNotFoundError: If a file does not exist.
-        TypeError: If `model` is no network, or `picture` is no image.
-        ValueError: If another argument is out of range, or the network was trained on images that
-            are not in MNIST's form.
+        TypeError: If `model` is no network, `picture` is no image, or `preprocessing` is something
+            else.
+        ValueError: If another argument is out of range, the network was trained on images that are
+            not in MNIST's form, or it gives no finite logits (N, classes), such as probabilities.
 
     Example:
         >>> from PIL import Image, ImageDraw, ImageFont
@@ -85,6 +87,8 @@ def read_digits(
         0
     """
     check_network(model=model)
+    check_computes(model)
+    check_preprocessing(preprocessing)
     check_positive(top=top)
     for name, count in (("length", length), ("rows", rows)):
         if count is not None:
@@ -198,6 +202,7 @@ def candidate_outputs(
         digits = placed(cells)[:, None]
         digits = 255 - digits if preprocessing.dark_on_light else digits
         values, familiarity = logits_and_familiarity(model, digits, preprocessing)
+        check_logits(values, model)
         found.append(values.softmax(1).cpu())
         none = torch.full((len(digits),), math.nan, device="cpu")
         told.append(none if familiarity is None else familiarity.float().cpu())

@@ -244,6 +244,28 @@ def test_no_network_is_refused():
         read_digits("mini_resnet", np.zeros((50, 50)))
 
 
+@pytest.mark.parametrize(
+    ("last", "rule"),
+    [(torch.nn.Softmax(1), "leave its softmax out"), (torch.nn.Threshold(99, np.nan), "finite")],
+)
+def test_a_network_must_give_logits(model, known, last, rule):
+    with pytest.raises(ValueError, match=f"`model` .* must give .*{rule}"):
+        read_digits(torch.nn.Sequential(model, last), page(known, "35"))
+
+
+def test_a_network_without_values_is_refused():
+    lazy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+    with pytest.raises(ValueError, match="must be initialised"):
+        read_digits(lazy, np.zeros((50, 50)))
+    with pytest.raises(ValueError, match="on device meta"):
+        read_digits(lenet5().to("meta"), np.zeros((50, 50)))
+
+
+def test_the_preprocessing_must_be_one(model):
+    with pytest.raises(TypeError, match="`preprocessing`"):
+        read_digits(model, np.zeros((50, 50)), preprocessing="mnist")
+
+
 @pytest.mark.parametrize("several", [np.zeros((3, 28, 28, 1)), [np.zeros((28, 28))] * 2])
 def test_several_pictures_are_refused(model, several):
     with pytest.raises(PictureError, match="one image"):
