@@ -165,19 +165,27 @@ def stretched(values: Tensor) -> Tensor:
 def to_grey(images: Tensor) -> Tensor:
     """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey ones (n, H, W).
 
-    Transparent areas become white paper under dark ink, black under light ink. Of the three
-    colours, the one with the most contrast is taken.
+    Of the three colours, the one with the most contrast is taken.
     """
-    if images.shape[1] == 4:
-        alpha = images[:, 3:] / 255
-        seen = (images[:, :3] * alpha).sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3))).clamp(min=1)
-        paper = 255 * (seen < 127.5).to(images.dtype).view(-1, 1, 1, 1)
-        images = images[:, :3] * alpha + paper * (1 - alpha)
+    images = on_paper(images)
     if images.shape[1] == 1:
         return images[:, 0]
     step = 1 + max(images.shape[2:]) // 512  # of a large image, some of the pixels tell as much
     colour = images[:, :, ::step, ::step].flatten(2).std(2, correction=0).argmax(1)
     return images[torch.arange(len(images), device="cpu"), colour]
+
+
+def on_paper(images: Tensor) -> Tensor:
+    """Images (n, C, H, W) in 0…255, the transparent ones (C = 4) as (n, 3, H, W).
+
+    Transparent areas become white paper under dark ink, black under light ink.
+    """
+    if images.shape[1] != 4:
+        return images
+    alpha = images[:, 3:] / 255
+    seen = (images[:, :3] * alpha).sum((1, 2, 3)) / (3 * alpha.sum((1, 2, 3))).clamp(min=1)
+    paper = 255 * (seen < 127.5).to(images.dtype).view(-1, 1, 1, 1)
+    return images[:, :3] * alpha + paper * (1 - alpha)
 
 
 def in_mnist_form(grey: Tensor) -> Tensor:

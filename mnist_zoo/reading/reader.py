@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from .._networks import check_computes, check_network, class_names, stated_classes
 from ..pictures.logits import check_logits
-from ..pictures.mnist_form import placed, stretched, to_grey
+from ..pictures.mnist_form import on_paper, placed, stretched, to_grey
 from ..pictures.outputs import logits_and_familiarity
 from ..pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 from ..pictures.reading import PictureError, read_page
@@ -112,13 +112,13 @@ def read_digits(
             Mark(_scaled(mark.box, scale), mark.why)
             for mark in sorted(layout.marks + rejected, key=lambda mark: (mark.box[1], mark.box[0]))
         ),
-        page[0, :3].round().to(torch.uint8).movedim(0, 2).squeeze(2),
+        page[0].round().to(torch.uint8).movedim(0, 2).squeeze(2),
         scale,
     )
 
 
 def _page(picture: Picture) -> tuple[Tensor, float]:
-    """The image (1, C, H, W) in 0…255, and how many of its pixels one of them is wide."""
+    """The image (1, 1 or 3, H, W) in 0…255, and how many of its pixels one of them is wide."""
     page, longer, name = read_page(picture)
     if page.dtype == torch.uint8 and page.amax() > 1:
         page = page.float()
@@ -127,7 +127,7 @@ def _page(picture: Picture) -> tuple[Tensor, float]:
         if not page.isfinite().all():
             raise PictureError(f"{name}: holds NaN or infinity")
         page = stretched(page).float()
-    return page, round(longer / max(page.shape[2:]))
+    return on_paper(page), round(longer / max(page.shape[2:]))
 
 
 def _found(

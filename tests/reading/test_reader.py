@@ -298,6 +298,19 @@ def test_draw_marks_digits_and_marks(model, known):
     assert (blue > 100).sum() > 200
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("pen", [0, 255])
+def test_a_transparent_picture_is_drawn_on_paper(model, known, mode, pen):
+    ink = page(known, "35", light=True, scale=3)
+    picture = Image.new("L", ink.size, pen).convert(mode)
+    picture.putalpha(ink)
+    reading = read_digits(model, picture)
+    assert reading.text == "35"
+    drawn = np.asarray(reading.draw().convert("L")).astype(int)
+    assert drawn[0, 0] == 255 - pen
+    assert (abs(drawn - pen) < 20).sum() > 200
+
+
 def letters(text):
     picture = Image.new("L", (60 * len(text) + 40, 90), 255)
     for place, letter in enumerate(text):
