@@ -20,7 +20,8 @@ LONG = 2.0  # of the digits' height
 TALL = 0.5  # of the digits' height; parts of this size make the rows, the others join them
 NEAR = 0.9  # of the digits' height; a small part that is farther from every row is a speck
 SLANT = 0.15  # steepest slope of a row: about 8.5°
-APART = 0.45  # of the digits' height; rows' middles are at least so far apart
+APART = 0.45  # of the digits' height; rows' middles are at least so far apart,
+CLOSE, UNEVEN = 0.4, 0.8  # or this, where their number is known: within rows, there is no wider gap
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Layout:
 
 
 def lay_out(grey: Array, count: int | None = None) -> Layout:
-    """Finds the rows on a page (H, W) in 0…255; `count` is their number, if known."""
+    """Finds the rows on a page (H, W) in 0…255: so many as `count`, if known and if it shows them.
+    """
     page = see_page(grey)
     parts, marks = page.parts, [Mark(box, "box or grid") for box in page.frames]
     if not parts:
@@ -139,15 +141,20 @@ def _spread(middles: Array, height: float) -> float:
 
 
 def _rows(parts: list[Part], height: float, slope: float, count: int | None) -> list[list[Part]]:
-    """The parts of each row, from the top; parted by wide gaps, or by the widest `count` - 1."""
+    """The parts of each row, from the top; parted by wide gaps.
+
+    These are the widest `count` - 1 gaps, if all of them and no others may be gaps between rows.
+    """
     if not parts:
         return []
     parts = sorted(parts, key=lambda part: _level(part, slope))
     gaps = np.diff([_level(part, slope) for part in parts])
-    if count is None:
-        ends = np.flatnonzero(gaps > APART * height) + 1
-    else:
-        ends = np.sort(np.argsort(-gaps, kind="stable")[: count - 1]) + 1
+    ends = np.flatnonzero(gaps > APART * height) + 1
+    if count is not None:
+        widest = np.argsort(-gaps, kind="stable")
+        cut, left = gaps[widest[: count - 1]], gaps[widest[count - 1 :]]
+        if (cut > CLOSE * height).all() and (left < UNEVEN * height).all():
+            ends = np.sort(widest[: count - 1]) + 1
     return [parts[a:b] for a, b in zip([0, *ends], [*ends, len(parts)], strict=True)]
 
 

@@ -71,6 +71,12 @@ def test_the_number_of_rows_may_be_given():
     assert [len(row) for row in lay_out(grey, 3).rows] == [1, 1, 1]
 
 
+def test_a_wrong_number_of_rows_is_not_forced():
+    grey = drawn(220, 160, *ones((30, 20), (90, 26), (60, 90)))
+    for wrong in (1, 3, 4):
+        assert [len(row) for row in lay_out(grey, wrong).rows] == [2, 1]
+
+
 def test_a_frame_around_digits_is_a_mark():
     frame = ((10, 10), (200, 10), (200, 80), (10, 80), (10, 8))
     layout = lay_out(drawn(220, 100, frame, *ones((60, 25), (120, 25))))
