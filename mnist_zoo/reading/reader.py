@@ -58,13 +58,14 @@ def read_digits(
             `Session`.
         picture: One image, of any kind and size, as for `predict`.
         length: Number of digits in each row, which is then one number; None if not known.
-        rows: Number of rows; None if not known.
+        rows: Number of rows, also of those whose ink is all rejected; None if not known.
         top: Number of classes in `FoundDigit.top`; all classes if there are fewer.
         preprocessing: The preprocessing that the network was trained with; by default its own.
 
     Returns:
         A `Reading`: its `text`, its `numbers` and `digits` with their boxes, and what was
-        `rejected`. An image without digits gives one without numbers. Boxes are in pixels of the
+        `rejected`. An image without digits gives one without numbers. With `rows`, there is an
+        entry for each row, which is empty if no digit is read there. Boxes are in pixels of the
         image, turned upright as its EXIF data says.
 
     Raises:
@@ -107,7 +108,7 @@ def read_digits(
     found, rejected = _found(model, lattice, preprocessing, length, top)
     limit = _widest_gap(found, layout.height) if length is None else float("inf")
     return Reading(
-        tuple(_numbers(row, limit, scale) for row in found if row),
+        tuple(_numbers(row, limit, scale) for row in found if row or rows is not None),
         tuple(
             Mark(_scaled(mark.box, scale), mark.why)
             for mark in sorted(layout.marks + rejected, key=lambda mark: (mark.box[1], mark.box[0]))

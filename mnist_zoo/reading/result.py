@@ -99,7 +99,8 @@ class Reading:
     """The digits that a network reads on a picture; `read_digits` gives it.
 
     Attributes:
-        rows: The numbers of each row, from the top; left to right.
+        rows: The numbers of each row, from the top; left to right. With the argument `rows`, a row
+            that is not read is empty; else it is left out.
         rejected: Ink that is no digit, from the top.
 
     Example:

@@ -334,6 +334,17 @@ def test_what_is_unlike_digits_is_rejected(model):
     assert "unlike any digit" not in [mark.why for mark in read.rejected]
 
 
+def test_a_row_that_is_not_read_keeps_its_place_where_rows_are_counted(model, known):
+    picture = Image.new("L", (200, 230), 255)
+    for y, row in ((0, page(known, "204", scale=2)), (160, page(known, "137", scale=2))):
+        picture.paste(row, (0, y))
+    ImageDraw.Draw(picture).text((20, 82), "XX", fill=0, font=ImageFont.load_default(60))
+    reading = read_digits(model, picture, rows=3)
+    assert reading.text == "204\n\n137"
+    assert [len(row) for row in reading.rows] == [1, 0, 1]
+    assert read_digits(model, picture).text == "204\n137"
+
+
 def test_digits_know_how_familiar_they_are(model, known):
     assert all(digit.is_digit for digit in read_digits(model, page(known, "2048")).digits)
 
