@@ -98,7 +98,7 @@ def best_way(
     Returns:
         The places of these spans, in order; None if no way takes `count` of them.
     """
-    most = len(skips) if count is None else count
+    most, step = (0, 0) if count is None else (count, 1)  # what does not count needs no counting
     ending: dict[int, list[int]] = {}
     for place, (_, end) in enumerate(spans):
         ending.setdefault(end, []).append(place)
@@ -109,14 +109,13 @@ def best_way(
         row: list[tuple[float, int | None]] = [(score + skip, None) for score, _ in best[end - 1]]
         for place in ending.get(end, []):
             before = best[spans[place][0]]
-            for taken in range(most):
+            for taken in range(most + 1 - step):
                 score = before[taken][0] + scores[place]
-                if score > row[taken + 1][0]:
-                    row[taken + 1] = (score, place)
+                if score > row[taken + step][0]:
+                    row[taken + step] = (score, place)
         best.append(row)
-    totals = [score for score, _ in best[-1]]
-    taken = totals.index(max(totals)) if count is None else count
-    if totals[taken] < NEVER / 2:
+    taken = most
+    if best[-1][taken][0] < NEVER / 2:
         return None
     way, end = [], len(skips)
     while end:
@@ -125,5 +124,17 @@ def best_way(
             end -= 1
         else:
             way.append(last)
-            end, taken = spans[last][0], taken - 1
+            end, taken = spans[last][0], taken - step
     return way[::-1]
+
+
+def score_of(
+    way: Sequence[int],
+    spans: Sequence[tuple[int, int]],
+    scores: Sequence[float],
+    skips: Sequence[float],
+) -> float:
+    """The sum of scores of a way that `best_way` gave."""
+    taken = {piece for place in way for piece in range(*spans[place])}
+    left = [skip for piece, skip in enumerate(skips) if piece not in taken]
+    return sum(scores[place] for place in way) + sum(left)

@@ -17,7 +17,7 @@ from ..pictures.mnist_form import on_paper, placed, stretched, to_grey
 from ..pictures.outputs import logits_and_familiarity
 from ..pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 from ..pictures.reading import PictureError, read_page
-from .judge import NEVER, best_way, scores, skip_scores
+from .judge import NEVER, best_way, score_of, scores, skip_scores
 from .lattice import Candidate, Lattice
 from .layout import lay_out
 from .result import Box, FoundDigit, Mark, Number, Reading
@@ -32,6 +32,7 @@ SPACE = 1.0  # of the digits' height; a gap between two numbers is wider than th
 TIMES = 3.0  # and than so many usual gaps
 FAR = 3.0  # of the digits' height; digits that are farther apart are never of one number
 STRANGE = -0.6  # familiarity; ink in a row of digits that is less familiar is none
+DOUBT = 2.5  # of the judge's score; a row of the stated `length` is at most so much less likely
 SMALL = 0.5  # of the digits' height; smaller ink that is left out is a speck
 
 
@@ -104,6 +105,8 @@ def read_digits(
     layout = lay_out(to_grey(page)[0].numpy(), rows)
     if rows is not None and len(layout.rows) != rows:
         raise PictureError(f"the image: `rows` (={rows}); it shows {len(layout.rows)}")
+    if length is not None and not layout.rows:
+        raise PictureError(f"the image: `length` (={length}); it shows no digits")
     lattice = Lattice(layout)
     found, rejected = _found(model, lattice, preprocessing, length, top)
     limit = _widest_gap(found, layout.height) if length is None else float("inf")
@@ -157,11 +160,7 @@ def _found(
             skips = [
                 NEVER if size >= SMALL else skip for size, skip in zip(sizes, skips, strict=True)
             ]
-        way = best_way(spans, scores(candidates, own, known), skips, length)
-        if way is None:
-            raise PictureError(
-                f"the image: `length` (={length}); row {number} cannot be parted into so many"
-            )
+        way = _way(spans, scores(candidates, own, known), skips, length, number)
         told = known[way].tolist()
         digits = [
             _digit(candidates[place].box, own[place], names, top, value)
@@ -175,6 +174,27 @@ def _found(
             if place not in taken:
                 rejected.append(Mark(box, "not a digit" if size >= SMALL else "speck"))
     return rows, rejected
+
+
+def _way(
+    spans: list[tuple[int, int]],
+    likely: list[float],
+    skips: list[float],
+    length: int | None,
+    number: int,
+) -> list[int]:
+    """The best way through row `number`; of the ways of this `length`, if one is about as good."""
+    way = best_way(spans, likely, skips, length)
+    if way is None:
+        raise PictureError(
+            f"the image: `length` (={length}); row {number} cannot be parted into so many"
+        )
+    if length is not None:
+        free = best_way(spans, likely, skips, None) or way
+        first, second = (score_of(one, spans, likely, skips) for one in (free, way))
+        if first - second > DOUBT:
+            raise PictureError(f"the image: `length` (={length}); row {number} shows {len(free)}")
+    return way
 
 
 def _unlike_digits(row: list[FoundDigit]) -> list[FoundDigit]:

@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_zoo.reading.judge import NEVER, UNTOLD, best_way, judge_weights, scores, skip_scores
+from mnist_zoo.reading.judge import (
+    NEVER,
+    UNTOLD,
+    best_way,
+    judge_weights,
+    score_of,
+    scores,
+    skip_scores,
+)
 from mnist_zoo.reading.lattice import Candidate
 
 
@@ -48,9 +56,7 @@ def test_best_way_is_the_best_of_all(row):
     if not ways:
         assert found is None
         return
-    left = set(range(len(skips))) - {p for at in found for p in range(*spans[at])}
-    total = sum(scores[place] for place in found) + sum(skips[piece] for piece in left)
-    assert abs(total - max(ways)[0]) < 1e-9
+    assert abs(score_of(found, spans, scores, skips) - max(ways)[0]) < 1e-9
     assert count is None or len(found) == count
 
 

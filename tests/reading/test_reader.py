@@ -177,9 +177,22 @@ def test_strokes_of_one_digit_are_not_parted(model, known, digit):
 def test_length_is_kept(model, known):
     picture = page(known, "21...70")
     assert read_digits(model, picture, length=4).text == "2170"
-    for length in (1, 9):
+    for length in (1, 2, 4, 9):
         with pytest.raises(PictureError, match=rf"`length` \(={length}\); row 1"):
             read_digits(model, page(known, "384"), length=length)
+
+
+@pytest.mark.parametrize("length", [3, 5, 6])
+def test_a_row_of_another_length_is_refused(model, length):
+    picture = Image.new("L", (200, 100), "white")
+    ImageDraw.Draw(picture).text((20, 20), "2048", font=ImageFont.load_default(60))
+    with pytest.raises(PictureError, match=rf"`length` \(={length}\); row 1 shows 4"):
+        read_digits(model, picture, length=length)
+
+
+def test_an_empty_page_shows_no_digits_of_any_length(model):
+    with pytest.raises(PictureError, match=r"`length` \(=5\); it shows no digits"):
+        read_digits(model, np.full((60, 200), 255, np.uint8), length=5)
 
 
 def test_rows_are_kept(model, known):
