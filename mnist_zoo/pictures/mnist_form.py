@@ -170,8 +170,8 @@ def to_grey(images: Tensor) -> Tensor:
     images = on_paper(images)
     if images.shape[1] == 1:
         return images[:, 0]
-    step = 1 + max(images.shape[2:]) // 512  # of a large image, some of the pixels tell as much
-    colour = images[:, :, ::step, ::step].flatten(2).std(2, correction=0).argmax(1)
+    down, aside = (1 + side // 512 for side in images.shape[2:])  # some of the pixels tell as much
+    colour = images[:, :, ::down, ::aside].flatten(2).std(2, correction=0).argmax(1)
     return images[torch.arange(len(images), device="cpu"), colour]
 
 

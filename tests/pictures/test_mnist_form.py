@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms import v2
 
 from mnist_zoo import PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
+from mnist_zoo.pictures.mnist_form import to_grey
 from mnist_zoo.pictures.reading import is_one_picture
 
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
@@ -464,3 +465,9 @@ def test_what_reaches_in_from_any_edge_is_left_out(edge):
     }
     ImageDraw.Draw(page).rectangle(bar[edge], fill=20)
     assert (as_mnist(page).int() - expected.int()).abs().max() <= 1
+
+
+def test_the_clearest_colour_of_a_strip_is_taken():
+    strip = torch.full((1, 3, 20, 12000), 255.0)
+    strip[0, 1:, 4:16, 500:5000] = 0  # red ink
+    assert to_grey(strip).amin() == 0
