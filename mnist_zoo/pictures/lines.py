@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,8 +11,9 @@ if TYPE_CHECKING:
     from .paper import Map, Mask
 
 STEEPEST = 8.0  # degrees; lines are at most this far from level or upright
-STEP = 0.5  # degrees
+TURNS = 16  # tilts to each side that are tried first
 SEARCH_SIDE = 128  # pixels; lines are looked for on a map of about this size
+LOWEST = 8  # pixels; and of at least this height
 SHORTEST = 24  # pixels
 SMALLEST = 64  # pixels; a shorter line may be a stroke
 FEWEST = 2  # of them are lines
@@ -76,37 +78,48 @@ def _tilt(is_ink: Mask) -> tuple[float, float]:
     """The slope along which rows of ink are fullest, and how full the fullest row is."""
     import numpy as np
 
-    step = max(1, min(max(is_ink.shape), 2 * is_ink.shape[1]) // SEARCH_SIDE)
+    height, width = is_ink.shape
+    largest = min(max(is_ink.shape), 2 * width, height * SEARCH_SIDE // LOWEST)
+    step = max(1, largest // SEARCH_SIDE)
     height, width = (side // step for side in is_ink.shape)
     blocks = is_ink[: height * step, : width * step].reshape(height, step, width, step)
     small: Mask = np.asarray(blocks.any((1, 3)))
-    angles = np.arange(-STEEPEST, STEEPEST + STEP / 2, STEP)
+    # a steeper line is on the map for too little of its width
+    steepest = min(STEEPEST, math.degrees(math.atan(height / (COVERED * width / 2))))
+    angles = np.linspace(-steepest, steepest, 1 + 2 * TURNS)
     slopes = np.tan(np.deg2rad(angles[np.abs(angles).argsort()]))  # of the best, the flattest
-    drop = np.rint(slopes[:, None] * (np.arange(width) - width / 2)).astype(int)
-    rows = np.arange(height)[None, :, None] + drop[:, None]
-    inside = (rows >= 0) & (rows < height)
-    seen = small[rows.clip(0, height - 1), np.arange(width)] & inside
-    share = seen.sum(2) / np.maximum(inside.sum(2), width / 2)
+    along = [_counts_along(small, slope, np.arange(width)) for slope in slopes]
+    share = np.array([seen / np.maximum(inside, width / 2) for seen, inside in along])
     # sharp rows, not wide ones: strokes and shadows are thick
     sharp = share - np.minimum(np.roll(share, 3, 1), np.roll(share, -3, 1))
     best = int((np.sort(sharp, 1)[:, -3:]).mean(1).argmax())
-    return _refined(is_ink, float(slopes[best]), step), float(share[best].max())
+    slope = _refined(is_ink, float(slopes[best]), math.radians(steepest / TURNS), step)
+    return slope, float(share[best].max())
 
 
-def _refined(is_ink: Mask, slope: float, step: int) -> float:
-    """A slope that was found on a map smaller by `step`, in finer steps."""
+def _refined(is_ink: Mask, slope: float, turn: float, step: int) -> float:
+    """A slope that was found in turns of this size on a map smaller by `step`, in finer steps."""
+    import numpy as np
+
+    columns = np.arange(0, is_ink.shape[1], step)
+    slopes = slope + turn * np.linspace(-0.75, 0.75, 1 + 4 * min(step, 8))
+    seen = [_counts_along(is_ink, slope, columns)[0] for slope in slopes]
+    full = np.sort(seen, 1)[:, -3 * step :].sum(1)
+    near = np.abs(slopes - slope)  # of slopes that are as good, the nearest
+    return float(slopes[np.lexsort((near, -full))[0]])
+
+
+def _counts_along(
+    is_ink: Mask, slope: float, columns: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """For each row's line of this slope, how many of its columns are ink, and are on the map."""
     import numpy as np
 
     height, width = is_ink.shape
-    columns = np.arange(0, width, step)
-    slopes = slope + np.deg2rad(STEP) * np.linspace(-0.75, 0.75, 1 + 4 * min(step, 8))
-    drop = np.rint(slopes[:, None] * (columns - width / 2)).astype(int)
-    rows = np.arange(height)[None, :, None] + drop[:, None]
+    rows = np.arange(height)[:, None] + np.rint(slope * (columns - width / 2)).astype(int)
     inside = (rows >= 0) & (rows < height)
     seen = is_ink[rows.clip(0, height - 1), columns] & inside
-    full = np.sort(seen.sum(2), 1)[:, -3 * step :].sum(1)
-    near = np.abs(slopes - slope)  # of slopes that are as good, the nearest
-    return float(slopes[np.lexsort((near, -full))[0]])
+    return seen.sum(1), inside.sum(1)
 
 
 def _lines(level: Map, inside: Mask, threshold: float) -> tuple[Mask, int]:

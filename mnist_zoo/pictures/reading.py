@@ -145,7 +145,9 @@ def in_order(batches: Sequence[Batch]) -> Tensor:
 
 
 def read_page(picture: Picture) -> tuple[Tensor, int, str]:
-    """Reads one image of several digits, as (1, C, H, W) in about the size that `averaged` leaves.
+    """Reads one image of several digits, as (1, C, H, W), very large ones reduced.
+
+    They keep as many pixels as square images do that `averaged` reduces: strips keep their detail.
 
     Returns:
         The image; its longer side in pixels of the file, which is opened once; and its name in
@@ -157,7 +159,7 @@ def read_page(picture: Picture) -> tuple[Tensor, int, str]:
     if isinstance(picture, (str, os.PathLike, bytes)):
         with _opened(picture, name) as image:
             longer = max(image.size)
-            factor = longer // LARGEST
+            factor = _page_factor(*image.size)
             if image.format == "JPEG" and factor > 1:
                 least = (math.ceil(image.width / factor), math.ceil(image.height / factor))
                 image.thumbnail(least, Image.Resampling.BOX, reducing_gap=1.0)  # decodes less
@@ -170,7 +172,12 @@ def read_page(picture: Picture) -> tuple[Tensor, int, str]:
         longer = max(values.shape[2:])
     if len(values) != 1:
         raise PictureError(f"{name}: must be one image; it holds {len(values)}")
-    return averaged(values), longer, name
+    return averaged(values, _page_factor(*values.shape[2:])), longer, name
+
+
+def _page_factor(*sides: int) -> int:
+    """The factor by which the sides of an image of several digits are reduced."""
+    return math.isqrt(math.prod(sides)) // LARGEST
 
 
 def is_one_picture(pictures: Pictures) -> bool:
@@ -387,12 +394,14 @@ def _square(values: Tensor) -> Tensor:
     return values.view(side, side) if values.shape == (side * side,) and side > 1 else values
 
 
-def averaged(pictures: Tensor) -> Tensor:
+def averaged(pictures: Tensor, factor: int | None = None) -> Tensor:
     """Very large images (n, C, H, W), reduced by a whole factor; range and dtype stay.
 
-    Works in strips: all of a uint8 image as float32 would take four times its memory.
+    By default, the factor makes the longer side less than twice `LARGEST`. Works in strips: all of
+    a uint8 image as float32 would take four times its memory.
     """
-    factor = max(pictures.shape[2:]) // LARGEST
+    if factor is None:
+        factor = max(pictures.shape[2:]) // LARGEST
     if factor < 2:
         return pictures
     if pictures.dtype == torch.uint8 and pictures.shape[1] in (1, 3):

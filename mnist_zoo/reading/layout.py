@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..pictures.parts import Part
-from .page import Array, box_of, see_page
+from ..pictures.reading import PictureError
+from .page import MOST, Array, box_of, see_page
 from .result import Mark
 
 CRUMB = 0.1  # of the digits' height; smaller parts are noise
@@ -36,13 +37,14 @@ class Layout:
 
 
 def lay_out(grey: Array, count: int | None = None) -> Layout:
-    """Finds the rows on a page (H, W) in 0…255: so many as `count`, if known and if it shows them.
-    """
+    """Finds the rows on a page (H, W) in 0…255: as many as `count`, where it shows so many."""
     page = see_page(grey)
     parts, marks = page.parts, [Mark(box, "box or grid") for box in page.frames]
     if not parts:
         return Layout(page.ink, page.labels, [], marks, 1.0)
     height = _usual_height(parts)
+    if page.unseen >= TALL * height:
+        raise PictureError(f"the image: shows more than {MOST} digits or marks; cut it up")
     parts = [part for part in parts if part.side >= CRUMB * height]
     lines = [part for part in parts if _is_line(part, height)]
     marks += [Mark(box_of(line), "line") for line in lines]

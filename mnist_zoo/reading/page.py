@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
-MOST = 400  # parts of a page: the largest ones
+MOST = 1000  # parts of a page: the largest ones
 HELD = 0.03  # of a box's longer side, at least, are the digits in it
 GROUND = 2.0  # of the digits' side; larger parts at the edges are the ground
 PALER = 0.5  # of the strongest part's contrast; paler parts are print of the other side, dirt
@@ -39,12 +39,14 @@ class Page:
         labels: The number of the connected part that each pixel belongs to, (H, W).
         parts: These parts.
         frames: The boxes and grids that were taken out, as left, top, right and bottom.
+        unseen: Size of the parts that are one too many, in pixels; 0 if there are none.
     """
 
     ink: Array
     labels: Array
     parts: list[Part]
     frames: list[Box]
+    unseen: int = 0
 
 
 def see_page(grey: Array) -> Page:
@@ -61,6 +63,7 @@ def see_page(grey: Array) -> Page:
     if strokes is None or not first.parts:
         return nothing
     labels, parts, frames = _without_frames(strokes.values, strokes.linked)
+    unseen = parts[-1].side if len(parts) == MOST else 0
     usual = max(part.side for part in first.parts) * long / max(first.ink.shape)
     parts = [
         part
@@ -73,7 +76,7 @@ def see_page(grey: Array) -> Page:
         return nothing
     own = np.isin(labels, [part.label for part in parts])
     ink = rendered(strokes, own, first.is_light and paper != EVEN)
-    return Page(ink, labels, parts, frames)
+    return Page(ink, labels, parts, frames, unseen)
 
 
 def box_of(part: Part) -> Box:

@@ -41,6 +41,15 @@ def test_rules_go_and_strokes_stay(strength):
     assert np.abs(see_page(ruled).ink - (clean == 0)).mean() < 0.002
 
 
+def test_rules_of_a_long_strip_go():
+    clean = drawn(7000, 60, *ones((40, 10), (80, 15), (6940, 10)))
+    ruled = clean.copy()
+    for x in range(7000):  # they fall by 20 pixels
+        for row in (8 + x // 350, 30 + x // 350):
+            ruled[row : row + 2, x] = np.minimum(ruled[row : row + 2, x], 100)
+    assert len(see_page(ruled).parts) == 3
+
+
 def test_long_strokes_inside_a_page_are_no_rules():
     grey = drawn(200, 90, ((25, 40), (175, 40)))
     assert (see_page(grey).ink == (grey == 0)).all()

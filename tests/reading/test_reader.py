@@ -1,8 +1,12 @@
 """Tests of `read_digits`: arguments, boxes, marks, rows and gaps."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 from reading_cases import INK, Writer, sample_writers
 
@@ -101,6 +105,53 @@ def test_boxes_of_a_large_jpeg_file_are_in_its_pixels(model, known, tmp_path):
     assert of_file.text == of_image.text == "274"
     boxes = [[digit.box for digit in reading.digits] for reading in (of_file, of_image)]
     assert np.abs(np.subtract(*boxes)).max() <= 30  # a pixel of the original digits
+
+
+@pytest.mark.parametrize("length", [3900, 12000, 30000])
+def test_long_strips_keep_their_detail(model, length):
+    strip, text = Image.new("L", (length, 60), 255), "4821903756" * 3
+    ImageDraw.Draw(strip).text((length - 800, 5), text, fill=0, font=ImageFont.load_default(40))
+    file = io.BytesIO()
+    strip.save(file, "jpeg", quality=95)
+    for picture in (strip, file.getvalue()):
+        reading = read_digits(model, picture)
+        assert reading.text == text
+        assert reading.digits[0].box[0] == pytest.approx(length - 798, abs=4)
+
+
+def test_tall_strips_keep_their_detail(model):
+    strip = Image.new("L", (60, 6000), 255)
+    for y in range(20, 5900, 200):
+        ImageDraw.Draw(strip).text((18, y), "4", fill=0, font=ImageFont.load_default(40))
+    assert read_digits(model, strip, length=1, rows=30).text == "\n".join("4" * 30)
+
+
+@st.composite
+def small_pictures(draw):
+    """Blank, noisy and dotted pictures of which one side may be very short."""
+    short, long = draw(st.integers(1, 40)), draw(st.integers(1, 3000))
+    shape = draw(st.permutations((short, long)))
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    share = draw(st.sampled_from((0, 0.02, 0.3, 1)))
+    picture = np.where(random.random(shape) < share, random.integers(0, 256, shape), 255)
+    return picture.astype(np.uint8)[..., None]
+
+
+@settings(deadline=None, max_examples=40)
+@given(small_pictures(), st.sampled_from(({}, {"length": 2}, {"rows": 2})))
+def test_pictures_of_any_shape_are_read_or_refused(model, picture, known_counts):
+    try:
+        reading = read_digits(model, picture, **known_counts)
+    except PictureError:
+        return
+    assert all(0 <= mark.box[0] < mark.box[2] <= picture.shape[1] for mark in reading.rejected)
+
+
+def test_more_digits_than_are_looked_at_are_refused(model):
+    page = np.full((820, 620), 255, np.uint8)
+    page.reshape(41, 20, 31, 20)[1:, 4:16, 1:, 8:12] = 0
+    with pytest.raises(PictureError, match="more than 1000"):
+        read_digits(model, page)
 
 
 def test_a_file_is_opened_once(model, known, tmp_path, monkeypatch):
