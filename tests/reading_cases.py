@@ -8,7 +8,7 @@ import numpy as np
 from data_cases import FULL
 from PIL import Image
 
-from mnist_zoo import load_mnist
+from mnist_zoo import load_mnist, read_digits
 
 INK = 51  # of 255; fainter pixels connect nothing
 ONE_LINE = ("spaced", "touching", "ruled", "lit")
@@ -213,3 +213,15 @@ def _light(shape, random):
         edge = np.cos(turn) * x + np.sin(turn) * y - random.uniform(-0.3, 0.3)
         light *= 1 - random.uniform(0.2, 0.45) / (1 + np.exp(-edge * random.uniform(10, 60)))
     return light.clip(0, 1)
+
+
+def lines_read(model, kind, everyone, count, seed):
+    """For each line of so many pictures, whether it is read in its place without a mistake."""
+    random, right = np.random.default_rng(seed), []
+    for _ in range(count):
+        case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
+        lines = read_digits(model, case.picture).text.split("\n")
+        in_order = len(lines) == len(case.lines)
+        right += [in_order and a == b for a, b in zip(case.lines, lines, strict=False)]
+        right += [False] * (len(case.lines) - len(lines))
+    return right

@@ -156,7 +156,8 @@ def read_page(picture: Picture) -> tuple[Tensor, int, str]:
     from PIL import Image
 
     name = _name(picture, None)
-    if isinstance(picture, (str, os.PathLike, bytes)):
+    picture = _without_file(picture, name)
+    if isinstance(picture, (str, os.PathLike, *CONTENTS)):
         with _opened(picture, name) as image:
             longer = max(image.size)
             factor = _page_factor(*image.size)
@@ -242,8 +243,7 @@ def _tensor(picture: Any, name: str) -> Tensor:
         import numpy as np
         from PIL import Image
 
-        if not isinstance(picture, (str, os.PathLike)) and hasattr(picture, "read"):
-            picture = _rest_of(picture, name)
+        picture = _without_file(picture, name)
         if isinstance(picture, (str, os.PathLike, *CONTENTS)):
             picture = _open(picture, name)
         elif isinstance(picture, Image.Image):
@@ -272,12 +272,14 @@ def _tensor(picture: Any, name: str) -> Tensor:
     return values
 
 
-def _rest_of(file: Readable, name: str) -> bytes:
-    """The bytes of an open file, from where it stands."""
-    if isinstance(file, io.TextIOBase):
+def _without_file(picture: Any, name: str) -> Any:
+    """The bytes of an open file, from where it stands; other pictures as they are."""
+    if isinstance(picture, (str, os.PathLike)) or not hasattr(picture, "read"):
+        return picture
+    if isinstance(picture, io.TextIOBase):
         raise PictureError(f"{name}: must be a file of bytes, as open(path, 'rb') gives it")
     with _read_errors(name):
-        content = file.read()
+        content = picture.read()
     if not content:
         raise PictureError(f"{name}: must be a file that holds bytes from where it stands")
     return content

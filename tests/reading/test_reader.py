@@ -160,8 +160,11 @@ def test_a_file_is_opened_once(model, known, tmp_path, monkeypatch):
     monkeypatch.setattr(
         Image, "open", lambda *args, **kw: opened.append(1) or open_image(*args, **kw)
     )
-    assert read_digits(model, tmp_path / "large.jpg").text == "274"
+    found = read_digits(model, tmp_path / "large.jpg")
+    assert found.text == "274"
     assert len(opened) == 1
+    with (tmp_path / "large.jpg").open("rb") as file:
+        assert read_digits(model, file).numbers == found.numbers
 
 
 def test_probabilities_are_those_of_predict_for_a_digit_alone(model, known):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_cases import needs_mnist
-from reading_cases import KINDS, ONE_LINE, compose, sample_writers, writers
+from reading_cases import KINDS, ONE_LINE, lines_read, sample_writers, writers
 
-from mnist_zoo import mini_resnet, read_digits
+from mnist_zoo import mini_resnet
 
 GUIDE = Path(__file__).parents[2] / "docs" / "read_digits.md"
 BARS = {"spaced": 94, "touching": 87, "ruled": 95, "lit": 97, "rows": 94, "grid": 96}
@@ -19,18 +19,6 @@ PICTURES = {kind: 400 if kind in ONE_LINE else 100 for kind in KINDS}
 @pytest.fixture(scope="module")
 def model():
     return mini_resnet(weights="mnist")
-
-
-def lines_read(model, kind, everyone, count, seed):
-    """For each line of so many pictures, whether it is read in its place without a mistake."""
-    random, right = np.random.default_rng(seed), []
-    for _ in range(count):
-        case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
-        lines = read_digits(model, case.picture).text.split("\n")
-        in_order = len(lines) == len(case.lines)
-        right += [in_order and a == b for a, b in zip(case.lines, lines, strict=False)]
-        right += [False] * (len(case.lines) - len(lines))
-    return right
 
 
 @pytest.mark.parametrize("kind", KINDS)
