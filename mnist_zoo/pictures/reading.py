@@ -57,6 +57,7 @@ HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1") 
 # pixels; JPEG files are decoded at an eighth, fourth or half, down to this: it takes less time
 DRAFT_SIDE = 1000
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
+SLIM = 8  # longer side by shorter side; strips are slimmer, and longer than `WORKING_SIDE`
 # pixels; the longer side of images is first reduced by a whole factor, to less than twice this
 LARGEST = 4 * WORKING_SIDE
 
@@ -289,7 +290,7 @@ def _open(source: str | os.PathLike[str] | Content, name: str) -> np.ndarray[Any
     """The pixels of an image file or of its content."""
     with _opened(source, name) as image:
         if image.format == "JPEG":
-            share = DRAFT_SIDE / max(image.size)
+            share = strip_side(DRAFT_SIDE, image.size) / max(image.size)
             image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
         return _pixels(image)
 
@@ -396,14 +397,19 @@ def _square(values: Tensor) -> Tensor:
     return values.view(side, side) if values.shape == (side * side,) and side > 1 else values
 
 
+def strip_side(side: int, shape: Sequence[int]) -> float:
+    """The longer side that an image of this shape is reduced to: `side`, or more for a strip."""
+    return side * max(1.0, max(shape) / min(shape) / SLIM)
+
+
 def averaged(pictures: Tensor, factor: int | None = None) -> Tensor:
     """Very large images (n, C, H, W), reduced by a whole factor; range and dtype stay.
 
-    By default, the factor makes the longer side less than twice `LARGEST`. Works in strips: all of
-    a uint8 image as float32 would take four times its memory.
+    By default, the longer side becomes less than twice `LARGEST`, or longer for a slim image. Works
+    in strips: all of a uint8 image as float32 would take four times its memory.
     """
     if factor is None:
-        factor = max(pictures.shape[2:]) // LARGEST
+        factor = int(max(pictures.shape[2:]) / strip_side(LARGEST, pictures.shape[2:]))
     if factor < 2:
         return pictures
     if pictures.dtype == torch.uint8 and pictures.shape[1] in (1, 3):

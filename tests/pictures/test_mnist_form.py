@@ -471,3 +471,20 @@ def test_the_clearest_colour_of_a_strip_is_taken():
     strip = torch.full((1, 3, 20, 12000), 255.0)
     strip[0, 1:, 4:16, 500:5000] = 0  # red ink
     assert to_grey(strip).amin() == 0
+
+
+@pytest.mark.parametrize("length", [2000, 6000, 12000])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_digit_on_a_long_strip_keeps_its_detail(length, turned):
+    strip = Image.new("L", (length, 60), 255)
+    at = (length // 2, 5)
+    ImageDraw.Draw(strip).text(at, "8", fill=0, font=ImageFont.load_default(40))
+    near = strip.crop((at[0] - 20, 0, at[0] + 40, 60))
+    strip, near = (
+        one.transpose(Image.Transpose.ROTATE_90) if turned else one for one in (strip, near)
+    )
+    file = io.BytesIO()
+    strip.save(file, "jpeg", quality=95)
+    expected = as_mnist(near).float()
+    for picture in (strip, file.getvalue()):
+        assert (as_mnist(picture).float() - expected).abs().mean() < 8
