@@ -32,7 +32,7 @@ SPACE = 1.0  # of the digits' height; a gap between two numbers is wider than th
 TIMES = 3.0  # and than so many usual gaps
 FAR = 3.0  # of the digits' height; digits that are farther apart are never of one number
 STRANGE = -0.6  # familiarity; ink in a row of digits that is less familiar is none
-DOUBT = 2.5  # of the judge's score; a row of the stated `length` is at most so much less likely
+DOUBT = 4.0  # of the judge's score; a row of the stated `length` is at most so much less likely
 SMALL = 0.5  # of the digits' height; smaller ink that is left out is a speck
 
 
@@ -71,6 +71,7 @@ def read_digits(
 
     Raises:
         PictureError: If the image cannot be read, or does not show `rows` rows of `length` digits.
+            Of lengths that are wrong by one, about one in fifteen is kept to.
         FileNotFoundError: If a file does not exist.
         TypeError: If `model` is no network, `picture` is no image, or `preprocessing` is something
             else.
