@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .ink import LINKED, TINY, ends, find_on_even_paper, is_joined, stands_free
 from .photos import NEARER, Sight, find_on_photo, reduced, shrunk
-from .reading import PictureError, averaged, in_order, in_parts, read_pictures
+from .reading import PictureError, in_order, in_parts, read_pictures
+from .reducing import averaged
 
 if TYPE_CHECKING:
     from .looks import Look

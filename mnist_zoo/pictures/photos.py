@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .looks import Look, best_look
-from .reading import WORKING_SIDE, strip_side
+from .reducing import WORKING_SIDE, strip_side
 
 if TYPE_CHECKING:
     from .parts import Box

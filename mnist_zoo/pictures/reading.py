@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .._files import expanded
+from .reducing import LARGEST, averaged, strip_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +56,6 @@ FORMATS = (
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # phones' photos
 # pixels; JPEG files are decoded at an eighth, fourth or half, down to this: it takes less time
 DRAFT_SIDE = 1000
-WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
-SLIM = 8  # longer side by shorter side; strips are slimmer, and longer than `WORKING_SIDE`
-# pixels; the longer side of images is first reduced by a whole factor, to less than twice this
-LARGEST = 4 * WORKING_SIDE
 
 
 class PictureError(ValueError):
@@ -395,38 +391,3 @@ def _square(values: Tensor) -> Tensor:
     """The pixels of a square image in one row, such as 784, as an image (H, H)."""
     side = math.isqrt(values.numel())
     return values.view(side, side) if values.shape == (side * side,) and side > 1 else values
-
-
-def strip_side(side: int, shape: Sequence[int]) -> float:
-    """The longer side that an image of this shape is reduced to: `side`, or more for a strip."""
-    return side * max(1.0, max(shape) / min(shape) / SLIM)
-
-
-def averaged(pictures: Tensor, factor: int | None = None) -> Tensor:
-    """Very large images (n, C, H, W), reduced by a whole factor; range and dtype stay.
-
-    By default, the longer side becomes less than twice `LARGEST`, or longer for a slim image. Works
-    in strips: all of a uint8 image as float32 would take four times its memory.
-    """
-    if factor is None:
-        factor = int(max(pictures.shape[2:]) / strip_side(LARGEST, pictures.shape[2:]))
-    if factor < 2:
-        return pictures
-    if pictures.dtype == torch.uint8 and pictures.shape[1] in (1, 3):
-        return torch.cat([_averaged_bytes(picture, factor) for picture in pictures])
-    strips = [
-        F.avg_pool2d(strip.float(), factor, ceil_mode=True)
-        for strip in pictures.split(64 * factor, 2)
-    ]
-    small = torch.cat(strips, 2)
-    return small if pictures.is_floating_point() else small.round().to(pictures.dtype)
-
-
-def _averaged_bytes(picture: Tensor, factor: int) -> Tensor:
-    """An image (C, H, W) of bytes, reduced as (1, C, H, W) by PIL: five times faster."""
-    import numpy as np
-    from PIL import Image
-
-    pixels = picture.movedim(0, 2).squeeze(2).contiguous().numpy()
-    small = torch.from_numpy(np.array(Image.fromarray(pixels).reduce(factor)))
-    return small.movedim(2, 0)[None] if small.dim() == 3 else small[None, None]

@@ -14,7 +14,7 @@ from ..pictures.looks import EVEN, NEAR, PALE_LINES, WIDE, contrast_on, page_loo
 from ..pictures.paper import light_of
 from ..pictures.parts import SQUARE, Part, parts_of
 from ..pictures.photos import reduced
-from ..pictures.reading import WORKING_SIDE
+from ..pictures.reducing import WORKING_SIDE
 from ..pictures.strokes import rendered, strokes_of
 
 if TYPE_CHECKING:
