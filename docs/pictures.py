@@ -56,7 +56,9 @@ def write(folder: Path) -> None:
     with torch.device("meta"):
         figures |= {name: plots.draw(get_model(name)) for name in list_models()}
     figures |= report_pages.figures() | residual_variants.figures()
-    figures |= benchmarks.figures() | catalogue.figures()
+    figures |= benchmarks.figures()
+    figures |= {"accuracy": catalogue.against_counted()}
+    figures |= {"accuracy_measured": catalogue.against_measured()}
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.svg")
 

@@ -94,18 +94,23 @@ def check_classes(
     """Checks that the classes of data can be the `count` classes `of` something, called `names`.
 
     Where that names none, they are numbers: a number among the names of the data must then be in
-    its place, while other names may be anything. Data without names may be of any classes.
+    its place, while other names may be anything; but as many names as there are classes, not all of
+    them such numbers, may be what a network for just these learnt. Data without names may be of any
+    classes.
 
     Raises:
         ValueError: If they cannot.
     """
     known = names or numbers(count)
     for argument, others in data.items():
-        pairs = [pair for pair in zip(known, others or (), strict=False) if ne(*pair)]
+        others = others or ()
+        if not names and len(others) == count and not set(others) <= set(known):
+            continue
+        pairs = [pair for pair in zip(known, others, strict=False) if ne(*pair)]
         if any(names or other in known for _, other in pairs):
             raise ValueError(
                 f"`{argument}` must have the classes of {of}, {known!r:.200}; they are "
-                f"{others!r:.200}"
+                f"{others!r:.200}, in this order"
             )
 
 

@@ -212,10 +212,14 @@ def evaluate(
     if not len(digits):
         raise ValueError(f"`digits` (={digits!r}) must hold at least 1 image")
     preprocessing = preprocessing or preprocessing_of(model, digits.images.shape[-1])
+    names = stated_classes(model)
+    if names:  # which tell before anything is computed
+        check_classes(names, len(names), "`model`", digits=digits.classes)
     found = logits_of(model, digits.images, preprocessing, int(batch_size))
     check_logits(found, model)
-    names, count = stated_classes(model), found.shape[1]
-    check_classes(names, count, "the network", digits=digits.classes)
+    count = found.shape[1]
+    if not names:
+        check_classes(None, count, "`model`", digits=digits.classes)
     return Metrics.from_logits(found, digits.labels, class_names(names or digits.classes, count))
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 import torch
 from torch import nn
+from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._checks import check_positive
@@ -30,7 +31,8 @@ def fuse(model: Network) -> Network:
 
     The copy is for inference only: it computes the same function to float precision (1e-5) with
     fewer operations. A BatchNorm is folded if it directly follows a plain convolution whose output
-    goes nowhere else, and neither of the two has hooks.
+    goes nowhere else, neither of the two has hooks, and the network reads their tensors nowhere
+    else.
 
     Args:
         model: A network that torch.fx can trace, as every network of the zoo; it stays unchanged.
@@ -67,7 +69,7 @@ def fuse(model: Network) -> Network:
 
 
 def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """The convolutions whose output goes only to a BatchNorm, where both serve for that alone."""
+    """The convolutions whose output goes only to a BatchNorm, neither called or read elsewhere."""
     try:
         with TRACING:
             nodes = list(Tracer().trace(model).nodes)
@@ -77,8 +79,8 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
             f"the values of tensors: {error!s:.200}"
         ) from error
     calls = [node for node in nodes if node.op == "call_module"]
-    reads = [node.target.rpartition(".")[0] for node in nodes if node.op == "get_attr"]
-    read = {model.get_submodule(name) for name in reads}  # beside their calls
+    reads = [node for node in nodes if node.op == "get_attr" and not _asks_for_kind_only(node)]
+    read = {model.get_submodule(node.target.rpartition(".")[0]) for node in reads}
     modules = {node: model.get_submodule(node.target) for node in calls}
     times = Counter(modules.values())
     pairs = []
@@ -92,6 +94,14 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         if plain and alone and norm.running_var is not None:
             pairs.append((conv, norm))
     return pairs
+
+
+def _asks_for_kind_only(node: Node) -> bool:
+    """Whether of a tensor that the network reads, nothing matters but its type or place."""
+    return all(
+        user.target is getattr and user.args[1] in ("device", "dtype", "shape")
+        for user in node.users
+    )
 
 
 def _hooks(*modules: nn.Module) -> bool:

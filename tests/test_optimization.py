@@ -49,6 +49,20 @@ class ReadsAWeight(nn.Module):
         return self.bn(self.conv(x)).mean((2, 3)) + getattr(self, self.name).weight.sum()
 
 
+class AsksForTheType(ReadsAWeight):
+    """It reads nothing of a tensor but its type."""
+
+    def forward(self, x):
+        return self.bn(self.conv(x.to(self.conv.weight.dtype)))
+
+
+def test_the_type_of_a_tensor_may_be_read():
+    model, x = AsksForTheType("conv").eval(), torch.randn(2, 1, 28, 28)
+    fused = fuse(model)
+    assert isinstance(fused.bn, nn.Identity)
+    torch.testing.assert_close(fused(x), model(x))
+
+
 @pytest.mark.parametrize("name", ["conv", "bn"])
 def test_layers_whose_tensors_are_read_elsewhere_stay(name):
     model, x = ReadsAWeight(name).eval(), torch.randn(2, 1, 28, 28)

@@ -151,8 +151,8 @@ class Digits:
 
         Without groups every part is stratified: it has the class shares of the whole, to within
         two images of each class. With groups, such as `writers`, no group is in two parts: a part
-        takes whole groups until it has at least its size, or until the parts so far have their
-        shares.
+        takes whole groups, at least one, until it has at least its size, or until the parts so far
+        have their shares.
 
         Args:
             *sizes: Number of images in each part; or, as floats, its share of the whole:
@@ -276,9 +276,10 @@ def _whole_groups(
     parts, first, before, shared = [], 0, 0, 0
     for size in sizes:
         shared += size
-        last = int(torch.searchsorted(counts, shared if are_shares else before + size))
-        if not first <= last < len(numbers):
-            raise ValueError(f"`sizes` (={tuple(sizes)!r}) ask for more than the groups hold")
+        wanted = shared if are_shares else before + size
+        last = max(first, int(torch.searchsorted(counts, wanted)))
+        if last >= len(numbers):
+            raise ValueError(f"`sizes` (={tuple(sizes)!r} images): groups are too few or too large")
         parts.append(torch.isin(group_of, drawn[first : last + 1]).nonzero().squeeze(1))
         first, before = last + 1, int(counts[last])
     return parts

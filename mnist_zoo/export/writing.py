@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -259,7 +259,7 @@ def _check_opset(opset: int | None, format: Format) -> None:
 def _class_names(model: nn.Module, count: int, classes: Iterable[str] | None) -> list[str]:
     if classes is None:
         return [*class_names(stated_classes(model), count)]
-    if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes, Set)):
+    if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes, set, frozenset)):
         names = [str(name) for name in classes]
         if len(names) == count:
             return names

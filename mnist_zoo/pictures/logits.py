@@ -72,7 +72,8 @@ def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> 
     channels = channels_of(model)
     if channels and channels != inputs.shape[1] == 1:
         inputs = inputs.expand(-1, channels, -1, -1)
-    own = getattr(unwrapped(model), "input_size", None)  # of the first module of others, perhaps
+    # of an nn.Sequential, the channels of its first module may be known, which may take others
+    own = getattr(unwrapped(model), "input_size", None)
     if own and channels and inputs.shape[1] != channels:
         raise ValueError(
             f"`model` ({type(unwrapped(model)).__name__}) takes images with "

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .looks import Look, best_look
-from .reducing import WORKING_SIDE, strip_side
+from .reducing import WORKING_SIDE, longer_side
 
 if TYPE_CHECKING:
     from .parts import Box
@@ -65,7 +65,7 @@ def _place(look: Look, scale: float, shape: tuple[int, ...]) -> Box:
 
 def reduced(images: Tensor, most: float | None = None) -> Tensor:
     """Images (n, H, W) with a longer side of at most so many pixels; by default, to find ink on."""
-    most = most or strip_side(WORKING_SIDE, images.shape[1:])
+    most = most or longer_side(WORKING_SIDE, images.shape[1:])
     longest = max(images.shape[1:])
     if longest <= most:
         return images

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._files import expanded
-from .reducing import LARGEST, averaged, strip_side
+from .reducing import LARGEST, averaged, longer_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,14 +114,19 @@ def read_picture(picture: Picture) -> tuple[Tensor, str]:
 
     Two dimensions are one image, even where its rows have 784 pixels.
     """
+    name = _name(picture, None)
+    return averaged(_alone(picture, name)), name
+
+
+def _alone(picture: Any, name: str) -> Tensor:
+    """One image, as (1, C, H, W)."""
     is_flat = len(getattr(picture, "shape", ())) == 2
     if not is_flat and not is_one_picture(picture):
-        raise PictureError("`picture` must be one image")
-    name = _name(picture, None)
+        raise PictureError("`picture` must be one image; read several one by one")
     values = _tensor(picture, name)
     if len(values) != 1:
         raise PictureError(f"{name}: must be one image; it holds {len(values)}")
-    return averaged(values), name
+    return values
 
 
 def in_parts(places: Sequence[int], images: Tensor, most: int) -> list[Batch]:
@@ -163,13 +168,8 @@ def read_page(picture: Picture) -> tuple[Tensor, int, str]:
                 image.thumbnail(least, Image.Resampling.BOX, reducing_gap=1.0)  # decodes less
             values = _tensor(_pixels(image), name)
     else:
-        flat = len(getattr(picture, "shape", ())) == 2  # even where its rows have 784 pixels
-        if not flat and not is_one_picture(picture):
-            raise PictureError("`picture` must be one image; read several one by one")
-        values = _tensor(picture, name)
+        values = _alone(picture, name)
         longer = max(values.shape[2:])
-    if len(values) != 1:
-        raise PictureError(f"{name}: must be one image; it holds {len(values)}")
     return averaged(values, _page_factor(*values.shape[2:])), longer, name
 
 
@@ -277,7 +277,7 @@ def _without_file(picture: Any, name: str) -> Any:
         raise PictureError(f"{name}: must be a file of bytes, as open(path, 'rb') gives it")
     with _read_errors(name):
         content = picture.read()
-    if not content:
+    if not isinstance(content, CONTENTS) or not content:
         raise PictureError(f"{name}: must be a file that holds bytes from where it stands")
     return content
 
@@ -286,7 +286,7 @@ def _open(source: str | os.PathLike[str] | Content, name: str) -> np.ndarray[Any
     """The pixels of an image file or of its content."""
     with _opened(source, name) as image:
         if image.format == "JPEG":
-            share = strip_side(DRAFT_SIDE, image.size) / max(image.size)
+            share = longer_side(DRAFT_SIDE, image.size) / max(image.size)
             image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
         return _pixels(image)
 

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WORKING_SIDE = 256  # pixels; larger images are reduced to it before the ink is looked for
-SLIM = 8  # longer side by shorter side; strips are slimmer, and longer than `WORKING_SIDE`
-# pixels; the longer side of images is first reduced by a whole factor, to less than twice this
-LARGEST = 4 * WORKING_SIDE
+SLIM = 8  # an image is a strip if its longer side is more than so many times the shorter one
+LONGER = 32  # strips keep a longer side, up to so many times longer
+LARGEST = 4 * WORKING_SIDE  # pixels; larger images are first reduced by a whole factor, near this
 
 
-def strip_side(side: int, shape: Sequence[int]) -> float:
+def longer_side(side: int, shape: Sequence[int]) -> float:
     """The longer side that an image of this shape is reduced to: `side`, or more for a strip."""
-    return side * max(1.0, max(shape) / min(shape) / SLIM)
+    return side * min(max(1.0, max(shape) / min(shape) / SLIM), LONGER)
 
 
 def averaged(pictures: Tensor, factor: int | None = None) -> Tensor:
@@ -26,7 +26,7 @@ def averaged(pictures: Tensor, factor: int | None = None) -> Tensor:
     in strips: all of a uint8 image as float32 would take four times its memory.
     """
     if factor is None:
-        factor = int(max(pictures.shape[2:]) / strip_side(LARGEST, pictures.shape[2:]))
+        factor = int(max(pictures.shape[2:]) / longer_side(LARGEST, pictures.shape[2:]))
     if factor < 2:
         return pictures
     if pictures.dtype == torch.uint8 and pictures.shape[1] in (1, 3):

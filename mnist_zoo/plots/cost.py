@@ -49,7 +49,7 @@ def accuracy_against_cost(
 
     Raises:
         ValueError: If there are no rows, a value is impossible, one name has different costs, or a
-            row has not as many costs as `costs` names.
+            row does not have one cost for each of `costs`.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
@@ -68,9 +68,9 @@ def accuracy_against_cost(
     left = figure.add_subplot(1, len(costs), 1)
     others = range(2, len(costs) + 1)
     panels = [left, *(figure.add_subplot(1, len(costs), place, sharey=left) for place in others)]
-    for cost, axes in enumerate(panels):
-        _draw_points(axes, networks, cost)
-        axes.set_xlabel(costs[cost])
+    for place, axes in enumerate(panels):
+        _draw_points(axes, networks, place)
+        axes.set_xlabel(costs[place])
     left.set_ylabel("accuracy")
     _scale_accuracy(left, networks)
     if groups is not None:
@@ -79,8 +79,8 @@ def accuracy_against_cost(
         look: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
         figure.legend(unique.values(), unique.keys(), ncols=min(len(unique), 6), **look)
     figure.draw_without_rendering()  # the layout places the axes, and labels depend on it
-    for cost, axes in enumerate(panels):
-        _label_points(figure, axes, networks, cost)
+    for place, axes in enumerate(panels):
+        _label_points(figure, axes, networks, place)
     return figure
 
 
@@ -148,7 +148,7 @@ def _scale_accuracy(axes: Axes, networks: Sequence[_Network]) -> None:
     axes.margins(y=0.12)
 
 
-def _draw_points(axes: Axes, networks: Sequence[_Network], cost: int) -> None:
+def _draw_points(axes: Axes, networks: Sequence[_Network], which: int) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     for network in networks:
@@ -156,9 +156,9 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: int) -> None:
         look |= (
             {"linestyle": "none", "markerfacecolor": "white"} if network.legend == OTHERS else {}
         )
-        x, y = network.costs[cost], network.accuracy
+        x, y = network.costs[which], network.accuracy
         axes.errorbar(x, y, network.spread, capsize=3, label=network.legend, **look)
-    values = [network.costs[cost] for network in networks]
+    values = [network.costs[which] for network in networks]
     steps = (1.0,) if max(values) > 50 * min(values) else (1.0, 2.0, 5.0)
     axes.set_xscale("log")
     axes.margins(x=0.2)
@@ -168,12 +168,12 @@ def _draw_points(axes: Axes, networks: Sequence[_Network], cost: int) -> None:
     style_axes(axes)
 
 
-def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], cost: int) -> None:
+def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], which: int) -> None:
     """Writes each name near its point, at the offset where it and its line cover the least."""
     from matplotlib.text import Text
 
     dot = figure.dpi / 72  # pixels per typographic point; boxes are x0, y0, x1, y1 in pixels
-    points = [(n.costs[cost], n.accuracy, n.spread or 0.0) for n in networks]
+    points = [(n.costs[which], n.accuracy, n.spread or 0.0) for n in networks]
     bars = [axes.transData.transform([(x, y - dy), (x, y + dy)]).ravel() for x, y, dy in points]
     marks = [(torch.tensor(bar) + torch.tensor([-5, -5, 5, 5]) * dot)[None] for bar in bars]
     inside = torch.tensor(axes.bbox.extents)

@@ -21,8 +21,9 @@ LONG = 2.0  # of the digits' height
 TALL = 0.5  # of the digits' height; parts of this size make the rows, the others join them
 NEAR = 0.9  # of the digits' height; a small part that is farther from every row is a speck
 SLANT = 0.15  # steepest slope of a row: about 8.5°
-APART = 0.45  # of the digits' height; rows' middles are at least so far apart,
-CLOSE, UNEVEN = 0.4, 0.8  # or this, where their number is known: within rows, there is no wider gap
+APART = 0.45  # of the digits' height; rows' middles are at least so far apart
+CLOSE = 0.4  # of the digits' height; the same where the number of rows is known
+UNEVEN = 0.8  # of the digits' height; then the gaps within rows are narrower than this
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def _spread(middles: Array, height: float) -> float:
 def _rows(parts: list[Part], height: float, slope: float, count: int | None) -> list[list[Part]]:
     """The parts of each row, from the top; parted by wide gaps.
 
-    These are the widest `count` - 1 gaps, if all of them and no others may be gaps between rows.
+    With `count`, these are the widest `count` - 1, if each is wider than `CLOSE` and no other as
+    wide as `UNEVEN`.
     """
     if not parts:
         return []

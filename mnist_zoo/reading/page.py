@@ -39,7 +39,7 @@ class Page:
         labels: The number of the connected part that each pixel belongs to, (H, W).
         parts: These parts.
         frames: The boxes and grids that were taken out, as left, top, right and bottom.
-        unseen: Size of the parts that are one too many, in pixels; 0 if there are none.
+        unseen: Size in pixels of the largest part beyond `MOST`; 0 if there is none.
     """
 
     ink: Array
@@ -63,7 +63,7 @@ def see_page(grey: Array) -> Page:
     if strokes is None or not first.parts:
         return nothing
     labels, parts, frames = _without_frames(strokes.values, strokes.linked)
-    unseen = parts[-1].side if len(parts) == MOST else 0
+    last = {part.label for part in parts[MOST:]}
     usual = max(part.side for part in first.parts) * long / max(first.ink.shape)
     parts = [
         part
@@ -76,6 +76,7 @@ def see_page(grey: Array) -> Page:
         return nothing
     own = np.isin(labels, [part.label for part in parts])
     ink = rendered(strokes, own, first.is_light and paper != EVEN)
+    unseen = sum(part.side for part in parts if part.label in last)
     return Page(ink, labels, parts, frames, unseen)
 
 
@@ -89,7 +90,7 @@ def _without_frames(values: Array, linked: Array) -> tuple[Array, list[Part], li
     """The labels and parts of a page without the boxes around other parts; where these were."""
     frames: list[Box] = []
     for _ in range(3):  # a sheet on a table may hold a form with boxes
-        labels, parts = parts_of(values, linked, None, MOST)
+        labels, parts = parts_of(values, linked, None, MOST + 1)
         around = [part for part in parts if part.held > HELD and part.squareness > SQUARE]
         if not around:
             return labels, parts, frames
@@ -100,7 +101,7 @@ def _without_frames(values: Array, linked: Array) -> tuple[Array, list[Part], li
             values[part.box][own] = inside[own]
             linked[part.box][own] = inside[own] > 0
             frames.append(box_of(part))
-    return *parts_of(values, linked, None, MOST), frames
+    return *parts_of(values, linked, None, MOST + 1), frames
 
 
 def _inside(alone: Array, own: Array) -> Array:

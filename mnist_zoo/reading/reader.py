@@ -71,7 +71,7 @@ def read_digits(
 
     Raises:
         PictureError: If the image cannot be read, or does not show `rows` rows of `length` digits.
-            Of lengths that are wrong by one, about one in fifteen is kept to.
+            A length that is wrong by one goes unnoticed about once in fifteen times.
         FileNotFoundError: If a file does not exist.
         TypeError: If `model` is no network, `picture` is no image, or `preprocessing` is something
             else.
@@ -191,7 +191,8 @@ def _way(
             f"the image: `length` (={length}); row {number} cannot be parted into so many"
         )
     if length is not None:
-        free = best_way(spans, likely, skips, None) or way
+        free = best_way(spans, likely, skips, None)
+        free = way if free is None else free
         first, second = (score_of(one, spans, likely, skips) for one in (free, way))
         if first - second > DOUBT:
             raise PictureError(f"the image: `length` (={length}); row {number} shows {len(free)}")

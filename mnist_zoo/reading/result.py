@@ -152,7 +152,7 @@ class Reading:
     def draw(self) -> Image.Image:
         """The picture with a box and a label for each digit, and a red box for each mark.
 
-        Very large pictures are drawn smaller, at most about 2,000 pixels a side.
+        Very large pictures are drawn smaller, with at most about four million pixels.
 
         Raises:
             ValueError: If `read_digits` did not give this reading.

@@ -98,16 +98,19 @@ def read_tensors(
     except (RuntimeError, TypeError) as error:
         raise LayoutError(f"its header describes no tensors: {error!s:.200}") from error
     is_large = sum(tensor.nbytes for tensor in tensors.values()) > LARGE
+    hashing = []
     with ThreadPoolExecutor(max_workers=1) as beside:
         for tensor in tensors.values():
             numbers = tensor.reshape(-1).view(torch.uint8).numpy().data
             count = file.readinto(numbers)
             if is_large:
-                beside.submit(seen, numbers[:count])
+                hashing.append(beside.submit(seen, numbers[:count]))
             else:
                 seen(numbers[:count])
             if count < len(numbers):
                 raise LayoutError("it ends within its tensors")
+    for done in hashing:
+        done.result()  # raises what it raised
     if sys.byteorder == "big":  # once they are hashed as they stand in the file
         for tensor in tensors.values():
             tensor.untyped_storage().byteswap(tensor.dtype)

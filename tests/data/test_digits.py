@@ -184,9 +184,16 @@ def test_shares_of_groups_use_all_images(groups, share, seed):
     assert -1 <= len(first) - share * len(groups) <= largest
 
 
+def test_large_groups_are_parts_of_their_own():
+    groups = torch.arange(300) // 60
+    for shares in ((0.1, 0.1, 0.8), (0.1, 0.1)):
+        parts = make_digits([0] * 300).split(*shares, groups=groups)
+        assert [len(part) for part in parts] == [60, 60, 180][: len(shares)]
+
+
 def test_too_few_groups_are_refused():
     digits = make_digits([0] * 10)
-    with pytest.raises(ValueError, match="more than the groups hold"):
+    with pytest.raises(ValueError, match="groups are too few or too large"):
         digits.split(1, 1, 1, groups=torch.tensor([0] * 5 + [1] * 5))
     with pytest.raises(ValueError, match=r"`groups` must be whole numbers \(10,\)"):
         digits.split(3, groups=torch.zeros(9))

@@ -73,7 +73,7 @@ def test_onnx_file_contains_no_path_of_the_machine(file):
 
 
 def test_other_formats_store_preprocessing_and_classes(model, tmp_path):
-    export(model, tmp_path / "a.pt2", "torch_export", classes=list("abcdefghij"))
+    export(model, tmp_path / "a.pt2", "torch_export", classes=dict.fromkeys("abcdefghij").keys())
     export(model, tmp_path / "a.pt", "torchscript")
     extra = {"mnist_zoo": ""}
     torch.export.load(tmp_path / "a.pt2", extra_files=extra)

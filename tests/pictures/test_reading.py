@@ -15,6 +15,7 @@ from PIL import EpsImagePlugin, Image
 
 from mnist_zoo import PictureError, as_mnist
 from mnist_zoo.pictures.reading import FORMATS, is_one_picture
+from mnist_zoo.pictures.reducing import LARGEST, LONGER, averaged
 
 PAGE = np.full((32, 24, 3), 255, np.uint8)
 PAGE[6:26, 10:14] = 0
@@ -78,6 +79,11 @@ def test_open_files_and_other_bytes_are_read(tmp_path):
         as_mnist(file)
     with path.open() as file, pytest.raises(PictureError, match="image 0: must be a file of bytes"):
         as_mnist([file])
+    with tempfile.NamedTemporaryFile("w+") as text:  # whose content is no name of a file to open
+        text.write(str(path))
+        text.seek(0)
+        with pytest.raises(PictureError, match="the image: must be a file that holds bytes"):
+            as_mnist(text)
     with pytest.raises(PictureError, match="must be an image file of one of the formats"):
         as_mnist(bytearray(b"no image"))
 
@@ -264,3 +270,9 @@ def test_the_limit_of_pixels_that_security_names_is_kept(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", PAGE.shape[0] * PAGE.shape[1] // 2 - 1)
     with pytest.raises(PictureError, match="exceeds limit"):
         as_mnist(WHOLE["PNG"])
+
+
+def test_very_long_strips_are_reduced():
+    for shape in ((4, 400_000), (400_000, 4)):
+        small = averaged(torch.zeros(1, 1, *shape, dtype=torch.uint8))
+        assert max(small.shape) <= 2 * LONGER * LARGEST
