@@ -156,20 +156,29 @@ def accuracies_of(network: str) -> list[float]:
     return [value / 100 for value in accuracies(run for run in runs if run["label"] == network)]
 
 
+def runs() -> Iterator[tuple[str, float]]:
+    """Name and accuracy of every run, ours and published."""
+    for network in list_models():
+        for accuracy in accuracies_of(network):
+            yield network, accuracy
+    for other in published():
+        yield other.name, other.accuracy
+
+
 def points() -> Iterator[tuple[str, float, int, int]]:
-    """Name, accuracy, parameters and MACs of every run, ours and published."""
-    for row in compare(list_models()).rows:
-        for accuracy in accuracies_of(row.name):
-            yield row.name, accuracy, row.params, row.macs
+    """Name, accuracy, parameters and MACs of every run."""
+    costs = {row.name: (row.params, row.macs) for row in compare(list_models()).rows}
     for other in published():
         macs, params = profile(other.network, other.input_size)
-        yield other.name, other.accuracy, params, macs
+        costs[other.name] = (params, macs)
+    for name, accuracy in runs():
+        yield name, accuracy, *costs[name]
 
 
 def measured_points() -> Iterator[tuple[str, float, float, int]]:
-    """Name, accuracy, latency in seconds and bytes of the int8 file of the same runs."""
+    """Name, accuracy, latency in seconds and bytes of the int8 file of every run."""
     milliseconds, sizes = read(LATENCY)["milliseconds"], read(INT8)["bytes"]
-    for name, accuracy, *_ in points():
+    for name, accuracy in runs():
         yield name, accuracy, milliseconds[name] / 1000, sizes[name]
 
 
@@ -235,7 +244,7 @@ def measure_int8() -> None:
     """Measures the size of the int8 file of every network whose accuracy is known."""
     import onnxruntime
 
-    sizes = {name: size_of_int8(name) for name in dict.fromkeys(name for name, *_ in points())}
+    sizes = {name: size_of_int8(name) for name in dict.fromkeys(name for name, _ in runs())}
     versions = f"{surroundings()['versions']}, ONNX Runtime {onnxruntime.__version__}"
     write(INT8, {"versions": versions, "bytes": sizes})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from operator import ne
 
 import torch
 from torch import Tensor, nn
@@ -91,23 +90,29 @@ def class_names(names: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
 def check_classes(
     names: tuple[str, ...] | None, count: int, of: str, **data: tuple[str, ...] | None
 ) -> None:
-    """Checks that the classes of data can be the `count` classes `of` something, called `names`.
+    """Checks that classes in data can be the `count` classes of a network, which has these `names`.
 
-    Where that names none, they are numbers: a number among the names of the data must then be in
-    its place, while other names may be anything; but as many names as there are classes, not all of
-    them such numbers, may be what a network for just these learnt. Data without names may be of any
-    classes.
+    Without names, the classes of a network are the numbers from 0. A number among the names in the
+    data must then be in its place, because "1" in place 0 would be another digit; other names may
+    mean anything. So may `count` names that are not all among these numbers: a network with two
+    classes may have learnt "1" and "7". Data without names suit every network.
+
+    Args:
+        names: The names of the network's classes; None if it has none.
+        count: Number of its classes.
+        of: What has these classes, for the message.
+        **data: The names of the classes in the data, by the caller's argument.
 
     Raises:
-        ValueError: If they cannot.
+        ValueError: If the data name other classes, or name them in another order.
     """
     known = names or numbers(count)
     for argument, others in data.items():
         others = others or ()
         if not names and len(others) == count and not set(others) <= set(known):
             continue
-        pairs = [pair for pair in zip(known, others, strict=False) if ne(*pair)]
-        if any(names or other in known for _, other in pairs):
+        misplaced = [name for own, name in zip(known, others, strict=False) if own != name]
+        if any(names or name in known for name in misplaced):
             raise ValueError(
                 f"`{argument}` must have the classes of {of}, {known!r:.200}; they are "
                 f"{others!r:.200}, in this order"

@@ -79,7 +79,7 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
             f"the values of tensors: {error!s:.200}"
         ) from error
     calls = [node for node in nodes if node.op == "call_module"]
-    reads = [node for node in nodes if node.op == "get_attr" and not _asks_for_kind_only(node)]
+    reads = [node for node in nodes if node.op == "get_attr" and not _uses_no_values(node)]
     read = {model.get_submodule(node.target.rpartition(".")[0]) for node in reads}
     modules = {node: model.get_submodule(node.target) for node in calls}
     times = Counter(modules.values())
@@ -96,8 +96,8 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     return pairs
 
 
-def _asks_for_kind_only(node: Node) -> bool:
-    """Whether of a tensor that the network reads, nothing matters but its type or place."""
+def _uses_no_values(node: Node) -> bool:
+    """Whether the network uses only the device, dtype or shape of a tensor that it reads."""
     return all(
         user.target is getattr and user.args[1] in ("device", "dtype", "shape")
         for user in node.users

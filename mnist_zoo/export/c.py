@@ -137,7 +137,7 @@ def _values(program: Program) -> dict[str, str]:
 
 
 def _looks(preprocessing: Mapping[str, Any]) -> str:
-    """What images a network takes, in words."""
+    """Describes how the images that a network takes look."""
     if not preprocessing["redraw"]:
         return "as in its training data"
     return "dark on light" if preprocessing["dark_on_light"] else "light on black as MNIST's"

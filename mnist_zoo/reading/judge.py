@@ -134,7 +134,7 @@ def score_of(
     scores: Sequence[float],
     skips: Sequence[float],
 ) -> float:
-    """The sum of scores of a way that `best_way` gave."""
+    """The total score of a way that `best_way` gave."""
     taken = {piece for place in way for piece in range(*spans[place])}
     left = [skip for piece, skip in enumerate(skips) if piece not in taken]
     return sum(scores[place] for place in way) + sum(left)

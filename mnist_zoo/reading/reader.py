@@ -184,7 +184,12 @@ def _way(
     length: int | None,
     number: int,
 ) -> list[int]:
-    """The best way through row `number`; of the ways of this `length`, if one is about as good."""
+    """The most likely way to divide row `number` into digits, into `length` of them if it is known.
+
+    Raises:
+        PictureError: If there is no such way, or the row is far more likely to show another number
+            of digits.
+    """
     way = best_way(spans, likely, skips, length)
     if way is None:
         raise PictureError(

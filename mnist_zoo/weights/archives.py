@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from .pickles import MAX_PICKLE, Foreign, PickleRefused, Storage, StoredTensor, read_pickle
+from .tensors import LARGE
 
 MAX_MEMBERS = 60_000  # of a zip archive
-LARGE = 1 << 20  # bytes, whose checksum takes longer than telling another thread about it
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
 

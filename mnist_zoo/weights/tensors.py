@@ -35,7 +35,7 @@ DTYPES = {
     "C64": torch.complex64,
 }
 MAX_DIMENSIONS = 64  # as in torch
-LARGE = 1 << 20  # bytes; hashing fewer takes about as long as starting a thread for it
+LARGE = 1 << 20  # bytes, whose checksum takes longer than telling another thread about it
 
 
 class LayoutError(ValueError):
