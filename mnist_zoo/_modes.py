@@ -33,12 +33,14 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         with _LOCK:
+            freed = {}
             for module in modules:
                 own, users = _SWITCHED.pop(module)
                 if users > 1:
                     _SWITCHED[module] = (own, users - 1)
                 else:
-                    module.training = own
+                    freed[module] = own
+            _set(freed)
 
 
 def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
@@ -50,8 +52,20 @@ def modes_of(model: nn.Module) -> dict[nn.Module, bool]:
 def set_modes(modes: Mapping[nn.Module, bool]) -> None:
     """Sets the modes that `modes_of` gave; a module in `eval_mode` gets its own when that ends."""
     with _LOCK:
+        free = {}
         for module, own in modes.items():
             if module in _SWITCHED:
                 _SWITCHED[module] = (own, _SWITCHED[module][1])
-            elif module.training != own:
-                module.training = own
+            else:
+                free[module] = own
+        _set(free)
+
+
+def _set(modes: Mapping[nn.Module, bool]) -> None:
+    """Sets modes, by the module's own `train` where it has one: it may do more, as LoRA's does."""
+    for module, own in modes.items():
+        if module.training != own and type(module).train is not nn.Module.train:
+            module.train(own)  # of the modules inside as well, which come later here
+    for module, own in modes.items():
+        if module.training != own:
+            module.training = own

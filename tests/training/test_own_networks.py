@@ -1,0 +1,70 @@
+"""Networks of the user's own, of kinds that other libraries make: what `fit` does with them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mnist_zoo import Preprocessing, Recipe, evaluate, fit
+
+RECIPE = Recipe(lr=0.05, batch_size=30, epochs=2, eval_every=3)
+
+
+class LowRank(nn.Linear):
+    """A frozen layer with a learnt change of low rank (Hu et al. 2021, LoRA)."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.weight.requires_grad = False
+        self.down = nn.Parameter(torch.randn(4, 784) / 28)
+        self.up = nn.Parameter(torch.zeros(10, 4))
+
+    def forward(self, x):
+        return F.linear(x.flatten(1), self.weight + self.up @ self.down, self.bias)
+
+
+class Merging(LowRank):
+    """The same, whose eval mode adds the change to the weights, as loralib's layers do."""
+
+    merged = False
+
+    def train(self, mode=True):
+        if mode == self.merged:
+            with torch.no_grad():
+                self.weight += (-1 if mode else 1) * self.up @ self.down
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        if self.merged:
+            return F.linear(x.flatten(1), self.weight, self.bias)
+        return super().forward(x)
+
+
+def made(kind, *, inside=False):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Identity(), kind()) if inside else kind()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_networks_that_merge_weights_in_eval_mode_train_as_others(digits, inside):
+    plain, merging = (
+        fit(made(kind, inside=inside), *digits, recipe=RECIPE, progress=False)
+        for kind in (LowRank, Merging)
+    )
+    assert merging.loss == pytest.approx(plain.loss, abs=1e-4)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_evaluate_gives_networks_that_merge_weights_back_as_they_were(digits, inside):
+    model = made(Merging, inside=inside)
+    layer = model[1] if inside else model
+    nn.init.normal_(layer.up)
+    before = layer.weight.clone()
+    found = evaluate(model, digits[1])
+    x = Preprocessing()(digits[1].images)
+    expected = F.cross_entropy(LowRank.forward(layer, x), digits[1].labels).item()
+    assert found.loss == pytest.approx(expected, rel=1e-4)
+    assert layer.training
+    assert not layer.merged
+    assert torch.allclose(layer.weight, before, atol=1e-5)
