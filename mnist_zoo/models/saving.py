@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.dropout import _DropoutNd as Dropout
 
 from .._files import check_place, expanded
 from .._names import printable
@@ -31,6 +34,7 @@ from .registry import MODELS, outline
 
 __all__ = ["load_model", "save_model"]
 
+TRAINING_ONLY = re.compile(r"\b(momentum|inplace)=[^,]*")  # in what a layer prints of itself
 FLOATS = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -53,9 +57,9 @@ def save_model(
     Raises:
         TypeError: If `model` is no network.
         ValueError: If the network was not made by a factory, or one of its options is not a plain
-            value, or its tensors are not the ones that the factory made, or it holds NaN or
-            infinity, or its images are larger than 4,096×4,096, or `path` is a folder or a device;
-            nothing is written.
+            value, or its tensors or layers are not the ones that the factory made, or it holds NaN
+            or infinity, or its images are larger than 4,096×4,096, or `path` is a folder or a
+            device; nothing is written.
         FileNotFoundError: If the folder of `path` does not exist.
 
     Example:
@@ -85,6 +89,11 @@ def save_model(
     own = state_of(model)
     if _shapes(own) != _shapes(state_of(bare)):
         raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
+    if other := sorted(_layers(model).items() ^ _layers(bare).items()):
+        raise ValueError(
+            f"`model` must have the layers that {model.factory} gives it, which load_model makes "
+            f"again; {other[0][0] or 'itself'} is another"
+        )
     state = {
         name: value.to(dtype or value.dtype) if value.is_floating_point() else value
         for name, value in own.items()
@@ -103,6 +112,16 @@ def save_model(
     if tied := _tied(model):
         metadata["tied"] = json.dumps(tied)
     write_safetensors(path, state, metadata)
+
+
+def _layers(model: nn.Module) -> dict[str, str]:
+    """What each module computes in eval mode, by its name."""
+    layers = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not isinstance(module, Dropout):
+            kind = "norm" if isinstance(module, BatchNorm) else type(module).__qualname__
+            layers[name] = f"{kind} {TRAINING_ONLY.sub('', module.extra_repr())}"
+    return layers
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

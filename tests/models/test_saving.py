@@ -17,6 +17,7 @@ import mnist_zoo
 from mnist_zoo import (
     ConversionError,
     Preprocessing,
+    ResNet,
     WeightsError,
     get_model,
     lenet5,
@@ -103,6 +104,11 @@ def test_half_precision_halves_the_file(tmp_path):
         (lambda: with_nan(lenet5()), r"must hold finite numbers; fc3\.bias does not"),
         (lambda: lenet5().to("meta"), r"must hold finite numbers; conv1\.weight does not"),
         (lambda: with_another_layer(lenet5()), "must have the tensors that lenet5 gives it"),
+        (lambda: changed(maxpool=nn.Identity()), "must have the layers .*; maxpool is another"),
+        (lambda: changed(relu=nn.GELU()), "must have the layers .*; relu is another"),
+        (lambda: changed("conv1", stride=(1, 1)), "must have the layers .*; conv1 is another"),
+        (lambda: changed("bn1", eps=0.1), "must have the layers .*; bn1 is another"),
+        (lambda: changed(__class__=Cooler), "must have the layers .*; itself is another"),
     ],
 )
 def test_a_network_that_could_not_be_loaded_is_not_saved(make, message, tmp_path):
@@ -117,6 +123,29 @@ def test_a_network_that_could_not_be_loaded_is_not_saved(make, message, tmp_path
     with pytest.raises(ValueError, match=r"numbers, as torch.float16; fc3\.bias does not"):
         save_model(large, tmp_path / "model.safetensors", dtype=torch.float16)
     assert not list(tmp_path.iterdir())
+
+
+class Cooler(ResNet):
+    """A network that computes something else with the same tensors."""
+
+    def forward(self, x):
+        return super().forward(x) / 2
+
+
+def changed(layer="", **values):
+    model = resnet18()
+    for name, value in values.items():
+        setattr(model.get_submodule(layer), name, value)
+    return model
+
+
+def test_changes_that_matter_in_training_only_are_saved(tmp_path):
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(resnet18(dropout=0.5))
+    model.dropout.p, model.bn1.momentum, model.relu.inplace = 0.1, None, False
+    save_model(model, tmp_path / "model.safetensors")
+    x = torch.rand(2, 1, 28, 28)
+    expected = model.eval()(x)
+    torch.testing.assert_close(load_model(tmp_path / "model.safetensors")(x), expected)
 
 
 def with_nan(model):
