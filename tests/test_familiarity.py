@@ -22,6 +22,7 @@ from mnist_zoo import (
     Digits,
     Familiarity,
     PictureError,
+    Preprocessing,
     Recipe,
     WeightsError,
     as_mnist,
@@ -248,6 +249,24 @@ def test_hooks_and_wrappers_keep_their_say(model):
     changed = copy.deepcopy(model)
     changed.register_forward_hook(lambda module, x, output: -output)
     assert predict(changed, image).probabilities[plain.digit] < 0.01
+
+
+def test_a_forward_of_the_users_own_keeps_its_say(model):
+    class Cooler(type(model)):
+        def forward(self, x):
+            return super().forward(x) / 8
+
+    cooler, replaced = copy.deepcopy(model), copy.deepcopy(model)
+    cooler.__class__ = Cooler
+    replaced.forward = lambda x: model(x) / 8
+    with torch.no_grad():
+        expected = (model(Preprocessing()(SAMPLE.images[:5])) / 8).softmax(1)
+    for network in (cooler, replaced):
+        found = predict(network, SAMPLE.images[:5])
+        rows = torch.tensor([prediction.probabilities for prediction in found])
+        torch.testing.assert_close(rows, expected)
+        known = [prediction.familiarity for prediction in predict(model, SAMPLE.images[:5])]
+        assert [prediction.familiarity for prediction in found] == pytest.approx(known)
 
 
 def test_precision_and_copies_keep_the_record(model):

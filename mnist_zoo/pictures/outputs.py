@@ -30,9 +30,16 @@ def with_familiarity(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor |
         return model(inputs), None
     inside: Any = unwrapped(model)
     values, familiarity = inside.with_familiarity(inputs)
-    if model is not inside or inside._forward_hooks or inside._forward_pre_hooks:
-        values = model(inputs)  # a wrapper or a hook may change them
+    hooks = inside._forward_hooks or inside._forward_pre_hooks
+    if model is not inside or hooks or _has_another_forward(inside):
+        values = model(inputs)  # which a wrapper, a hook or a derived class may change
     return values, familiarity
+
+
+def _has_another_forward(network: nn.Module) -> bool:
+    """Whether the network or its class replaces `forward`, but not `with_familiarity`."""
+    places = (vars(network), *map(vars, type(network).__mro__))
+    return "with_familiarity" not in next(place for place in places if "forward" in place)
 
 
 def gives_familiarity(model: nn.Module) -> bool:
