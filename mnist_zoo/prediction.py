@@ -22,7 +22,7 @@ from ._networks import (
     unwrapped,
 )
 from .pictures.as_trained import as_trained
-from .pictures.logits import check_logits, logits
+from .pictures.logits import as_logits, check_logits, logits
 from .pictures.outputs import gives_familiarity, logits_and_familiarity, with_familiarity
 from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 from .pictures.reading import in_parts, is_one_picture
@@ -268,17 +268,29 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N, C, H, W) to the logarithm of the mean probability of each class."""
-        return _mean([model(x) for model in self.models])
+        return _mean([_checked(model, model(x.clone()), x) for model in self.models])
 
     def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Also gives the mean familiarity (N,) of images (N, C, H, W)."""
-        pairs = [with_familiarity(model, x) for model in self.models]
+        pairs = [with_familiarity(model, x.clone()) for model in self.models]
         told = [familiarity for _, familiarity in pairs if familiarity is not None]
-        return _mean([values for values, _ in pairs]), torch.stack(told).mean(0)
+        values = [_checked(own, each, x) for own, (each, _) in zip(self.models, pairs, strict=True)]
+        return _mean(values), torch.stack(told).mean(0)
 
     def gives_familiarity(self) -> bool:
         """Whether all of the networks tell the familiarity of images."""
         return all(map(gives_familiarity, self.models))
+
+
+def _checked(model: nn.Module, values: Tensor, x: Tensor) -> Tensor:
+    """What one of the networks gives for images x, if they are logits; unchecked in a trace.
+
+    Each network gets a copy of the images: some change their input.
+    """
+    is_traced = torch.compiler.is_compiling() or torch._C._is_tracing()
+    if not is_traced and isinstance(x, Tensor) and not x.is_meta:
+        check_logits(as_logits(values, len(x), model, "models").detach(), model, "models")
+    return values
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

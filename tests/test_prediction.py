@@ -259,6 +259,33 @@ def test_an_ensemble_gives_the_mean_probabilities():
     assert np.allclose(together, np.mean(each, 0), atol=1e-5)
 
 
+def test_networks_of_an_ensemble_that_change_their_input_leave_the_others_theirs():
+    class Darkens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = lenet5(weights="mnist")
+
+        def forward(self, x):
+            return self.net(x.mul_(0.5))
+
+    models = [Darkens().eval(), Darkens().eval(), lenet5(weights="mnist").eval()]
+    x = Preprocessing()(SAMPLE.images[:5])
+    with torch.no_grad():
+        expected = torch.stack([model(x.clone()).softmax(1) for model in models]).mean(0)
+        assert torch.allclose(ensemble(models).eval()(x.clone()).exp(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("ask", [predict, evaluate])
+def test_networks_of_an_ensemble_that_give_no_logits_are_refused(ask):
+    given = SAMPLE[:2] if ask is evaluate else SAMPLE.images[:2]
+    softmax = torch.nn.Sequential(lenet5(weights="mnist"), torch.nn.Softmax(1))
+    with pytest.raises(ValueError, match=r"`models` \(Sequential\) .* it gives probabilities"):
+        ask(ensemble([lenet5(weights="mnist"), softmax]), given)
+    pairs = Gives(lambda x: (x, x))
+    with pytest.raises(ValueError, match=r"`models` \(Gives\) must give logits .* got tuple"):
+        ask(ensemble([pairs, pairs]), given)
+
+
 def test_ensembles_of_different_preprocessing_or_classes_are_refused():
     odd = mini_resnet()
     odd.preprocessing = Preprocessing(mean=0.5)

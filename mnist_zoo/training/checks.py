@@ -240,7 +240,7 @@ def probed(
     """Runs the network on two images in eval mode; buffers, modes and numbers are restored.
 
     Raises:
-        ValueError: If it does not give logits (N, classes).
+        ValueError: If it does not give logits (N, classes), but probabilities or something else.
     """
     network = unwrapped(model)  # a compiled one would be compiled for this batch, too
     inputs = _two_images(network, digits, preprocessing)
@@ -273,8 +273,6 @@ def check_training_mode(
             f"`target` ({kind}) must give as many logits in training as in eval mode, {classes}; "
             f"it gives {logits.shape[1]}"
         )
-    if logits.isfinite().all():  # else the loss says it, with its step
-        check_logits(logits.detach(), network, "target")
     if not logits.requires_grad:
         raise ValueError(
             f"`target` ({kind}) must give logits that depend on parameters that require "
@@ -309,7 +307,10 @@ def _output(network: nn.Module, inputs: Tensor, argument: str) -> Tensor:
             f"`{argument}` ({type(network).__name__}) cannot take images {tuple(inputs.shape)} of "
             f"{inputs.dtype}: {reason:.300}"
         ) from error
-    return as_logits(output, len(inputs), network, argument)
+    logits = as_logits(output, len(inputs), network, argument)
+    if logits.isfinite().all():  # else the loss says it, with its step
+        check_logits(logits.detach(), network, argument)
+    return logits
 
 
 def _parameters_behind(output: Tensor) -> Iterator[nn.Parameter]:

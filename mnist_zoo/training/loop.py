@@ -243,7 +243,9 @@ def _train(
         run.optimizer.zero_grad()
         with run.seeded(step):
             with run.autocast():
-                logits = run.forward(images).to(run.dtype)
+                # the network may change its input, which the teacher sees as well
+                own = images if run.teacher is None else images.clone()
+                logits = run.forward(own).to(run.dtype)
                 losses = F.cross_entropy(
                     logits, labels, reduction="none", label_smoothing=recipe.label_smoothing
                 )

@@ -101,6 +101,20 @@ def test_teacher_sees_the_augmented_images_of_the_student(digits):
     assert not torch.equal(ours[0].sort(0).values, ours[3].sort(0).values)
 
 
+def test_teacher_sees_the_images_also_if_the_student_changes_its_input(digits):
+    class Inverts(Recorder):
+        def forward(self, x):
+            logits = super().forward(x.clone())
+            x.neg_()
+            return logits
+
+    ours, theirs = [], []
+    student, teacher = Inverts(ours), Inverts(theirs)
+    fit(student, digits[0], recipe=TAUGHT, teacher=teacher, progress=False)
+    assert len(ours) == len(theirs) == 6
+    assert all(map(torch.equal, ours, theirs))
+
+
 def test_network_that_agrees_with_its_teacher_has_no_loss_and_stays(digits):
     teacher = linear(0)
     student = copy.deepcopy(teacher)
@@ -156,6 +170,7 @@ def other_preprocessing():
         (mini_convnet(num_classes=3), 0.5, r"`teacher` \(MiniConvNet\) must have .* 10 classes"),
         (other_preprocessing(), 0.5, r"`teacher` \(LeNet5\) must take the images of the recipe"),
         (nn.Identity(), 0.5, r"`teacher` \(Identity\) must give logits"),
+        (nn.Sequential(lenet5(), nn.Softmax(1)), 0.5, r"`teacher` .* it gives probabilities"),
     ],
 )
 def test_teachers_that_do_not_fit_are_refused(digits, teacher, distillation, rule):

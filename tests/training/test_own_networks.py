@@ -68,3 +68,13 @@ def test_evaluate_gives_networks_that_merge_weights_back_as_they_were(digits, in
     assert layer.training
     assert not layer.merged
     assert torch.allclose(layer.weight, before, atol=1e-5)
+
+
+def test_network_that_gives_probabilities_in_eval_mode_is_refused(digits):
+    class Switches(nn.Linear):
+        def forward(self, x):
+            logits = super().forward(x.flatten(1))
+            return logits if self.training else logits.softmax(1)
+
+    with pytest.raises(ValueError, match=r"`target` \(Switches\) .* it gives probabilities"):
+        fit(Switches(784, 10), *digits, recipe=RECIPE, progress=False)
