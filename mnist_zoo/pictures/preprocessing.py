@@ -126,8 +126,9 @@ class Preprocessing:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Images as float32: uint8 values are divided by 255, float values stay as they are."""
-    return images.float() if images.is_floating_point() else images.float().div_(255)
+    """Images as float32: uint8 values are divided by 255, floats and booleans stay as they are."""
+    as_is = images.is_floating_point() or images.dtype == torch.bool
+    return images.float() if as_is else images.float().div_(255)
 
 
 def check_preprocessing(preprocessing: object) -> None:

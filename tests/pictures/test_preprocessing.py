@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from mnist_zoo import Preprocessing
+from mnist_zoo import (
+    Augmentation,
+    Corruption,
+    Preprocessing,
+    Style,
+    augment,
+    corrupt,
+    restyle,
+)
 
 
 def test_normalising_equals_torchvisions_to_the_bit(sample):
@@ -116,3 +124,18 @@ def test_numbers_per_channel_equal_torchvisions(sample):
     )
     with pytest.raises(ValueError, match="are for 3 channels; the images have 2"):
         Preprocessing(mean=mean)(images[:, :2])
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        Preprocessing(),
+        Preprocessing(image_size=32, resize="pad"),
+        lambda images: augment(images, Augmentation()),
+        lambda images: corrupt(images, Corruption()),
+        lambda images: restyle(images, torch.zeros(len(images), dtype=torch.int64), Style()),
+    ],
+)
+def test_booleans_are_ink_and_paper(sample, prepare):
+    ink = sample.images[:5] > 127
+    torch.testing.assert_close(prepare(ink), prepare(ink.byte() * 255))
