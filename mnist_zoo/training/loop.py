@@ -98,7 +98,8 @@ def fit(
         progress: Whether to show a progress bar and a line per epoch.
         tensorboard: Folder for TensorBoard's event files; needs the package tensorboard.
         hook: Called after every step with the history so far, whose `model` is still in training
-            mode. Return True to stop; calling `fit` again with the same `folder` resumes the run.
+            mode. Return True to stop (another value, such as the number that a file's `write`
+            returns, does not); calling `fit` again with the same `folder` resumes the run.
             Under torchrun every process must pass a hook, and only that of the first is called.
 
     Returns:

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .._checks import plain
 from .._networks import float_type, unwrapped
 from ..data.augmentation import augment
 from ..data.corruption import corrupt
@@ -211,8 +212,8 @@ class TrainingRun:
             self.best_weights = {k: v.clone() for k, v in model.state_dict().items()}
 
     def stop_if(self, asked: object) -> None:
-        """Stops every process if the first one is asked to."""
-        flag = self.group.sum(torch.tensor(int(bool(asked)), device="cpu"))
+        """Stops every process if the first one is asked to, by True and by nothing else."""
+        flag = self.group.sum(torch.tensor(int(plain(asked) is True), device="cpu"))
         if flag.item():
             self.history.stopped = STOPPED_BY_HOOK
 

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -153,6 +154,20 @@ def test_hook_sees_every_step_and_can_stop_the_run(digits):
     assert (history.step, len(losses)) == (4, 4)
     assert history.stopped
     assert losses == history.loss
+
+
+@pytest.mark.parametrize(
+    ("answer", "steps"),
+    [
+        *((True, 1), (np.True_, 1), (torch.tensor(True), 1), (np.False_, 3), (None, 3)),
+        *((17, 3), (1, 3), ("text", 3), ([1], 3), (np.ones(2), 3), (torch.ones(2), 3)),
+    ],
+)
+def test_only_true_stops_the_run(digits, answer, steps):
+    recipe = Recipe(network="lenet5", lr=0.05, batch_size=100, epochs=1)
+    history = fit(recipe, digits[0], progress=False, hook=lambda history: answer)
+    assert history.step == steps
+    assert bool(history.stopped) == (steps == 1)
 
 
 def test_runs_repeat_to_the_bit_and_keep_the_random_state(digits, recipe):
