@@ -137,8 +137,8 @@ def from_thop(name: str) -> bool:
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict without the counters that thop may have left in it."""
-    state = model.state_dict()
+    """The tensors of the state dict, without the counters that thop may have left in it."""
+    state = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
     parameters = dict(model.named_parameters()) if any(map(from_thop, state)) else {}
     return {k: v for k, v in state.items() if k in parameters or not from_thop(k)}
 

@@ -13,10 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parameter import is_lazy
 
 from .._modes import eval_mode, modes_of, set_modes
-from .._networks import device_of, float_type, is_dense, numbers, unwrapped
+from .._networks import device_of, float_type, is_dense, numbers, state_of, unwrapped
 from ..data.digits import Digits
 from ..pictures.logits import as_logits, check_logits
 from ..pictures.preprocessing import Preprocessing, to_float
+from ..weights.files import is_finite
 from .recipe import Recipe
 from .small_maps import SmallMapsAsProducts
 
@@ -49,6 +50,11 @@ def is_frozen(module: nn.Module) -> bool:
     """Whether a module has parameters, and none of them trains."""
     trains = [parameter.requires_grad for parameter in module.parameters()]
     return bool(trains) and not any(trains)
+
+
+def infinite_in(network: nn.Module) -> set[str]:
+    """The names of the tensors that hold infinity, as masks do, or NaN."""
+    return {name for name, tensor in state_of(network).items() if not is_finite(tensor)}
 
 
 def train_mode(model: nn.Module) -> None:

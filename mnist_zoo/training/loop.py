@@ -256,8 +256,7 @@ def _train(
             loss.backward()  # draws again where activations are computed again
         run.optimizer.step()
         run.schedule.step()
-        if run.ema is not None:
-            run.ema.update_parameters(run.model)
+        run.average()
         log.add(loss, logits, labels, weights, lr)
 
         done = step + 1

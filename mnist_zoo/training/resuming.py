@@ -44,10 +44,9 @@ def digest_of(network: nn.Module) -> str:
     """A digest of all tensors of a network."""
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in state_of(network).items():
-        if isinstance(tensor, Tensor):  # a module may add anything else
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            numbers = tensor.detach().cpu().contiguous().reshape(-1)
-            found.update(numbers.view(torch.uint8).numpy().data)
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        numbers = tensor.detach().cpu().contiguous().reshape(-1)
+        found.update(numbers.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -120,14 +119,15 @@ def check_start(theirs: object, ours: Sequence[object]) -> None:
 
 
 def check_tensors(found: object, own: Mapping[str, Any], name: str) -> None:
-    """Checks that a state dict fits the network's own, and is finite.
+    """Checks that a state dict fits the network's own, and is finite where that is.
 
     Raises:
         ValueError: If names, shapes or types differ, or a number is infinite or none.
     """
     if not isinstance(found, Mapping) or _kinds(found) != _kinds(own):
         raise ValueError(f"its tensors of {name} are those of another network")
-    if not all(is_finite(value) for value in found.values() if isinstance(value, Tensor)):
+    pairs = [(value, found[name]) for name, value in own.items() if isinstance(value, Tensor)]
+    if any(is_finite(value) and not is_finite(theirs) for value, theirs in pairs):
         raise ValueError(f"its tensors of {name} are not finite")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._checks import plain
-from .._networks import float_type, unwrapped
+from .._networks import float_type, state_of, unwrapped
 from ..data.augmentation import augment
 from ..data.corruption import corrupt
 from ..data.digits import Digits
@@ -25,7 +26,7 @@ from ..data.form import preprocessing_for
 from ..data.style import restyle
 from ..evaluation import Metrics
 from ..pictures.preprocessing import Preprocessing, to_float
-from .checks import head_parameters, record, train_mode
+from .checks import head_parameters, infinite_in, record, train_mode
 from .distillation import Teacher
 from .history import History, ValidationPoint
 from .processes import ProcessGroup
@@ -85,7 +86,8 @@ class TrainingRun:
             self.ema = AveragedModel(
                 self.model, group.device, multi_avg_fn=average, use_buffers=True
             )
-        self.best_weights: dict[str, Tensor] | None = None
+        self.best_weights: dict[str, Any] | None = None
+        self.infinite = infinite_in(self.model)
         self.augmentation_generator = torch.Generator(group.device)
         self.order: tuple[int, Tensor | None] = (-1, None)  # an epoch, and its order of images
         self.shares: dict[int, tuple[Tensor, Tensor]] = {}  # by the size of the batch
@@ -209,7 +211,7 @@ class TrainingRun:
         )
         history.evaluations.append(point)
         if recipe.select == "best" and history.best is point:
-            self.best_weights = {k: v.clone() for k, v in model.state_dict().items()}
+            self.best_weights = copy.deepcopy(model.state_dict())
 
     def stop_if(self, asked: object) -> None:
         """Stops every process if the first one is asked to, by True and by nothing else."""
@@ -217,13 +219,23 @@ class TrainingRun:
         if flag.item():
             self.history.stopped = STOPPED_BY_HOOK
 
+    def average(self) -> None:
+        """Adds the weights of a step to the moving average, if there is one."""
+        if self.ema is None:
+            return
+        self.ema.update_parameters(self.model)
+        if self.infinite:  # as masks are; infinity has no average
+            state, average = state_of(self.model), state_of(self.ema.module)
+            for name in self.infinite:
+                average[name].copy_(state[name])
+
     def check_finite(self) -> None:
         """Checks the weights, which a step can spoil although its loss is finite.
 
         Raises:
-            NotFiniteError: If a weight is infinite or not a number.
+            NotFiniteError: If a tensor holds infinity or NaN, unlike before the first step.
         """
-        weights = [p for p in self.model.state_dict().values() if p.is_floating_point()]
+        weights = [t for name, t in state_of(self.model).items() if name not in self.infinite]
         if not torch.stack([weight.isfinite().all() for weight in weights]).all():
             raise NotFiniteError(f"weights are not finite after step {self.history.step}")
 
@@ -297,6 +309,7 @@ class TrainingRun:
             check_tensors(state["ema"], self.ema.state_dict(), "the moving average")
             self.ema.load_state_dict(state["ema"])
         self.model.load_state_dict(state["model"])
+        self.infinite = infinite_in(self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.best_weights = state["best"]

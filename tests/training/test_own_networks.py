@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mnist_zoo import Preprocessing, Recipe, evaluate, fit
+from mnist_zoo import Preprocessing, Recipe, TrainingError, evaluate, fit, from_torchvision
 
 RECIPE = Recipe(lr=0.05, batch_size=30, epochs=2, eval_every=3)
 
@@ -39,6 +39,25 @@ class Merging(LowRank):
         if self.merged:
             return F.linear(x.flatten(1), self.weight, self.bias)
         return super().forward(x)
+
+
+class Masked(nn.Linear):
+    """A network with a mask, as attention has, and with state that is no tensor."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        self.calls = 0
+
+    def get_extra_state(self):
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state):
+        self.calls = state["calls"]
+
+    def forward(self, x):
+        self.calls += self.training
+        return super().forward(x.flatten(1)) + self.mask.softmax(1).sum() - 3
 
 
 def made(kind, *, inside=False):
@@ -78,3 +97,36 @@ def test_network_that_gives_probabilities_in_eval_mode_is_refused(digits):
 
     with pytest.raises(ValueError, match=r"`target` \(Switches\) .* it gives probabilities"):
         fit(Switches(784, 10), *digits, recipe=RECIPE, progress=False)
+
+
+def test_masks_and_state_that_is_no_tensor_train_and_resume(digits, tmp_path):
+    recipe = RECIPE.replace(select="best", ema_decay=0.5)
+    whole = fit(made(Masked), *digits, recipe=recipe, progress=False)
+    options = {"recipe": recipe, "progress": False, "folder": tmp_path, "checkpoint_every": 5}
+    fit(made(Masked), *digits, **options, hook=lambda h: h.step == 11)
+    resumed = fit(made(Masked), *digits, **options)
+    assert resumed.loss == whole.loss
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+    assert resumed.model.mask.isinf().any()
+
+
+def test_weights_that_become_infinite_beside_a_mask_are_an_error(digits):
+    class Spoils(Masked):
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            if self.training and len(x) > 2:
+                self.spare.data[0] = torch.inf
+            return super().forward(x)
+
+    with pytest.raises(TrainingError, match="weights are not finite after step"):
+        fit(Spoils(), digits[0], recipe=RECIPE, progress=False)
+
+
+def test_weights_go_into_a_network_with_state_that_is_no_tensor():
+    model = made(Masked)
+    source = {"weight": torch.ones(10, 784), "bias": torch.zeros(10), "mask": torch.zeros(3, 3)}
+    from_torchvision(model, source)
+    assert torch.equal(model.weight, source["weight"])
