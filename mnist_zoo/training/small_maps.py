@@ -35,7 +35,8 @@ class SmallMapsAsProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is F.conv2d and not kwargs and len(args) == 7 and _applies(*args):
+        plain = func is F.conv2d and not kwargs and len(args) == 7
+        if plain and _applies(*args) and not _computes_again():
             self.found = True
             return _as_product(*args[:3], stride=args[3][0])
         return func(*args, **(kwargs or {}))
@@ -55,6 +56,14 @@ def _applies(
         and padding == (reach, reach)
         and rest == ((1, 1), 1)  # dilation and groups
     )
+
+
+def _computes_again() -> bool:
+    """Whether torch.utils.checkpoint will compare what it computes again in the backward pass.
+
+    That pass does not run in this mode, and would convolve.
+    """
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mnist_zoo import Preprocessing, Recipe, TrainingError, evaluate, fit, from_torchvision
 
@@ -130,3 +131,23 @@ def test_weights_go_into_a_network_with_state_that_is_no_tensor():
     source = {"weight": torch.ones(10, 784), "bias": torch.zeros(10), "mask": torch.zeros(3, 3)}
     from_torchvision(model, source)
     assert torch.equal(model.weight, source["weight"])
+
+
+def test_networks_that_compute_small_maps_again_train_as_others(digits):
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.stem = nn.Sequential(nn.Conv2d(1, 4, 5), nn.AdaptiveAvgPool2d(2))
+            self.block = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Flatten())
+            self.fc = nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.fc(checkpoint(self.block, self.stem(x), use_reentrant=False))
+
+    class Once(Again):
+        def forward(self, x):
+            return self.fc(self.block(self.stem(x)))
+
+    again, once = (fit(kind(), *digits, recipe=RECIPE, progress=False) for kind in (Again, Once))
+    assert again.loss == pytest.approx(once.loss, abs=1e-5)
