@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,7 @@ def fit(
     check_trainable(model, recipe)
     check_distillation(recipe, teacher)
     device = _choose_device(device, target)
-    with process_group(device) as group, random_state_kept(group.device):
+    with process_group(device) as group, random_state_kept(group.device), _gradients():
         with seeded(random_seed(recipe.seed, "probe"), group.device):
             classes, norms, small_maps = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
@@ -179,8 +179,19 @@ def _model_and_recipe(
             "to train a network of your own: fit(model, recipe=recipe)"
         )
     cpu = torch.device("cpu")
-    with random_state_kept(cpu), seeded(recipe.seed, cpu), cpu, _default_dtype(torch.float32):
+    with (
+        random_state_kept(cpu),
+        seeded(recipe.seed, cpu),
+        cpu,
+        _default_dtype(torch.float32),
+        _gradients(),
+    ):
         return get_model(recipe.network, **recipe.options), recipe
+
+
+def _gradients() -> AbstractContextManager[None]:
+    """Has torch compute gradients, also where the caller has switched them off."""
+    return torch.inference_mode(False)
 
 
 @contextmanager

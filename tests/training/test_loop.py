@@ -156,6 +156,16 @@ def test_hook_sees_every_step_and_can_stop_the_run(digits):
     assert losses == history.loss
 
 
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_switched_off_gradients_change_nothing(digits, recipe, without):
+    expected = fit(recipe, *digits, progress=False)
+    with without():
+        own = [Digits(part.images.clone(), part.labels.clone()) for part in digits]
+        found = fit(recipe, *own, progress=False)
+        assert not torch.is_grad_enabled()
+    assert same(found, expected)
+
+
 @pytest.mark.parametrize(
     ("answer", "steps"),
     [
