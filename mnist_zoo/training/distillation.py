@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from .._networks import check_classes, float_type, stated_classes, unwrapped
 from ..data.digits import Digits
+from ..inspection.tracing import duplicate
 from ..pictures.preprocessing import Preprocessing
 from .checks import probed
 from .recipe import Recipe
@@ -62,7 +62,7 @@ class Teacher:
                 f"`teacher` ({type(network).__name__}) must take the images of the recipe, "
                 f"{recipe.preprocessing}; it takes {noted}"
             )
-        self.network = copy.deepcopy(network).to(device).eval().requires_grad_(False)
+        self.network = duplicate(network).to(device).eval().requires_grad_(False)
         found = probed(self.network, train, recipe.preprocessing, argument="teacher").classes
         if found != classes:
             raise ValueError(

@@ -25,6 +25,7 @@ from ..data.digits import Digits
 from ..data.form import preprocessing_for
 from ..data.style import restyle
 from ..evaluation import Metrics
+from ..inspection.tracing import duplicate
 from ..pictures.preprocessing import Preprocessing, to_float
 from .checks import head_parameters, infinite_in, record, train_mode
 from .distillation import Teacher
@@ -83,9 +84,8 @@ class TrainingRun:
         self.ema: AveragedModel | None = None
         if recipe.ema_decay is not None:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
-            self.ema = AveragedModel(
-                self.model, group.device, multi_avg_fn=average, use_buffers=True
-            )
+            own = duplicate(self.model)  # AveragedModel cannot copy weights that a hook computes
+            self.ema = AveragedModel(own, group.device, multi_avg_fn=average, use_buffers=True)
         self.best_weights: dict[str, Any] | None = None
         self.infinite = infinite_in(self.model)
         self.augmentation_generator = torch.Generator(group.device)

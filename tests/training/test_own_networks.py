@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from mnist_zoo import Preprocessing, Recipe, TrainingError, evaluate, fit, from_torchvision
@@ -151,3 +152,17 @@ def test_networks_that_compute_small_maps_again_train_as_others(digits):
 
     again, once = (fit(kind(), *digits, recipe=RECIPE, progress=False) for kind in (Again, Once))
     assert again.loss == pytest.approx(once.loss, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("normed", [weight_norm, spectral_norm])
+def test_weights_that_a_hook_computes_are_averaged_and_teach(digits, normed):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), normed(nn.Linear(784, 10)))
+    history = fit(model, *digits, recipe=RECIPE.replace(ema_decay=0.5), progress=False)
+    assert evaluate(model, digits[1]).loss == pytest.approx(history.evaluations[-1].loss, rel=1e-4)
+    model.train()(torch.rand(2, 1, 28, 28))  # the computed weight now has a gradient
+    student = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    recipe = RECIPE.replace(distillation=1.0, epochs=8)
+    taught = fit(student, *digits, recipe=recipe, teacher=model, progress=False)
+    assert taught.loss[-1] < taught.loss[0] / 2
