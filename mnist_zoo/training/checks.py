@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from .._modes import eval_mode, modes_of, set_modes
 from .._networks import device_of, float_type, is_dense, numbers, state_of, unwrapped
 from ..data.digits import Digits
-from ..pictures.logits import as_logits, check_logits
+from ..pictures.logits import as_logits, check_logits, prepared
 from ..pictures.preprocessing import Preprocessing, to_float
 from ..weights.files import is_finite
 from .recipe import Recipe
@@ -257,6 +257,21 @@ def probed(
         products = stack.enter_context(SmallMapsAsProducts())
         logits = _output(network, inputs, argument)
     return Probe(logits.shape[1], tuple(norms), products.found)
+
+
+def check_validation(model: nn.Module, digits: Digits, preprocessing: Preprocessing) -> None:
+    """Evaluates the network on two validation images; buffers, modes and numbers are restored.
+
+    Raises:
+        ValueError: If it cannot take them.
+    """
+    network = unwrapped(model)
+    try:
+        inputs = prepared(network, digits.images[:2], preprocessing)
+        with _left_as_is(network), eval_mode(network), torch.no_grad():
+            _output(network, inputs, "target")
+    except ValueError as error:
+        raise ValueError(f"`validation` (={digits!r}) must suit the network; {error}") from error
 
 
 def check_training_mode(

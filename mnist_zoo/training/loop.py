@@ -26,6 +26,7 @@ from .checks import (
     check_style,
     check_trainable,
     check_training_mode,
+    check_validation,
     probed,
 )
 from .distillation import Teacher, check_distillation
@@ -148,6 +149,8 @@ def fit(
         check_class_weights(recipe, classes)
         check_batches(recipe, len(train), group.size, norms)
         with seeded(random_seed(recipe.seed, "probe"), group.device):
+            if validation is not None:
+                check_validation(model, validation, recipe.preprocessing)
             check_training_mode(model, train, recipe.preprocessing, classes)
         guide = None
         if teacher is not None:

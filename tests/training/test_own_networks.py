@@ -7,7 +7,15 @@ from torch import nn
 from torch.nn.utils import spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from mnist_zoo import Preprocessing, Recipe, TrainingError, evaluate, fit, from_torchvision
+from mnist_zoo import (
+    Digits,
+    Preprocessing,
+    Recipe,
+    TrainingError,
+    evaluate,
+    fit,
+    from_torchvision,
+)
 
 RECIPE = Recipe(lr=0.05, batch_size=30, epochs=2, eval_every=3)
 
@@ -166,3 +174,20 @@ def test_weights_that_a_hook_computes_are_averaged_and_teach(digits, normed):
     recipe = RECIPE.replace(distillation=1.0, epochs=8)
     taught = fit(student, *digits, recipe=recipe, teacher=model, progress=False)
     assert taught.loss[-1] < taught.loss[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("images", "rule"),
+    [
+        (torch.zeros(5, 3, 28, 28), r"`validation` .* cannot take images \(2, 3, 32, 32\)"),
+        (torch.zeros(5, 1, 40, 40), r"`validation` .* `image_size` \(=32\) must be at least"),
+    ],
+)
+def test_validation_images_that_do_not_fit_are_told_before_the_first_step(digits, images, rule):
+    model = nn.Sequential(nn.Conv2d(1, 4, 5), nn.Flatten(), nn.LazyLinear(10))
+    recipe = RECIPE.replace(preprocessing=Preprocessing(image_size=32, resize="pad"))
+    steps = []
+    validation = Digits(images.byte(), [0] * len(images))
+    with pytest.raises(ValueError, match=rule):
+        fit(model, digits[0], validation, recipe=recipe, progress=False, hook=steps.append)
+    assert not steps
