@@ -186,15 +186,18 @@ def test_images_that_are_not_redrawn_are_neither_stretched_nor_inverted(grey):
     marked = image[0] > 0.3
     assert probabilities(grey, marked) == probabilities(grey, marked.numpy())
     assert probabilities(grey, marked) == probabilities(grey, marked.float())
+    for kind in (torch.int8, torch.int16, torch.uint16, torch.int64):
+        assert probabilities(grey, marked.to(kind)) == probabilities(grey, marked)
+        assert probabilities(grey, [marked.to(kind).numpy()]) == probabilities(grey, [marked])
 
 
 @pytest.mark.parametrize(
     ("image", "rule"),
     [
-        (torch.full((28, 28), 16.0), "must hold whole numbers in 0…255 or fractions in 0…1"),
-        (torch.full((28, 28), -1), "must hold whole numbers in 0…255 or fractions in 0…1"),
-        (torch.full((28, 28), torch.nan), "must hold whole numbers"),
-        (np.full((28, 28), 300), "must hold whole numbers"),
+        (torch.full((28, 28), 16.0), "must hold integers in .*, or floating-point numbers in 0…1"),
+        (torch.full((28, 28), -1), "must hold integers in 0…255, or floating-point numbers"),
+        (torch.full((28, 28), torch.nan), "must hold integers"),
+        (np.full((28, 28), 300), "must hold integers"),
         (np.zeros((28, 28, 4), np.uint8), "must be opaque; draw it on a background first"),
         (torch.zeros(3, 28, 28), r"may be one in colour or several grey ones; pass \[image\]"),
     ],

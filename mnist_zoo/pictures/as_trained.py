@@ -55,9 +55,11 @@ def _as_they_are(images: Tensor, channels: int | None) -> tuple[Tensor, dict[int
     highest = 1 if images.is_floating_point() else 255
     if images.dtype != torch.uint8:
         is_good = ((images >= -1e-3) & (images <= highest + 1e-3)).flatten(1).all(1)  # not NaN
-        rule = "must hold whole numbers in 0…255 or fractions in 0…1"
+        rule = "must hold integers in 0…255, or floating-point numbers in 0…1"
         problems = dict.fromkeys((~is_good).nonzero().flatten().tolist(), rule)
         images = images.float() if highest == 1 else images.to(torch.uint8)
+        if highest == 255 and images.numel() and images.amax() <= 1:
+            images = images * 255  # 0 and 1, as `Digits.from_arrays` reads them
     if images.shape[1] == 4 != channels:
         is_clear = (images[:, 3] < highest).flatten(1).any(1)
         rule = "must be opaque; draw it on a background first"
