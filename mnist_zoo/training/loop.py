@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +19,7 @@ from .._networks import check_classes, device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
 from ..pictures.familiarity import forget_familiarity
+from ..pictures.preprocessing import Preprocessing, preprocessing_of
 from .checkpoints import Checkpoints, TrainingError
 from .checks import (
     check_batches,
@@ -157,6 +160,7 @@ def fit(
             guide = Teacher(teacher, recipe, train, classes, group.device)
         run = TrainingRun(model, recipe, train, validation, group, guide, small_maps=small_maps)
         run.history.evaluated = evaluated
+        _warn_of_no_record(run)
         saving = nullcontext() if folder is None else Checkpoints(expanded(folder, "folder"), run)
         with saving as checkpoints:
             log = Progress(run, progress, tensorboard)
@@ -190,6 +194,18 @@ def _model_and_recipe(
         _gradients(),
     ):
         return get_model(recipe.network, **recipe.options), recipe
+
+
+def _warn_of_no_record(run: TrainingRun) -> None:
+    """Warns if `evaluate` and `predict` will not know how the images are prepared."""
+    is_own = not isinstance(getattr(run.model, "preprocessing", None), (Preprocessing, NoneType))
+    if is_own and preprocessing_of(run.model, run.train.images.shape[-1]) != run.preprocessing:
+        warnings.warn(
+            f"`target` ({type(run.model).__name__}) has an attribute 'preprocessing' of its own, "
+            "where fit cannot note how images are prepared: rename it, or pass "
+            f"preprocessing={run.preprocessing} to evaluate and predict",
+            stacklevel=3,
+        )
 
 
 def _gradients() -> AbstractContextManager[None]:

@@ -191,3 +191,21 @@ def test_validation_images_that_do_not_fit_are_told_before_the_first_step(digits
     with pytest.raises(ValueError, match=rule):
         fit(model, digits[0], validation, recipe=recipe, progress=False, hook=steps.append)
     assert not steps
+
+
+def test_a_network_that_keeps_no_record_of_its_preprocessing_is_told(digits):
+    class Prepares(nn.Linear):
+        def __init__(self):
+            super().__init__(784, 10)
+            self.preprocessing = nn.Flatten()
+
+        def forward(self, x):
+            return super().forward(self.preprocessing(x))
+
+    model, recipe = Prepares(), RECIPE.replace(preprocessing=Preprocessing(mean=0.9, std=2.0))
+    with pytest.warns(UserWarning, match=r"pass preprocessing=Preprocessing\(mean=0.9") as told:
+        history = fit(model, *digits, recipe=recipe, progress=False)
+    assert told[0].filename == __file__
+    found = evaluate(model, digits[1], recipe.preprocessing)
+    assert found.loss == pytest.approx(history.evaluations[-1].loss, rel=1e-5)
+    assert evaluate(model, digits[1]).loss != pytest.approx(found.loss, rel=1e-2)
