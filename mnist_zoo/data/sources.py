@@ -63,9 +63,10 @@ def load_mnist(
 ) -> Digits:
     """Loads MNIST or a similar data set into memory.
 
-    Looks for MNIST's files (plain or ``.gz``) in the folder, in its ``MNIST/raw`` and its ``raw``,
-    and compares their checksums with those of the published files. Missing files are downloaded
-    by torchvision; a server that sends nothing for a minute ends the download.
+    Looks for MNIST's files (plain, ``.gz``, or named ``….idx3-ubyte`` as Kaggle's) in the folder,
+    in its ``MNIST/raw`` and its ``raw``, and compares their checksums with those of the published
+    files. Missing files are downloaded by torchvision; a server that sends nothing for a minute
+    ends the download.
 
     Args:
         split: ``"train"``, ``"test"``, or ``"all"`` for both, the training set first.
@@ -197,13 +198,17 @@ def _loader(published: Published) -> Callable[[str, str | Path | None], Digits]:
 
 
 def _find(name: str, files: Sequence[str], folders: Sequence[Path]) -> list[Path] | None:
-    """Paths of the images and labels, plain or packed, from the first folder that has both."""
+    """Paths of the images and labels, plain or packed, from the first folder that has both.
+
+    Unpackers of the original archives, and so Kaggle, write train-images.idx3-ubyte.
+    """
     for folder in folders:
         own = (folder, folder / "MNIST" / "raw", folder / "raw")
         for place in own if name == "MNIST" else [folder / name / "raw"]:
-            choices = [[place / file, place / f"{file}.gz"] for file in files]
+            forms = [(file, f"{file}.gz", file.replace("-idx", ".idx")) for file in files]
+            choices = [[place / form for form in names] for names in forms]
             try:
-                found = [next((path for path in two if path.is_file()), None) for two in choices]
+                found = [next((path for path in each if path.is_file()), None) for each in choices]
             except OSError as error:
                 raise DataError(f"{folder}: cannot be read: {error}") from error
             if None not in found:

@@ -101,6 +101,15 @@ def test_gzipped_files_are_read(small_mnist):
     assert torch.equal(load_mnist(root=small_mnist).images, expected.images)
 
 
+def test_files_with_the_names_of_kaggle_are_read(small_mnist):
+    """They lie beside folders that have the published names."""
+    expected = load_mnist(root=small_mnist)
+    for path in list((small_mnist / "MNIST" / "raw").iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+        path.mkdir()
+    assert torch.equal(load_mnist(root=small_mnist).images, expected.images)
+
+
 def test_missing_files_are_downloaded_by_torchvision(small_mnist, tmp_path, monkeypatch):
     mirror = tmp_path / "mirror"
     mirror.mkdir()
