@@ -148,8 +148,9 @@ def fill(
         reports.append(report)
         if fitted is not None:
             values[name] = fitted
-            if from_file and not is_finite(fitted.to(tensor.dtype)):
-                raise ConversionError(f"{label} must hold finite numbers; {name} does not")
+            if _becomes_infinite(fitted, tensor.dtype, from_file):
+                kind = "" if fitted.dtype == tensor.dtype else f" as {tensor.dtype}"
+                raise ConversionError(f"{label} must hold finite numbers; {name} does not{kind}")
     for mean, bias in folded.items():
         reports.append(TensorReport(bias, "skipped", f"folded into {mean}"))
     for name in given:
@@ -172,6 +173,13 @@ def fill(
         if resized and head == "reset":
             cast(nn.Linear, model.get_submodule(cast(str, last))).reset_parameters()
     return result
+
+
+def _becomes_infinite(value: Tensor, dtype: torch.dtype, from_file: bool) -> bool:
+    """Whether a type has no finite numbers for a value, or a file holds others itself."""
+    if not from_file and (value.dtype == dtype or not is_finite(value)):
+        return False
+    return not is_finite(value.to(dtype))
 
 
 def _is_alike(value: Tensor, tensor: Tensor) -> bool:

@@ -399,3 +399,17 @@ def test_wrong_arguments_are_named():
         from_torchvision(lenet5(), {"epoch": 3})
     with pytest.raises(ConversionError, match=r"0: no such tensor"):
         from_torchvision(lenet5(), {**lenet5().state_dict(), 0: torch.zeros(1)})
+
+
+def test_numbers_that_the_networks_type_cannot_hold_are_refused():
+    source, model = lenet5(), lenet5().half()
+    source.fc3.bias.data[0] = 1e6
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(
+        ConversionError, match=r"finite numbers; fc3\.bias does not as torch.float16"
+    ):
+        from_torchvision(model, source)
+    assert same_state(model.state_dict(), before)
+    source.fc3.bias.data[0] = torch.inf  # the source's own, which a network may have
+    from_torchvision(model, source)
+    assert model.fc3.bias[0] == torch.inf
