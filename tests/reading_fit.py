@@ -1,4 +1,4 @@
-"""Fits the judge of `read_digits` on strings composed of MNIST's training digits, in minutes.
+"""Fits the judge of `read_digits` on strings composed of MNIST's training digits, in half an hour.
 
 ``MNIST_ZOO_DATA=… python tests/reading_fit.py`` writes mnist_zoo/reading/judge.safetensors. With
 ``--half``, every second training writer is left out, to choose settings on. A row's ways to be cut
@@ -6,28 +6,42 @@ into digits get the probabilities of a linear-chain conditional random field (La
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from reading_cases import compose, writers
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_zoo import mini_resnet
 from mnist_zoo.pictures.preprocessing import preprocessing_of
-from mnist_zoo.reading.judge import WEIGHTS, best_way, features
+from mnist_zoo.reading.judge import FACTS, UNTOLD, WEIGHTS, Judge, best_way, facts_about
 from mnist_zoo.reading.lattice import MOST, Lattice
 from mnist_zoo.reading.layout import lay_out
 from mnist_zoo.reading.reader import candidate_outputs
 
-FIRST = {"touching": 1600, "spaced": 500, "ruled": 250, "lit": 300, "rows": 120}
-SECOND = {"touching": 800, "spaced": 300, "ruled": 150, "lit": 150, "rows": 50}
-HALVES = ((FIRST, 0, 100), (SECOND, 1, 200))  # pictures, writers, seed
-HIDDEN = 24
+PICTURES = {"touching": 6000, "spaced": 1000, "ruled": 1000, "lit": 500, "rows": 100}
+FAMILIARITY = FACTS - 2  # its place among the facts
+EPOCHS = 10
+BATCH = 48  # rows
+RATE = 0.004
 FIT = 0.5  # in a true way, the box of each candidate agrees so well with its digit's, at least
 LEFT_OUT = 2.0  # what leaving out a piece takes from this agreement, by the piece's size
-UNTOLD = 0.1  # share of rows without familiarity, as of networks that do not tell it
+NOT_TOLD = 0.1  # share of rows without familiarity, as of networks that do not tell it
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's candidates, as the judge sees them, and which of them are its digits."""
+
+    facts: Tensor
+    views: Tensor  # uint8
+    spans: list[tuple[int, int]]
+    sizes: list[float]  # of its pieces
+    true: list[int]  # candidates
+    skipped: list[int]  # pieces of no digit
 
 
 def overlap(a, b):
@@ -40,19 +54,22 @@ def overlap(a, b):
     return both / (sum(areas) - both)
 
 
-def lattices(halves):
-    """Rows of composed pictures: features, spans, sizes of pieces, and the true way."""
-    model, drawn, rows = mini_resnet(weights="mnist"), np.random.default_rng(0), []
-    for pictures, part, seed in halves:
-        random, everyone = np.random.default_rng(seed), writers("train", part)
-        for kind, count in pictures.items():
-            for _ in range(count):
-                case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
-                rows += rows_of(case, model, drawn)
+def rows_by(part, seed):
+    """Rows of pictures composed of the digits of every second training writer."""
+    model, random, everyone = (
+        mini_resnet(weights="mnist"),
+        np.random.default_rng(seed),
+        writers("train", part),
+    )
+    rows = []
+    for kind, count in PICTURES.items():
+        for _ in range(count):
+            case = compose(kind, random, everyone[int(random.integers(len(everyone)))])
+            rows += rows_of(case, model)
     return rows
 
 
-def rows_of(case, model, random):
+def rows_of(case, model):
     lattice = Lattice(lay_out(case.picture.astype(np.float32)))
     flat = [candidate for row in lattice.candidates for candidate in row]
     if not flat or len(lattice.rows) != len(case.lines):
@@ -73,9 +90,10 @@ def rows_of(case, model, random):
         sizes = [max(side) / lattice.height for side in sides]
         way = true_way(candidates, own, sizes, len(line))
         if way is not None:
-            familiarity = familiarity * torch.nan if random.random() < UNTOLD else familiarity
+            views = torch.stack([lattice.view_of(candidate) for candidate in candidates])
             spans = [(candidate.first, candidate.end) for candidate in candidates]
-            rows.append((features(candidates, known, familiarity), spans, sizes, way))
+            facts = facts_about(candidates, known, familiarity)
+            rows.append(Row(facts, views.mul(255).round().byte(), spans, sizes, *way))
     return rows
 
 
@@ -92,69 +110,69 @@ def true_way(candidates, boxes, sizes, count):
     return (best, skipped) if agree[best].max(1).min() > FIT else None
 
 
-def fit(rows, steps):
-    """The judge's weights, as maximum likelihood has them."""
+def fit(rows):
+    """The judge, as maximum likelihood has it."""
     torch.manual_seed(0)
-    x = torch.cat([known for known, _, _, _ in rows])
-    mean, std = x.mean(0), x.std(0) + 1e-6
-    x = (x - mean) / std
-    places, truth, skips, start = [], [], [], 0
-    most = max(len(sizes) for _, _, sizes, _ in rows)
-    size = torch.zeros(len(rows), most)
-    for number, (_, spans, sizes, (best, skipped)) in enumerate(rows):
-        places += [(number, first, end - first - 1) for first, end in spans]
-        truth += [start + place for place in best]
-        skips += [(number, place) for place in skipped]
-        size[number, : len(sizes)] = torch.tensor(sizes)
-        start += len(spans)
-    places, skips = torch.tensor(places).T, torch.tensor(skips).view(-1, 2).T
-    ends = torch.tensor([len(sizes) for _, _, sizes, _ in rows])
-    hidden, out = nn.Linear(x.shape[1], HIDDEN), nn.Linear(HIDDEN, 1)
-    skip = nn.Parameter(torch.tensor([0.0, -6.0]))
-    parameters = [*hidden.parameters(), *out.parameters(), skip]
-    optimizer = torch.optim.Adam(parameters, lr=0.04)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, steps)
-    for step in range(steps):
-        scores = out(torch.tanh(hidden(x)))[:, 0]
-        left_out = skip[0] + skip[1] * size
-        table = torch.full((len(rows), most, MOST), -1e4).index_put(tuple(places), scores)
-        totals = [torch.zeros(len(rows))]  # log of the sum over all ways up to a piece
-        for end in range(1, most + 1):
-            ways = [totals[end - 1] + left_out[:, end - 1]]
-            ways += [
-                totals[end - n] + table[:, end - n, n - 1] for n in range(1, min(MOST, end) + 1)
-            ]
-            totals.append(torch.logsumexp(torch.stack(ways), 0))
-        whole = torch.stack(totals, 1)[torch.arange(len(rows)), ends].sum()
-        loss = (whole - scores[truth].sum() - left_out[skips[0], skips[1]].sum()) / len(rows)
-        loss = loss + 1e-4 * sum(values.square().sum() for values in parameters)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 99:
-            print(f"step {step + 1}: {loss.item():.4f}", flush=True)
-    weights = {
-        "mean": mean,
-        "std": std,
-        "hidden": hidden.weight.T,
-        "hidden_bias": hidden.bias,
-        "out": out.weight[0],
-        "out_bias": out.bias[0],
-        "skip": skip,
-    }
-    return {name: values.detach().contiguous().clone() for name, values in weights.items()}
+    judge = Judge()
+    facts = torch.cat([row.facts for row in rows])
+    judge.mean.copy_(facts.mean(0))
+    judge.std.copy_(facts.std(0) + 1e-6)
+    optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-4)
+    steps = EPOCHS * (len(rows) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    for epoch in range(EPOCHS):
+        total = 0.0
+        for batch in torch.randperm(len(rows)).split(BATCH)[: len(rows) // BATCH]:
+            loss = loss_of(judge, [rows[place] for place in batch.tolist()])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * BATCH / len(rows)
+        print(f"epoch {epoch + 1}: {total:.4f}", flush=True)
+    return judge
+
+
+def loss_of(judge, rows):
+    """The mean negative logarithm of the probability of the true ways."""
+    facts = torch.cat([row.facts for row in rows])
+    untold = torch.rand(len(rows)) < NOT_TOLD
+    counts = torch.tensor([len(row.facts) for row in rows])
+    facts[untold.repeat_interleave(counts), FAMILIARITY] = UNTOLD
+    scores = judge(facts, torch.cat([row.views for row in rows]) / 255)
+    most = max(len(row.sizes) for row in rows)
+    places, true, skipped, start = [], [], [], 0
+    sizes = torch.zeros(len(rows), most)
+    for number, row in enumerate(rows):
+        places += [(number, first, end - first - 1) for first, end in row.spans]
+        true += [start + place for place in row.true]
+        skipped += [(number, piece) for piece in row.skipped]
+        sizes[number, : len(row.sizes)] = torch.tensor(row.sizes)
+        start += len(row.spans)
+    skips = judge.skip[0] + judge.skip[1] * sizes
+    table = torch.full((len(rows), most, MOST), -1e4)
+    table = table.index_put(tuple(torch.tensor(places).T), scores)
+    totals = [torch.zeros(len(rows))]  # log of the sum over all ways up to a piece
+    for end in range(1, most + 1):
+        ways = [totals[end - 1] + skips[:, end - 1]]
+        ways += [totals[end - n] + table[:, end - n, n - 1] for n in range(1, min(MOST, end) + 1)]
+        totals.append(torch.logsumexp(torch.stack(ways), 0))
+    ends = torch.tensor([len(row.sizes) for row in rows])
+    whole = torch.stack(totals, 1)[torch.arange(len(rows)), ends].sum()
+    at = torch.tensor(skipped, dtype=torch.long).view(-1, 2).T
+    return (whole - scores[true].sum() - skips[at[0], at[1]].sum()) / len(rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--half", action="store_true", help="leave every second writer out")
-    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
-    rows = lattices(HALVES[:1] if arguments.half else HALVES)
-    print(f"{len(rows)} rows, {sum(len(row[1]) for row in rows)} candidates", flush=True)
-    arguments.out.write_bytes(save(fit(rows, arguments.steps)))
+    rows = rows_by(0, 100) + ([] if arguments.half else rows_by(1, 200))
+    print(f"{len(rows)} rows, {sum(len(row.spans) for row in rows)} candidates", flush=True)
+    weights = fit(rows).state_dict()
+    arguments.out.write_bytes(save({name: values.half() for name, values in weights.items()}))
 
 
 if __name__ == "__main__":

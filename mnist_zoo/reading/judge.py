@@ -7,31 +7,73 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .lattice import Candidate
+from .lattice import SEEN, Candidate
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
-DIGITS = 10  # classes whose probabilities the judge sees
+DIGITS = 10  # classes whose probabilities the judge knows
+FACTS = 15  # of what it knows besides
 FAMILIAR = (-3.0, 1.0)  # familiarity beyond these says no more
 UNTOLD = 0.5  # familiarity of all candidates where a network does not tell it
 NEVER = -1e9  # the score of a way that does not exist
 
 
+class Judge(nn.Module):
+    """Scores candidates by facts about them, and by how their ink lies among other ink.
+
+    tests/reading_fit.py fits it on MNIST's training digits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(2, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(32 * (-(-SEEN // 8)) ** 2, 16),
+            nn.ReLU(),
+        )
+        self.hidden = nn.Linear(FACTS + DIGITS + 16, 24)
+        self.out = nn.Linear(24, 1)
+        self.skip = nn.Parameter(torch.tensor([0.0, -6.0]))  # for a piece left out, and its size
+        self.register_buffer("mean", torch.zeros(FACTS + DIGITS))
+        self.register_buffer("std", torch.ones(FACTS + DIGITS))
+
+    def forward(self, facts: Tensor, views: Tensor) -> Tensor:
+        """Maps facts (n, FACTS + DIGITS) and views (n, 2, SEEN, SEEN) to scores (n,)."""
+        known = torch.cat(((facts - self.mean) / self.std, self.look(views)), 1)
+        return self.out(torch.tanh(self.hidden(known)))[:, 0]
+
+
 @cache
-def judge_weights() -> dict[str, Tensor]:
-    """The judge's weights, which tests/reading_fit.py fits on MNIST's training digits."""
+def fitted_judge() -> Judge:
+    """The judge with its weights, which its file holds in half precision."""
     from safetensors.torch import load
 
-    return load(WEIGHTS.read_bytes())
+    weights = {name: values.float() for name, values in load(WEIGHTS.read_bytes()).items()}
+    with torch.device("meta"):  # draws no random numbers
+        judge = Judge()
+    judge.load_state_dict(weights, assign=True)
+    return judge.eval().requires_grad_(False)
 
 
-def features(candidates: Sequence[Candidate], probabilities: Tensor, familiarity: Tensor) -> Tensor:
-    """What the judge knows of candidates: (n, features).
+def facts_about(
+    candidates: Sequence[Candidate], probabilities: Tensor, familiarity: Tensor
+) -> Tensor:
+    """What the judge knows of candidates: (n, FACTS + DIGITS).
 
     Args:
         candidates: The candidates.
-        probabilities: The probability of each class, (n, classes). The judge sees the first ten
+        probabilities: The probability of each class, (n, classes). The judge knows the first ten
             classes, which are the digits.
         familiarity: The familiarity of each candidate, (n,); NaN if the network has no record.
     """
@@ -41,7 +83,7 @@ def features(candidates: Sequence[Candidate], probabilities: Tensor, familiarity
     digits[:, : probabilities.shape[1]] = probabilities[:, :DIGITS]
     shape = torch.tensor([candidate.shape for candidate in candidates], device="cpu")
     width, height, gap, cut, is_cut, has_parts = shape.unbind(1)
-    pieces = torch.tensor([candidate.end - candidate.first for candidate in candidates])
+    pieces = torch.tensor([c.end - c.first for c in candidates], device="cpu")
     own = torch.stack(
         (
             (best + 1e-6).log(),
@@ -65,19 +107,15 @@ def features(candidates: Sequence[Candidate], probabilities: Tensor, familiarity
     return torch.cat((own, digits), 1)
 
 
-def scores(
-    candidates: Sequence[Candidate], probabilities: Tensor, familiarity: Tensor
-) -> list[float]:
+@torch.inference_mode()
+def scores(facts: Tensor, views: Tensor) -> list[float]:
     """How likely each candidate is a digit: the higher, the likelier; sums compare."""
-    weights = judge_weights()
-    x = (features(candidates, probabilities, familiarity) - weights["mean"]) / weights["std"]
-    hidden = torch.tanh(x @ weights["hidden"] + weights["hidden_bias"])
-    return (hidden @ weights["out"] + weights["out_bias"]).tolist()
+    return fitted_judge()(facts, views).tolist()
 
 
 def skip_scores(sizes: Sequence[float]) -> list[float]:
     """How likely pieces of these sizes, in digits' heights, belong to no digit, as `scores`."""
-    base, by_size = judge_weights()["skip"].tolist()
+    base, by_size = fitted_judge().skip.tolist()
     return [base + by_size * size for size in sizes]
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..pictures.parts import Part
 from .cuts import seams
@@ -17,6 +20,8 @@ MOST = 6  # pieces of one digit
 WIDEST = 1.7  # of the digits' height; several pieces of a digit are at most this wide together
 APART = 0.35  # of the digits' height; the widest gap within a digit
 NARROW = 0.3  # of the digits' height; a part that is narrower is not cut
+WINDOW = 1.4  # of the digits' height; the judge sees so much around the middle of a candidate,
+SEEN = 28  # in so many pixels
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,27 @@ class Lattice:
     def ink_of(self, candidate: Candidate) -> Array:
         """The ink (H, W) of a candidate, with a margin of one pixel."""
         left, top, right, bottom = candidate.box
-        place = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
-        return np.where(np.isin(self.owners[place], candidate.numbers), self.ink[place], 0)
+        return self._inks(candidate, max(0, left - 1), max(0, top - 1), right + 1, bottom + 1)[0]
+
+    def view_of(self, candidate: Candidate) -> Tensor:
+        """A candidate's ink, and other ink around it: (2, SEEN, SEEN), the digits at one size."""
+        left, top, right, bottom = candidate.box
+        side = max(2, round(WINDOW * self.height))
+        x, y = (left + right - side) // 2, (top + bottom - side) // 2
+        height, width = self.ink.shape
+        inside = max(0, x), max(0, y), min(width, x + side), min(height, y + side)
+        inks = torch.from_numpy(np.stack(self._inks(candidate, *inside)))
+        margins = (inside[0] - x, x + side - inside[2], inside[1] - y, y + side - inside[3])
+        window = F.pad(inks, margins)[None].float()
+        return F.interpolate(window, (SEEN, SEEN), mode="bilinear", antialias=True)[0]
+
+    def _inks(
+        self, candidate: Candidate, left: int, top: int, right: int, bottom: int
+    ) -> tuple[Array, Array]:
+        """The ink of a candidate in a box, and the other ink there."""
+        place = slice(top, bottom), slice(left, right)
+        is_own, ink = np.isin(self.owners[place], candidate.numbers), self.ink[place]
+        return np.where(is_own, ink, 0), np.where(is_own, 0, ink)
 
 
 def _box(mask: Array, left: int, top: int) -> Box:

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,13 +11,16 @@ from hypothesis import strategies as st
 from mnist_zoo.reading.judge import (
     NEVER,
     UNTOLD,
+    WEIGHTS,
     best_way,
-    judge_weights,
+    facts_about,
+    fitted_judge,
     score_of,
     scores,
     skip_scores,
 )
-from mnist_zoo.reading.lattice import Candidate
+from mnist_zoo.reading.lattice import SEEN, Candidate, Lattice
+from mnist_zoo.reading.layout import lay_out
 
 
 @st.composite
@@ -72,16 +77,59 @@ def test_large_pieces_are_left_out_less_willingly():
 
 def test_candidates_of_a_network_that_does_not_tell_familiarity_are_judged():
     candidate = Candidate(0, 1, (0, 0, 20, 28), (1,), (0.7, 1.0, 0.0, 0.0, 0.0, 0.0))
-    told, untold = (
-        scores([candidate], torch.eye(10)[:1], torch.tensor([value]))
-        for value in (UNTOLD, math.nan)
+    view = torch.zeros(1, 2, SEEN, SEEN)
+    told, untold, stranger = (
+        scores(facts_about([candidate], torch.eye(10)[:1], torch.tensor([value])), view)
+        for value in (UNTOLD, math.nan, -2.0)
     )
     assert told == untold
-    stranger = scores([candidate], torch.eye(10)[:1], torch.tensor([-2.0]))
     assert stranger < told
 
 
-def test_the_judge_holds_a_few_hundred_numbers():
-    weights = judge_weights()
-    assert sum(values.numel() for values in weights.values()) < 800
-    assert all(torch.isfinite(values).all() for values in weights.values())
+def two_bars(scale):
+    """A picture of two upright bars, one of them wider, which a stroke joins."""
+    ink = np.zeros((40, 60), np.float32)
+    ink[8:32, 14:18] = ink[8:32, 36:44] = ink[19:22, 18:36] = 255
+    return ink.repeat(scale, 0).repeat(scale, 1)
+
+
+def views_of(picture):
+    lattice = Lattice(lay_out(picture))
+    (row,) = lattice.candidates
+    return lattice, row, [lattice.view_of(candidate) for candidate in row]
+
+
+def test_the_judge_sees_a_candidate_and_the_other_ink_around_it():
+    lattice, row, views = views_of(two_bars(1))
+    whole = max(row, key=lambda candidate: len(candidate.numbers))
+    assert any(len(candidate.numbers) < len(whole.numbers) for candidate in row)
+    for candidate, (own, other) in zip(row, views, strict=True):
+        pixel = (1.4 * lattice.height / SEEN) ** 2  # a pixel of the view, in those of the picture
+        inside = np.isin(lattice.owners, candidate.numbers)
+        assert own.sum() * pixel == pytest.approx(lattice.ink[inside].sum(), rel=0.1)
+        assert (other.sum() == 0) == (candidate == whole)
+        others = [at for at in whole.numbers if at not in candidate.numbers]
+        if others:  # what lies to the right is seen there
+            middle = np.argwhere(np.isin(lattice.owners, others))[:, 1].mean()
+            is_right = middle > sum(candidate.box[::2]) / 2
+            left, right = other.tensor_split(2, 1)
+            assert (right.sum() > left.sum()) == is_right
+
+
+def test_the_judge_sees_digits_of_any_size_alike():
+    _, row, small = views_of(two_bars(2))
+    _, large_row, large = views_of(two_bars(4))
+    assert len(row) == len(large_row)
+    for one, other in zip(small, large, strict=True):
+        assert (one - other).abs().mean() < 0.02
+
+
+def test_the_judge_is_read_without_drawing_random_numbers():
+    fitted_judge.cache_clear()
+    before = torch.get_rng_state()
+    judge = fitted_judge()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not judge.training
+    assert all(torch.isfinite(values).all() for values in judge.state_dict().values())
+    assert {values.dtype for values in judge.state_dict().values()} == {torch.float32}
+    assert WEIGHTS.stat().st_size < 40_000
