@@ -61,9 +61,10 @@ def _applies(
 def _computes_again() -> bool:
     """Whether torch.utils.checkpoint will compare what it computes again in the backward pass.
 
-    That pass does not run in this mode, and would convolve.
+    That pass does not run in this mode, and would convolve. Before torch 2.8 nothing tells.
     """
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return hooks is not None and hooks(True) is not None
 
 
 def _as_product(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int) -> Tensor:

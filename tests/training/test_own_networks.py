@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import spectral_norm, weight_norm
+from torch.torch_version import TorchVersion
 from torch.utils.checkpoint import checkpoint
 
 from mnist_zoo import (
@@ -142,6 +143,7 @@ def test_weights_go_into_a_network_with_state_that_is_no_tensor():
     assert torch.equal(model.weight, source["weight"])
 
 
+@pytest.mark.skipif(TorchVersion(torch.__version__) < (2, 8), reason="nothing tells of it")
 def test_networks_that_compute_small_maps_again_train_as_others(digits):
     class Again(nn.Module):
         def __init__(self):
