@@ -62,7 +62,7 @@ class HubModel(
         check_network(model=model)
         super().__init__()
         self.model = model
-        self.train(model.training)
+        self.training = model.training  # train() would change the modules inside
 
     @override
     def __getattr__(self, name: str) -> Any:

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from mnist_zoo import Preprocessing, get_weights, mini_resnet
+from mnist_zoo import Preprocessing, get_weights, mini_resnet, resnet18
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
@@ -41,6 +41,16 @@ def test_other_things_than_networks_are_refused(thing):
 
     with pytest.raises(TypeError, match=r"`model` \(=.*\) must be a network, such as"):
         HubModel(thing)
+
+
+def test_the_training_modes_inside_stay():
+    from mnist_zoo.hub import HubModel
+
+    model = resnet18().train()
+    model.bn1.eval()  # its statistics are frozen
+    modes = [module.training for module in model.modules()]
+    assert HubModel(model).training
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_a_missing_file_is_named(tmp_path):
