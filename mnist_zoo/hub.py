@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from ._files import written_whole
-from ._networks import check_network, class_names, state_of, stated_classes
+from ._networks import check_network, class_names, state_of, stated_classes, unwrapped
 from .models.base import Classifier
 from .models.saving import load_model, save_model
 from .weights.manifest import Weights, manifest
@@ -70,13 +70,13 @@ class HubModel(
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(super().__getattr__("model"), name)
+            return getattr(unwrapped(super().__getattr__("model")), name)
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets the preprocessing and the names of the classes of the network inside."""
         if name in ("preprocessing", "classes"):
-            setattr(self.model, name, value)
+            setattr(unwrapped(self.model), name, value)
         else:
             super().__setattr__(name, value)
 
@@ -86,20 +86,22 @@ class HubModel(
 
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_model(self.model, save_directory / FILE)
-        options = {**self.model.options, "num_classes": int(self.model.num_classes)}
-        config: dict[str, Any] = {"network": self.model.factory, "options": options}
-        if self.model.preprocessing is not None:
-            config["preprocessing"] = asdict(self.model.preprocessing)
-        if names := stated_classes(self.model):
-            config["classes"] = class_names(names, self.model.num_classes)
+        network: Any = unwrapped(self.model)
+        save_model(network, save_directory / FILE)
+        options = {**network.options, "num_classes": int(network.num_classes)}
+        config: dict[str, Any] = {"network": network.factory, "options": options}
+        if network.preprocessing is not None:
+            config["preprocessing"] = asdict(network.preprocessing)
+        if names := stated_classes(network):
+            config["classes"] = class_names(names, network.num_classes)
         with written_whole(save_directory / "config.json") as file:
             file.write(json.dumps(config).encode())
 
     @override
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The model card that is stored beside the network."""
-        return ModelCard(_card(self.model))
+        network: Any = unwrapped(self.model)
+        return ModelCard(_card(network))
 
     @classmethod
     @override

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from mnist_zoo import Preprocessing, get_weights, mini_resnet, resnet18
 
@@ -41,6 +42,20 @@ def test_other_things_than_networks_are_refused(thing):
 
     with pytest.raises(TypeError, match=r"`model` \(=.*\) must be a network, such as"):
         HubModel(thing)
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, AveragedModel, torch.compile])
+def test_a_wrapped_network_is_shared_like_the_one_inside(wrap, tmp_path):
+    from mnist_zoo.hub import HubModel
+
+    model = mini_resnet(weights="mnist")
+    shared = HubModel(wrap(model))
+    shared.classes = tuple("abcdefghij")
+    shared.save_pretrained(tmp_path)
+    back = HubModel.from_pretrained(tmp_path).model
+    assert back.classes == tuple("abcdefghij")
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(back(x), model.eval()(x))
 
 
 def test_the_training_modes_inside_stay():
