@@ -1,4 +1,4 @@
-"""Shares networks on the Hugging Face Hub; needs the package huggingface_hub."""
+"""Shares networks on the Hugging Face Hub; needs the extra ``hub``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 from typing_extensions import Self, override
+
+try:
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
+except ModuleNotFoundError as error:
+    message = 'mnist_zoo.hub needs huggingface_hub: pip install "mnist-zoo[hub]"'
+    raise ModuleNotFoundError(message, name="huggingface_hub") from error
 
 from ._files import written_whole
 from ._networks import check_network, class_names, state_of, stated_classes, unwrapped
@@ -70,7 +75,8 @@ class HubModel(
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(unwrapped(super().__getattr__("model")), name)
+            model: Any = super().__getattr__("model")
+            return getattr(unwrapped(model), name)
 
     @override
     def __setattr__(self, name: str, value: Any) -> None:

@@ -1,7 +1,9 @@
 """Networks on the Hugging Face Hub, through a local folder instead of a download."""
 
+import importlib
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,13 @@ from torch.optim.swa_utils import AveragedModel
 from mnist_zoo import Preprocessing, get_weights, mini_resnet, resnet18
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
+
+
+def test_a_missing_huggingface_hub_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "mnist_zoo.hub", raising=False)
+    with pytest.raises(ImportError, match=r'pip install "mnist-zoo\[hub\]"'):
+        importlib.import_module("mnist_zoo.hub")
 
 
 def test_a_network_is_saved_to_a_folder_and_loaded_again(tmp_path):

@@ -129,6 +129,6 @@ def _summary_writer(folder: str | Path, first_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
-        message = "`tensorboard` needs the package tensorboard: pip install tensorboard"
+        message = '`tensorboard` needs tensorboard: pip install "mnist-zoo[tensorboard]"'
         raise ModuleNotFoundError(message, name="tensorboard") from error
     return SummaryWriter(str(expanded(folder, "tensorboard")), purge_step=first_step)

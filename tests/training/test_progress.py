@@ -45,5 +45,5 @@ def test_tensorboard_holds_every_step(digits, tmp_path):
 
 def test_missing_tensorboard_error_says_how_to_install_it(digits, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install tensorboard"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "mnist-zoo\[tensorboard\]"'):
         fit("lenet5_report", digits[0], progress=False, tensorboard=tmp_path)
