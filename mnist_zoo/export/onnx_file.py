@@ -118,17 +118,30 @@ def stored(session: Session, program: Program) -> onnx.ModelProto:
     """The graph in a session's file, for the batch of the program and without familiarity."""
     import onnx
 
-    if session.path.suffix == ".pte":
-        raise ExportError("the Session must be of an ONNX file")
-    content = session.path.read_bytes()
-    check_program(content)  # again: `onnx.load` would follow names of other files
-    proto = onnx.load_from_string(content)
+    proto = read_again(session)
     check_small(sum(math.prod(values.dims) for values in proto.graph.initializer))
     names = [[value.name for value in part] for part in (proto.graph.input, proto.graph.output)]
     found = onnx.utils.Extractor(proto).extract_model(names[0], names[1][:1])
     for value in (*found.graph.input, *found.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = len(program.example)
+    del found.graph.value_info[:]  # inside, the batch may still be any number
     return found
+
+
+def read_again(session: Session) -> onnx.ModelProto:
+    """The graph in a session's file, read again.
+
+    Raises:
+        ExportError: If it is no ONNX file; ExecuTorch may run it.
+    """
+    import onnx
+
+    content = session.path.read_bytes()
+    try:
+        check_program(content)  # again: `onnx.load` would follow names of other files
+    except ValueError as error:
+        raise ExportError(f"'{session.path}' cannot be read as ONNX: {error}") from error
+    return onnx.load_from_string(content)
 
 
 def to_onnx(program: Program) -> onnx.ModelProto:

@@ -254,6 +254,19 @@ def test_int8_files_become_c_with_a_quarter_of_the_bytes(pixels, tmp_path):
     assert made["float"].stat().st_size - made["int8"].stat().st_size > 0.6 * weights
 
 
+@pytest.mark.parametrize("name", ["lenet5", "mini_resnet"])
+@pytest.mark.parametrize("batch", [None, 1])
+def test_files_of_float_numbers_become_c_too(name, batch, tmp_path):
+    model = randomize_norms(get_model(name)).eval()
+    export(model, tmp_path / "a.onnx", batch=batch)
+    export(load_session(tmp_path / "a.onnx"), tmp_path / "a.c", "c")
+    x = torch.randn(3, *SHAPE)
+    with torch.no_grad():
+        wanted = model(x)
+    found = program_of(tmp_path / "a.c")(x)
+    assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max().clamp(min=1)
+
+
 def test_sessions_become_c_only_as_their_file_is(tmp_path):
     model = lenet5().eval()
     export(model, tmp_path / "a.onnx")
