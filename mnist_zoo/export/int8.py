@@ -15,7 +15,7 @@ from .._files import check_place, expanded, written_whole
 from ..data.digits import Digits, check_digits
 from ..evaluation import Metrics, evaluate
 from ..inspection.latency import latency
-from .onnx_file import opened
+from .onnx_file import opened, read_again
 from .program import INPUT, ExportError, need
 from .session import Session, load_session
 
@@ -162,9 +162,9 @@ def _quantized(session: Session, calibration: Digits) -> onnx.ModelProto:
         def get_next(self) -> Any:
             return next(batches, None)
 
+    original = read_again(session)
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
-        original = onnx.load(session.path)
         if any(node.op_type == "QuantizeLinear" for node in original.graph.node):
             raise ExportError(
                 f"'{session.path}' must hold float weights; its weights are quantized already"

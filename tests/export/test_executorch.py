@@ -11,7 +11,7 @@ if not find_spec("executorch"):
     pytest.skip("the executorch extra is not installed", allow_module_level=True)
 
 from mnist_zoo import ensemble, evaluate, get_model, lenet5, list_models, load_mnist, predict
-from mnist_zoo.export import ExportError, Session, export, load_session
+from mnist_zoo.export import ExportError, Session, export, load_session, quantize
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of its many packages
 SHAPE = (1, 28, 28)
@@ -97,6 +97,14 @@ def test_a_file_that_export_did_not_write_is_refused(tmp_path):
     (tmp_path / "a.pte").write_bytes(program.buffer)
     with pytest.raises(ExportError, match=r"a\.pte' must be a file that mnist_zoo\.export wrote"):
         load_session(tmp_path / "a.pte")
+
+
+def test_what_takes_onnx_files_refuses_it_by_name(tmp_path):
+    export(lenet5(), tmp_path / "a.pte", "executorch")
+    digits = load_mnist("test", source="sample")[:10]
+    with pytest.raises(ExportError, match=r"a\.pte' cannot be read as ONNX"):
+        quantize(tmp_path / "a.pte", tmp_path / "b.onnx", digits)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pte"]
 
 
 class Sorted(torch.nn.Module):
