@@ -20,6 +20,7 @@ from .._names import check_choice
 from .._networks import check_network, class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
+from ..pictures.logits import check_logits
 from ..pictures.preprocessing import preprocessing_of
 from .comparing import agreeing_content, failures_named, images, output_of
 from .program import (
@@ -133,7 +134,8 @@ def export(
         ExportError: If the network cannot be exported, or the outputs differ by more than
             `tolerance`. Nothing is written, and an earlier file stays.
         TypeError: If `model` is no network.
-        ValueError: If another argument is impossible.
+        ValueError: If another argument is impossible, or `model` gives no finite logits
+            (N, classes), such as probabilities.
         FileNotFoundError: If the folder of `path` does not exist.
         ImportError: If a package is missing; the message names the extra that installs it.
 
@@ -171,6 +173,8 @@ def export(
     with torch.no_grad():
         normalised = [preprocessing(x) for x in inputs] if pixels == "uint8" else inputs
         outputs = [output_of(network, x) for x in normalised]
+        for values in outputs:
+            check_logits(values, network)
         classes = _class_names(model, outputs[0].shape[1], classes)
         if softmax:
             outputs = [values.softmax(1) for values in outputs]

@@ -93,6 +93,22 @@ def test_softmax_makes_the_file_return_probabilities(model, tmp_path, digits):
     assert again.probability == pytest.approx(predict(model, digits.images[0]).probability)
 
 
+@pytest.mark.parametrize("softmax", [True, False])
+def test_a_network_that_gives_probabilities_is_refused(softmax, tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1))
+    with pytest.raises(ValueError, match=r"must give logits; it gives probabilities"):
+        export(model, tmp_path / "a.onnx", input_size=(1, 28, 28), softmax=softmax)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_with_nan_is_refused(tmp_path):
+    model = lenet5()
+    model.fc3.bias.data[4] = float("nan")
+    with pytest.raises(ValueError, match=r"`model` \(LeNet5\) must give finite `logits`"):
+        export(model, tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_file_stores_the_size_that_it_was_exported_for(tmp_path, digits, calibration):
     model = get_model("digitnet_1k").eval()
     model.preprocessing = Preprocessing(mean=0.2)
