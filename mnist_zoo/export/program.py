@@ -24,6 +24,14 @@ MODULES: dict[Format, str] = {
     "c": "c",
     "page": "page.writing",
 }
+SUFFIXES: dict[str, Format] = {
+    ".onnx": "onnx",
+    ".pt2": "torch_export",
+    ".pt": "torchscript",
+    ".pte": "executorch",
+    ".c": "c",
+    ".html": "page",
+}
 SMALL = 1_000_000  # weights; with more, a page or C is slow to open or to compile
 INPUT = "digits"
 LOGITS, PROBABILITIES, FAMILIARITY = "logits", "probabilities", "familiarity"

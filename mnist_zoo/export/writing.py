@@ -27,6 +27,7 @@ from .program import (
     LOGITS,
     MODULES,
     PROBABILITIES,
+    SUFFIXES,
     ExportError,
     Format,
     Pixels,
@@ -108,7 +109,7 @@ def export(
     Args:
         model: The network; it stays unchanged. The file holds it in eval mode and float32. For C
             also the `Session` of an ONNX file, say of int8 numbers by `quantize`.
-        path: The file to write.
+        path: The file to write; its ending must not be that of another format.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
             ``torch.jit.load`` and C++; ``"executorch"``, for `load_session` and ExecuTorch on
@@ -155,6 +156,12 @@ def export(
     _check_opset(opset, format)
     if format == "c" and not re.fullmatch(r"[\w.-]+\.c", path.name, re.ASCII):
         raise ValueError(f"`path` (='{path}') must be letters, digits, _, - and ., and end in .c")
+    usual = SUFFIXES.get(path.suffix.lower(), format)
+    if usual != format:
+        raise ValueError(
+            f"`format` (={format!r}) must be {usual!r} for `path` (='{path}'), or `path` must end "
+            "otherwise"
+        )
     check_place(path)
     form = form_of(format)
     if form.BATCH and batch not in (None, form.BATCH):
