@@ -125,7 +125,7 @@ def quantize(
     content = _quantized(before, calibration).SerializeToString()
     after = Session(path, opened(content, None))
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, *before.input_size, generator=generator, device="cpu", dtype=torch.float32)
+    x = torch.rand(1, *before.input_size, generator=generator, device="cpu", dtype=torch.float32)
     seconds, float_seconds = latency([after, before], x)
     metrics, float_metrics = (
         evaluate(session, test, session.preprocessing) if test is not None else None

@@ -88,8 +88,8 @@ class Session(nn.Module):
         """Maps images (N, C, H, W) to logits (N, num_classes) on the device of the images.
 
         Raises:
-            ValueError: If the images do not have the shape that the file expects, or are not
-                floating-point numbers.
+            ValueError: If the images do not have the shape that the file expects, are not
+                floating-point numbers, or are not in 0…1 for a file that normalises them itself.
             ExportError: If the runtime fails.
         """
         return self.with_familiarity(x)[0]
@@ -118,6 +118,7 @@ class Session(nn.Module):
         if x.requires_grad or x.dtype != torch.float32 or not x.is_cpu:  # each takes time
             images = x.detach().to("cpu", torch.float32)
         if self.pixels == "uint8":
+            _check_fractions(images)
             images = images.mul(255).round().clamp(0, 255).to(torch.uint8)
         images = images.contiguous()
         one_at_a_time = len(images) != 1 and self._opened.shape[0] == 1
@@ -133,6 +134,16 @@ class Session(nn.Module):
         raise TypeError("a Session cannot be copied or pickled; load its file again")
 
 
+def _check_fractions(images: Tensor) -> None:
+    """Raises ValueError for images that are not in 0…1, but for rounding."""
+    low, high = (limit.item() for limit in images.aminmax()) if images.numel() else (0.0, 1.0)
+    if not (low >= -0.01 and high <= 1.01):  # NaN is neither
+        raise ValueError(
+            "the file of the Session normalises images itself; they must be in 0…1, as its own "
+            f"`preprocessing` gives them, not in {low:.3g}…{high:.3g}"
+        )
+
+
 def _check_input(opened: Opened, size: tuple[int, int, int], preprocessing: Preprocessing) -> None:
     """Raises ValueError for an input of another form than `export` gives it."""
     if opened.name != INPUT:
@@ -140,7 +151,7 @@ def _check_input(opened: Opened, size: tuple[int, int, int], preprocessing: Prep
     if opened.dtype not in (torch.float32, torch.uint8):
         raise ValueError(f"its input must be of float32 or uint8 numbers; it is of {opened.dtype}")
     if isinstance(batch := opened.shape[0], int) and batch != 1:
-        raise ValueError(f"it must take one image, or any number, at a time; it takes {batch}")
+        raise ValueError(f"with `batch` None or 1; its batch is {batch}")
     if size[0] > MAX_CHANNELS or size[1] > MAX_SIDE:
         raise ValueError(f"its input is of shape {size}, more than {MAX_SIDE} pixels a side")
     if preprocessing.image_size != size[1]:

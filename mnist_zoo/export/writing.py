@@ -125,7 +125,8 @@ def export(
         pixels: ``"uint8"`` for a file that takes images as they come, uint8 (N, C, H, W), and
             normalises them itself; ``"float32"`` for one that takes them normalised.
         batch: Number of images that the file takes at a time, for runtimes that must know it;
-            None for any. A page, C and ExecuTorch always take one.
+            None for any. A page, C and ExecuTorch always take one; `load_session` reads files of
+            one or any.
         opset: Version of ONNX's operators, between 18 and 23; None for that of the exporter.
 
     Returns:

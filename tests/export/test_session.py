@@ -130,6 +130,26 @@ def test_a_session_refuses_wrong_inputs(file):
         pickle.dumps(session)
 
 
+def test_a_file_that_normalises_images_refuses_those_that_are_normalised(model, digits, tmp_path):
+    export(model, tmp_path / "a.onnx", pixels="uint8")
+    session = load_session(tmp_path / "a.onnx")
+    for use in (
+        lambda: evaluate(session, digits, model.preprocessing),
+        lambda: predict(session, digits.images[0], preprocessing=model.preprocessing),
+        lambda: session(model.preprocessing(digits.images[:2])),
+        lambda: session(torch.full((1, 1, 28, 28), float("nan"))),
+    ):
+        with pytest.raises(ValueError, match=r"must be in 0…1, as its own `preprocessing`"):
+            use()
+    assert evaluate(session, digits).correct == evaluate(model, digits).correct
+
+
+def test_a_file_of_another_batch_says_which_ones_are_read(model, tmp_path):
+    export(model, tmp_path / "a.onnx", batch=4)
+    with pytest.raises(ExportError, match="with `batch` None or 1; its batch is 4"):
+        load_session(tmp_path / "a.onnx")
+
+
 def test_a_session_works_after_its_file_is_deleted(file, tmp_path, digits):
     shutil.copy(file, tmp_path / "a.onnx")
     session = load_session(tmp_path / "a.onnx")
