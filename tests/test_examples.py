@@ -84,7 +84,7 @@ def test_train_changes_the_recipe_and_reads_json(tmp_path):
     ("arguments", "message"),
     [
         (["lenet5"], "must be the name of a recipe; did you mean"),
-        (["lenet5_report", "epoch=3"], "a Recipe has no field 'epoch'; did you mean 'epochs'"),
+        (["lenet5_report", "epoch=3"], "Recipe has no field 'epoch'; did you mean 'epochs'"),
         (["lenet5_report", "lr=fast"], "`lr` (='fast') must be a finite number"),
         (["lenet5_report", "lr"], "'lr' must have the form field=value"),
         (["lenet5_report", "lr.x=1"], "'lr' has no parts"),

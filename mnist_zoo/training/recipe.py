@@ -277,4 +277,4 @@ def _check_network(network: str | None, options: Mapping[str, Any]) -> None:
 
 def _check_fields(kind: type, values: Mapping[str, Any]) -> None:
     known = [entry.name for entry in dataclasses.fields(kind)]
-    check_known(f"a {kind.__name__} has no field", values, known)
+    check_known(f"{kind.__name__} has no field", values, known)
