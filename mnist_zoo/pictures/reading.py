@@ -249,14 +249,16 @@ def _tensor(picture: Any, name: str) -> Tensor:
         if not isinstance(picture, np.ndarray):
             raise TypeError(
                 f"{name} must be a PIL image, a file, its bytes, a NumPy array or a tensor, or "
-                f"one of a sequence of these; it is a {type(picture).__name__}"
+                f"one of a sequence of these; its type is {type(picture).__name__}"
             )
         if isinstance(picture, np.ma.MaskedArray):
             raise PictureError(f"{name}: is masked; fill it first, by its method filled()")
         if picture.dtype.kind not in "biuf":
             raise PictureError(f"{name}: must hold numbers; it has dtype {picture.dtype}")
         values = _from_array(picture)
-    if values.dim() != 4 or values.shape[1] not in CHANNELS or values.is_complex():
+    if values.is_complex():
+        raise PictureError(f"{name}: must hold real numbers; it has dtype {values.dtype}")
+    if values.dim() != 4 or values.shape[1] not in CHANNELS:
         shape = tuple(picture.shape)
         grey = "; for several grey images pass images[:, None]" if len(shape) == 3 else ""
         raise PictureError(
@@ -380,7 +382,7 @@ def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
     values = values * 255 if array.dtype == np.bool_ else values
     if values.dim() == 2:
         return values[None, None]
-    if values.dim() == 3:
+    if values.dim() == 3 and values.shape[2] != 2:  # grey and alpha, not images two pixels wide
         values = values[None] if values.shape[2] in CHANNELS else values[..., None]
     if values.dim() == 4 and values.shape[3] in CHANNELS:
         return values.movedim(3, 1)

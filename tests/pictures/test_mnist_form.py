@@ -295,7 +295,8 @@ def two_digits():
         (torch.zeros(2, 28, 28), r"it has shape \(2, 28, 28\)"),
         (torch.zeros(28), r"it has shape \(28,\)"),
         (np.zeros((2, 3, 4, 5, 6)), "it has shape"),
-        (torch.zeros(28, 28, dtype=torch.complex64), "must be grey, RGB or RGBA numbers"),
+        (torch.zeros(28, 28, dtype=torch.complex64), "must hold real numbers; .* torch.complex64"),
+        (np.stack([two_digits()] * 2, 2), r"RGBA numbers: .* has shape \(\d+, \d+, 2\)"),  # alpha
         (np.array([["a", "b"]]), "must hold numbers; it has dtype <U1"),
         (b"not a picture", "must be an image file"),
         (
