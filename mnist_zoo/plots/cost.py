@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from .._checks import plain
 from ._style import COLOURS, MARKERS, new_figure, percent_ticks, style_axes
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def _grouped_by_name(
     """Checks the rows, and averages those of each name."""
     accuracies: dict[str, list[float]] = {}
     costs: dict[str, tuple[float, ...]] = {}
-    for name, accuracy, *found in results:
+    for name, *values in results:
+        accuracy, *found = map(plain, values)
         if not 0 <= accuracy <= 1:
             raise ValueError(f"`results`: accuracy (={accuracy!r}) of {name} must be from 0 to 1")
         cost = tuple(found)

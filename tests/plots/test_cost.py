@@ -3,7 +3,9 @@
 import math
 from itertools import combinations
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
 
@@ -128,6 +130,16 @@ def test_labels_do_not_overlap_nor_touch_lines_of_others(rows):
 def test_accuracy_against_cost_errors(rows, message):
     with pytest.raises(ValueError, match=message):
         accuracy_against_cost(rows)
+
+
+@pytest.mark.parametrize("number", [np.float32, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_drawn_like_pythons(number):
+    rows = [("a", 0.5, 10, 20), ("a", 0.75, 10, 20), ("b", 0.875, 30, 40)]
+    wanted = accuracy_against_cost(rows)
+    found = accuracy_against_cost([(name, *map(number, values)) for name, *values in rows])
+    for ours, theirs in zip(found.axes, wanted.axes, strict=True):
+        for one, other in zip(ours.lines, theirs.lines, strict=True):
+            assert np.array_equal(one.get_xydata(), other.get_xydata())
 
 
 @pytest.mark.parametrize("costs", [(), "latency (s)"])
