@@ -6,13 +6,15 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Kind = TypeVar("Kind")
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow and black
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -40,16 +42,27 @@ def _png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def as_mapping(argument: str, value: Any) -> dict[str, Any]:
+def as_mapping(argument: str, value: Any, kind: type[Kind], maker: str) -> dict[str, Kind]:
     """Returns a copy of a mapping, or {"": value} for a single value.
 
     Raises:
         ValueError: If the mapping is empty; the message names the argument.
+        TypeError: If a value is not of this kind; the message says what makes one.
     """
     entries = dict(value) if isinstance(value, Mapping) else {"": value}
     if not entries:
         raise ValueError(f"`{argument}` (={value!r}) must hold at least one")
+    for entry in entries.values():
+        check_kind(kind, maker, **{argument: entry})
     return entries
+
+
+def check_kind(kind: type, maker: str, **arguments: object) -> None:
+    """Raises TypeError for the first argument that is not of this kind."""
+    for name, value in arguments.items():
+        if not isinstance(value, kind):
+            rule = f"must be {kind.__name__}, which {maker} gives"
+            raise TypeError(f"`{name}` {rule}; its type is {type(value).__name__}")
 
 
 def distinct_colours(count: int) -> list[str]:

@@ -8,8 +8,8 @@ import torch
 
 from .._checks import check_positive, check_range
 from ..data.augmentation import Augmentation, augment
-from ..data.digits import Digits
-from ._style import COLOURS, INK_ON_PAPER, TILE_GAP, draw_tiles, image_array, new_figure
+from ..data.digits import Digits, check_digits
+from ._style import COLOURS, INK_ON_PAPER, TILE_GAP, check_kind, draw_tiles, image_array, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ def augmented(
         The figure.
 
     Raises:
+        TypeError: If `digits` are no `Digits`, or `augmentation` is no `Augmentation`.
         ValueError: If there are no images, or a number is too small.
         ModuleNotFoundError: If matplotlib is not installed.
 
@@ -43,6 +44,8 @@ def augmented(
         >>> figure = plots.augmented(digits, Augmentation(rotation=15, shift=2), rows=2)
         >>> figure.savefig("augmented.png")
     """
+    check_digits(digits=digits)
+    check_kind(Augmentation, "Augmentation(…)", augmentation=augmentation)
     check_positive(rows=rows, columns=columns)
     check_range(at_least=2, columns=columns)
     if not len(digits):

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._checks import check_positive
-from ..data.digits import Digits
+from ..data.digits import Digits, check_digits
+from ..evaluation import Metrics
 from ._style import (
     INK_ON_PAPER,
     MARKERS,
     as_mapping,
+    check_kind,
     distinct_colours,
     draw_tiles,
     image_array,
@@ -24,8 +26,6 @@ from ._style import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ..evaluation import Metrics
 
 __all__ = ["class_accuracy", "confusion_matrix", "mistakes"]
 
@@ -40,6 +40,7 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
         The figure. A class without images has no dot.
 
     Raises:
+        TypeError: If `metrics` are no `Metrics`.
         ValueError: If the mapping is empty, or the number or the names of the classes differ.
         ModuleNotFoundError: If matplotlib is not installed.
 
@@ -49,7 +50,7 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
         >>> metrics = evaluate(mini_resnet(weights="mnist"), digits)
         >>> plots.class_accuracy(metrics).savefig("classes.png")
     """
-    results = as_mapping("metrics", metrics)
+    results = as_mapping("metrics", metrics, Metrics, "evaluate")
     counts = {name: len(result.confusion) for name, result in results.items()}
     if len({*counts.values()}) > 1:
         raise ValueError(f"`metrics` must have the same number of classes, got {counts}")
@@ -110,6 +111,7 @@ def confusion_matrix(metrics: Metrics) -> Figure:
         The figure, with a row per true class and a column per predicted class.
 
     Raises:
+        TypeError: If `metrics` is no `Metrics`.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
@@ -118,6 +120,7 @@ def confusion_matrix(metrics: Metrics) -> Figure:
         >>> metrics = evaluate(mini_resnet(weights="mnist"), digits)
         >>> plots.confusion_matrix(metrics).savefig("confusion.png")
     """
+    check_kind(Metrics, "evaluate", metrics=metrics)
     counts = torch.tensor(metrics.confusion, dtype=torch.float64)
     classes = len(counts)
     side = max(4.5, 0.48 * classes)
@@ -165,6 +168,7 @@ def mistakes(digits: Digits, metrics: Metrics, *, rows: int = 4, columns: int = 
         The figure, with the most confident mistake first. If there are none, its title says so.
 
     Raises:
+        TypeError: If `digits` are no `Digits`, or `metrics` is no `Metrics`.
         ValueError: If `digits` are not the images that were evaluated, or a number is below 1.
         ModuleNotFoundError: If matplotlib is not installed.
 
@@ -175,6 +179,8 @@ def mistakes(digits: Digits, metrics: Metrics, *, rows: int = 4, columns: int = 
         >>> plots.mistakes(digits, metrics).savefig("mistakes.png")
     """
     check_positive(rows=rows, columns=columns)
+    check_digits(digits=digits)
+    check_kind(Metrics, "evaluate", metrics=metrics)
     _check_same_images(digits, metrics)
     shown = metrics.mistakes[: rows * columns]
     if not shown:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..training.history import History
 from ._style import COLOURS, as_mapping, distinct_colours, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from ..training.history import History
 
 __all__ = ["curves"]
 
@@ -37,6 +36,7 @@ def curves(histories: History | Mapping[str, History]) -> Figure:
         and 99.5 % are then as far apart as 90 and 95 %.
 
     Raises:
+        TypeError: If `histories` are no `History`.
         ValueError: If the mapping is empty.
         ModuleNotFoundError: If matplotlib is not installed.
 
@@ -47,7 +47,7 @@ def curves(histories: History | Mapping[str, History]) -> Figure:
         >>> history = fit(lenet5(), digits, recipe=recipe, progress=False)
         >>> plots.curves(history).savefig("curves.png")
     """
-    runs = as_mapping("histories", histories)
+    runs = as_mapping("histories", histories, History, "fit")
     figure = new_figure(10, 4.2)
     left, right = figure.subplots(1, 2)
     colours = [(c, c) for c in distinct_colours(len(runs))] if len(runs) > 1 else [COLOURS[:2]]

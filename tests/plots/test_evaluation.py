@@ -9,7 +9,9 @@ import pytest
 import torch
 from plots_cases import drawn, labels_of, legend, numpy, shown
 
+from mnist_zoo import Augmentation, lenet5
 from mnist_zoo.evaluation import Metrics
+from mnist_zoo.plots.data import augmented
 from mnist_zoo.plots.evaluation import class_accuracy, confusion_matrix, mistakes
 from mnist_zoo.plots.training import curves
 
@@ -64,6 +66,23 @@ def test_class_accuracy_needs_the_same_number_of_classes():
 def test_an_empty_mapping_is_an_error(draw, argument):
     with pytest.raises(ValueError, match=f"`{argument}` .* must hold at least one"):
         draw({})
+
+
+def test_what_is_of_another_kind_is_refused_by_name(digits):
+    metrics = measured(digits.labels)
+    for draw, argument, maker in (
+        (lambda: class_accuracy([metrics]), "metrics", "evaluate"),
+        (lambda: class_accuracy({"one": lenet5()}), "metrics", "evaluate"),
+        (lambda: confusion_matrix({"one": metrics}), "metrics", "evaluate"),
+        (lambda: mistakes(metrics, digits), "digits", "Digits.from_arrays"),
+        (lambda: mistakes(digits, metrics.mistakes), "metrics", "evaluate"),
+        (lambda: curves([metrics]), "histories", "fit"),
+        (lambda: curves({"one": metrics}), "histories", "fit"),
+        (lambda: augmented(digits.images, Augmentation()), "digits", "Digits.from_arrays"),
+        (lambda: augmented(digits, None), "augmentation", "Augmentation"),
+    ):
+        with pytest.raises(TypeError, match=rf"^`{argument}` must be .*{maker}"):
+            draw()
 
 
 def test_confusion_matrix_shows_the_counts(digits):
