@@ -22,7 +22,7 @@ import os
 import platform
 import runpy
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -373,10 +373,18 @@ def run_folder(runs: Path, name: str, row: Row, seed: int) -> Path:
     return runs / name / f"{row.label}-seed{seed}"
 
 
+def chosen(rows: Sequence[Row], only: Sequence[str] | None) -> list[Row]:
+    """The rows with these labels, or all."""
+    labels = [row.label for row in rows]
+    if unknown := set(only or ()).difference(labels):
+        raise SystemExit(f"--only: no row {sorted(unknown)}; the rows are {labels}")
+    return [row for row in rows if not only or row.label in only]
+
+
 def run_experiment(name: str, experiment: Experiment, arguments: argparse.Namespace) -> None:
     """Runs what is missing of an experiment, and stores each result at once."""
     path, runs = RESULTS / f"{name}.json", results_of(name)
-    rows = [row for row in experiment.rows if not arguments.only or row.label in arguments.only]
+    rows = chosen(experiment.rows, arguments.only)
     run_missing(name, rows, experiment.seeds, path, arguments)
     if len(runs) == len(results_of(name)):
         print(f"{name}: nothing to run, the results are in {path}; --seeds 0 1 2 runs it again")
@@ -428,13 +436,13 @@ def compare_here(name: str, arguments: argparse.Namespace) -> None:
     if arguments.network:
         make, label = imported(arguments.network), arguments.network.partition(":")[2]
     if (known := EXPERIMENTS.get(name)) and make is None:
-        rows = [row for row in known.rows if not arguments.only or row.label in arguments.only]
+        rows = chosen(known.rows, arguments.only)
     elif known:
         raise SystemExit(f"--network needs a recipe; {name!r} is an experiment")
     else:
         recipe = read_recipe(name)
         name = Path(name).stem
-        rows = [Row(label or recipe.network or name, recipe)]
+        rows = chosen([Row(label or recipe.network or name, recipe)], arguments.only)
     own = f"{name}-{label}" if label else name
     path = arguments.runs / f"{own}.json"
     found = run_missing(own, rows, arguments.seeds, path, arguments, make)

@@ -275,6 +275,13 @@ def test_reproduce_says_where_the_results_of_a_finished_experiment_are(capsys, m
     assert re.search(r"nothing to run, .*ninety_nine\.json; --seeds", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("seeds", [[], ["--seeds", 0]])
+def test_reproduce_refuses_rows_that_an_experiment_lacks(seeds, monkeypatch):
+    monkeypatch.setattr(reproduce, "train_and_test", None)  # which is not called
+    with pytest.raises(SystemExit, match=r"no row \['lenet'\]; the rows are \['lenet5', .*\]"):
+        reproduced(monkeypatch, "lenet5", "--only", "lenet", *seeds)
+
+
 MINE = "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))"
 
 
