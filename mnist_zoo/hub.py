@@ -174,9 +174,12 @@ def _card(model: Classifier) -> str:
 
 
 def _pretrained(model: Classifier) -> Weights | None:
-    """The record of the pretrained weights that a network holds unchanged; None if it does not."""
+    """The record of the pretrained weights that a network holds unchanged, for the same images.
+
+    None if it does not.
+    """
     record = manifest().get(f"{model.factory}.mnist")
-    if record is None:
+    if record is None or model.preprocessing != record.preprocessing:
         return None
     own, stored = state_of(model), record.state_dict()
     same = own.keys() == stored.keys() and all(

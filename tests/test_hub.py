@@ -129,11 +129,13 @@ def test_the_card_of_pretrained_weights_states_their_results(tmp_path):
     compile(code, "card", "exec")
 
 
-@pytest.mark.parametrize("change", ["other weights", "trained further"])
-def test_the_card_of_other_weights_states_no_results(tmp_path, change):
+@pytest.mark.parametrize("change", ["other weights", "trained further", "other images"])
+def test_the_card_of_what_was_not_measured_states_no_results(tmp_path, change):
     model = mini_resnet(weights=None if change == "other weights" else "mnist")
-    with torch.no_grad():
-        model.fc.bias[3] += 1
+    if change == "other images":
+        model.preprocessing = Preprocessing(mean=0.2)
+    else:
+        model.fc.bias.data[3] += 1
     card = saved_card(model, tmp_path)
     assert card.data.eval_results is None
     assert card.data.datasets is None
