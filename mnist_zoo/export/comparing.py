@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..pictures.logits import as_logits
 from .program import Content, ExportError, Form, Format, Program, Run
 
 BATCHES = (1, 2, 7)  # batch sizes to compare; the export traces with 2
@@ -35,9 +36,7 @@ def output_of(network: nn.Module, x: Tensor) -> Tensor:
     except Exception as error:  # of any type: the code of the network may raise anything
         rule = f"`model` ({type(network).__name__}) must accept images of shape {tuple(x.shape)}"
         raise ValueError(f"{rule}: {error!s:.300}") from error
-    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x):
-        raise ValueError("`model` must map images (N, C, H, W) to logits (N, classes)")
-    return output
+    return as_logits(output, len(x), network)
 
 
 def largest_difference(run: Run, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:

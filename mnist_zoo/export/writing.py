@@ -17,7 +17,7 @@ from torch import nn
 from .._checks import check_positive, check_range
 from .._files import check_place, expanded, written_whole
 from .._names import check_choice
-from .._networks import check_network, class_names, stated_classes, unwrapped
+from .._networks import check_computes, check_network, class_names, stated_classes, unwrapped
 from ..inspection.latency import latency
 from ..inspection.tracing import TRACING, duplicate
 from ..pictures.logits import check_logits
@@ -151,6 +151,7 @@ def export(
     path = expanded(path)
     check_choice(format=(format, MODULES), pixels=(pixels, get_args(Pixels)))
     check_network(model=model)
+    check_computes(model)
     check_range(above=0, finite=False, tolerance=tolerance)
     if batch is not None:
         check_positive(batch=batch)

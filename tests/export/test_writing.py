@@ -316,8 +316,15 @@ def test_impossible_paths_and_networks(tmp_path):
             export(mini_resnet(), "/proc/a.onnx")
     with pytest.raises(TypeError, match=r"`model` .* must be a network"):
         export("mini_resnet", tmp_path / "a.onnx")
-    with pytest.raises(ValueError, match="must map images"):
-        export(nn.Conv2d(1, 2, 3), tmp_path / "a.onnx", input_size=(1, 28, 28))
+    for model, message in (
+        (nn.Conv2d(1, 2, 3), r"must give logits \(1, classes\) for 1 images, got \(1, 2, 26, 26\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(784, 1)), "must give at least 2 logits, got 1"),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(9)), "must be initialised; call it on images"),
+        (lenet5().to("meta"), "must hold data; it is on device meta"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export(model, tmp_path / "a.onnx", input_size=(1, 28, 28))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
