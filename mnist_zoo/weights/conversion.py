@@ -177,7 +177,8 @@ def fill(
 
 def _becomes_infinite(value: Tensor, dtype: torch.dtype, from_file: bool) -> bool:
     """Whether a type has no finite numbers for a value, or a file holds others itself."""
-    if not from_file and (value.dtype == dtype or not is_finite(value)):
+    is_wider = value.is_floating_point() and torch.promote_types(value.dtype, dtype) == dtype
+    if not from_file and (is_wider or value.dtype == dtype or not is_finite(value)):
         return False
     return not is_finite(value.to(dtype))
 
