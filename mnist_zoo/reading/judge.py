@@ -79,11 +79,11 @@ def facts_about(
     """
     probabilities = probabilities.float().cpu()
     best = probabilities.amax(1)
-    digits = torch.zeros(len(best), DIGITS, device="cpu")
+    digits = best.new_zeros(len(best), DIGITS)
     digits[:, : probabilities.shape[1]] = probabilities[:, :DIGITS]
-    shape = torch.tensor([candidate.shape for candidate in candidates], device="cpu")
+    shape = best.new_tensor([candidate.shape for candidate in candidates])
     width, height, gap, cut, is_cut, has_parts = shape.unbind(1)
-    pieces = torch.tensor([c.end - c.first for c in candidates], device="cpu")
+    pieces = best.new_tensor([candidate.end - candidate.first for candidate in candidates])
     own = torch.stack(
         (
             (best + 1e-6).log(),

@@ -226,7 +226,7 @@ def candidate_outputs(
     for start in range(0, len(candidates), BATCH):
         inks = [lattice.ink_of(candidate) for candidate in candidates[start : start + BATCH]]
         side = max(max(ink.shape) for ink in inks)
-        cells = torch.zeros(len(inks), side, side, device="cpu")
+        cells = torch.zeros(len(inks), side, side, dtype=torch.float32, device="cpu")
         for cell, ink in zip(cells, inks, strict=True):
             cell[: ink.shape[0], : ink.shape[1]] = torch.from_numpy(ink)
         digits = placed(cells)[:, None]

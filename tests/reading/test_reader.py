@@ -412,6 +412,17 @@ def test_a_row_that_is_not_read_keeps_its_place_where_rows_are_counted(model, kn
     assert read_digits(model, picture).text == "204\n137"
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_type_changes_nothing(model, known, dtype):
+    usual = read_digits(model, page(known, "2048"))
+    torch.set_default_dtype(dtype)
+    try:
+        again = read_digits(model, page(known, "2048"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert again.digits == usual.digits
+
+
 def test_digits_know_how_familiar_they_are(model, known):
     assert all(digit.is_digit for digit in read_digits(model, page(known, "2048")).digits)
 
