@@ -167,9 +167,11 @@ class Reading:
             pen.rectangle(self._drawn(mark.box), outline=RED)
         for digit in self.digits:
             left, top, right, bottom = self._drawn(digit.box)
-            font = ImageFont.load_default(max(8, (bottom - top) // 3))
+            size = max(8, (bottom - top) // 3)
             pen.rectangle((left, top, right, bottom), outline=BLUE)
-            pen.text((left, top), digit.label or "", fill=BLUE, font=font, anchor="lb")
+            place, anchor = ((left, top), "lb") if top >= size else ((left + 2, top + 1), "lt")
+            font = ImageFont.load_default(size)
+            pen.text(place, digit.label or "", fill=BLUE, font=font, anchor=anchor)
         return picture
 
     def _drawn(self, box: Box) -> Box:

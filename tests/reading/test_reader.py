@@ -366,6 +366,18 @@ def test_draw_marks_digits_and_marks(model, known):
     assert (blue > 100).sum() > 200
 
 
+def test_labels_are_drawn_whole_at_the_top_edge(model, known):
+    ink = page(known, "35", scale=3)
+    top = ink.point(lambda value: 255 - value).getbbox()[1]
+    blue = []
+    for picture in (ink, ink.crop((0, top - 2, *ink.size))):
+        reading = read_digits(model, picture)
+        assert reading.text == "35"
+        drawn = np.asarray(reading.draw()).astype(int)
+        blue.append((drawn[..., 2] - drawn[..., 0] > 100).sum())
+    assert blue[1] == pytest.approx(blue[0], rel=0.1)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("pen", [0, 255])
 def test_a_transparent_picture_is_drawn_on_paper(model, known, mode, pen):
