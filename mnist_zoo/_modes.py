@@ -65,7 +65,10 @@ def _set(modes: Mapping[nn.Module, bool]) -> None:
     """Sets modes, by the module's own `train` where it has one: it may do more, as LoRA's does."""
     for module, own in modes.items():
         if module.training != own and type(module).train is not nn.Module.train:
+            in_use = [inner for inner in module.modules() if inner in _SWITCHED]
             module.train(own)  # of the modules inside as well, which come later here
+            for inner in in_use:
+                inner.training = False
     for module, own in modes.items():
         if module.training != own:
             module.training = own

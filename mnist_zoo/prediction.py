@@ -268,11 +268,11 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N, C, H, W) to the logarithm of the mean probability of each class."""
-        return _mean([_checked(model, model(x.clone()), x) for model in self.models])
+        return _mean([_checked(model, model(_copied(x)), x) for model in self.models])
 
     def with_familiarity(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Also gives the mean familiarity (N,) of images (N, C, H, W)."""
-        pairs = [with_familiarity(model, x.clone()) for model in self.models]
+        pairs = [with_familiarity(model, _copied(x)) for model in self.models]
         told = [familiarity for _, familiarity in pairs if familiarity is not None]
         values = [_checked(own, each, x) for own, (each, _) in zip(self.models, pairs, strict=True)]
         return _mean(values), torch.stack(told).mean(0)
@@ -282,14 +282,22 @@ class Ensemble(nn.Module):
         return all(map(gives_familiarity, self.models))
 
 
-def _checked(model: nn.Module, values: Tensor, x: Tensor) -> Tensor:
-    """What one of the networks gives for images x, if they are logits; unchecked in a trace.
+def _copied(x: Tensor) -> Tensor:
+    """A copy of the images for each network: some change their input."""
+    return x.clone() if isinstance(x, Tensor) else x
 
-    Each network gets a copy of the images: some change their input.
+
+def _checked(model: nn.Module, values: Tensor, x: Tensor) -> Tensor:
+    """Returns what a network gives for images x, which must be no probabilities.
+
+    Neither traces nor training are held up for it; infinite logits show in the mean.
     """
-    is_traced = torch.compiler.is_compiling() or torch._C._is_tracing()
-    if not is_traced and isinstance(x, Tensor) and not x.is_meta:
-        check_logits(as_logits(values, len(x), model, "models").detach(), model, "models")
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing():
+        return values
+    if isinstance(x, Tensor) and not x.is_meta:
+        logits = as_logits(values, len(x), model, "models")
+        if logits.isfinite().all():
+            check_logits(logits, model, "models")
     return values
 
 

@@ -186,9 +186,12 @@ def test_images_that_are_not_redrawn_are_neither_stretched_nor_inverted(grey):
     marked = image[0] > 0.3
     assert probabilities(grey, marked) == probabilities(grey, marked.numpy())
     assert probabilities(grey, marked) == probabilities(grey, marked.float())
-    for kind in (torch.int8, torch.int16, torch.uint16, torch.int64):
+    for kind in (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int64):
         assert probabilities(grey, marked.to(kind)) == probabilities(grey, marked)
         assert probabilities(grey, [marked.to(kind).numpy()]) == probabilities(grey, [marked])
+    wide = torch.full((28, 28), 200)  # the images beside one do not matter
+    pair = predict(grey, [marked.long(), wide])
+    assert list(pair[0].probabilities) == pytest.approx(probabilities(grey, marked), abs=1e-6)
 
 
 @pytest.mark.parametrize(

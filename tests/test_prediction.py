@@ -14,9 +14,12 @@ from mnist_zoo import (
     PictureError,
     Prediction,
     Preprocessing,
+    Recipe,
+    TrainingError,
     as_mnist,
     ensemble,
     evaluate,
+    fit,
     lenet5,
     lenet5_conv_residual,
     load_mnist,
@@ -284,6 +287,18 @@ def test_networks_of_an_ensemble_that_give_no_logits_are_refused(ask):
     pairs = Gives(lambda x: (x, x))
     with pytest.raises(ValueError, match=r"`models` \(Gives\) must give logits .* got tuple"):
         ask(ensemble([pairs, pairs]), given)
+
+
+def test_ensembles_hold_up_neither_transforms_nor_training():
+    both = ensemble([lenet5(weights="mnist"), mini_resnet(weights="mnist")]).eval()
+    x = Preprocessing()(SAMPLE.images[:3])
+    each = torch.func.vmap(lambda one: both(one[None])[0])(x)
+    assert torch.allclose(each, both(x), atol=1e-4)
+    recipe = Recipe(lr=1e20, batch_size=10, epochs=1)
+    with pytest.raises(TrainingError, match=r"loss of step .* is nan"):
+        fit(both, SAMPLE[:40], recipe=recipe, progress=False)
+    with pytest.raises(TypeError, match="expected a tensor, got ndarray"):
+        both(x.numpy())
 
 
 def test_ensembles_of_different_preprocessing_or_classes_are_refused():

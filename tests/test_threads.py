@@ -189,3 +189,20 @@ def test_an_error_restores_the_modes():
         model(torch.zeros(1))
     assert model.training
     assert all(module.training for module in model.modules())
+
+
+def test_modules_that_switch_others_leave_those_in_use_alone():
+    """A network's own `train` sets the modes of all modules inside."""
+
+    class Own(torch.nn.Sequential):
+        def train(self, mode=True):
+            return super().train(mode)
+
+    inner = torch.nn.BatchNorm1d(3)
+    outer = Own(inner)
+    with eval_mode(inner):
+        with eval_mode(outer):
+            pass
+        assert outer.training
+        assert not inner.training
+    assert inner.training

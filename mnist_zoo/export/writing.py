@@ -109,7 +109,7 @@ def export(
     Args:
         model: The network; it stays unchanged. The file holds it in eval mode and float32. For C
             also the `Session` of an ONNX file, say of int8 numbers by `quantize`.
-        path: The file to write; its ending must not be that of another format.
+        path: The file to write, without the ending of another format.
         format: ``"onnx"``, for `load_session` and every other runtime of ONNX;
             ``"torch_export"``, for ``torch.export.load``; ``"torchscript"``, for
             ``torch.jit.load`` and C++; ``"executorch"``, for `load_session` and ExecuTorch on
@@ -161,8 +161,8 @@ def export(
     usual = SUFFIXES.get(path.suffix.lower(), format)
     if usual != format:
         raise ValueError(
-            f"`format` (={format!r}) must be {usual!r} for `path` (='{path}'), or `path` must end "
-            "otherwise"
+            f"`path` (='{path}') has the ending of {usual!r} files, and `format` is {format!r}: "
+            "change one of them"
         )
     check_place(path)
     form = form_of(format)

@@ -31,11 +31,11 @@ class _ComputedTensors(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def duplicate(model: Network) -> Network:
+def duplicate(model: Network, argument: str = "model") -> Network:
     """Copies a network, or raises a ValueError; also one whose weights a hook computes."""
     try:
         with _ComputedTensors():
             return copy.deepcopy(model)
     except Exception as error:  # of any type: what the network holds may raise anything
         name = type(model).__name__
-        raise ValueError(f"`model` ({name}) cannot be copied: {error!s:.300}") from error
+        raise ValueError(f"`{argument}` ({name}) cannot be copied: {error!s:.300}") from error

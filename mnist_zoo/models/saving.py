@@ -34,7 +34,7 @@ from .registry import MODELS, outline
 
 __all__ = ["load_model", "save_model"]
 
-TRAINING_ONLY = re.compile(r"\b(momentum|inplace)=[^,]*")  # in what a layer prints of itself
+TRAINING_ONLY = re.compile(r"(, )?\b(momentum|inplace)=[^,]*")  # in what a layer prints of itself
 FLOATS = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -91,8 +91,8 @@ def save_model(
         raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
     if other := sorted(_layers(model).items() ^ _layers(bare).items()):
         raise ValueError(
-            f"`model` must have the layers that {model.factory} gives it, which load_model makes "
-            f"again; {other[0][0] or 'itself'} is another"
+            f"`model` must have the layers that {model.factory} gives it, because load_model "
+            f"rebuilds those; {other[0][0] or 'the network itself'} differs from them"
         )
     state = {
         name: value.to(dtype or value.dtype) if value.is_floating_point() else value
@@ -118,7 +118,7 @@ def _layers(model: nn.Module) -> dict[str, str]:
     """What each module computes in eval mode, by its name."""
     layers = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        if not isinstance(module, Dropout):
+        if not isinstance(module, (Dropout, nn.Identity)):
             kind = "norm" if isinstance(module, BatchNorm) else type(module).__qualname__
             layers[name] = f"{kind} {TRAINING_ONLY.sub('', module.extra_repr())}"
     return layers

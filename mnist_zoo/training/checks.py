@@ -53,8 +53,12 @@ def is_frozen(module: nn.Module) -> bool:
 
 
 def infinite_in(network: nn.Module) -> set[str]:
-    """The names of the tensors that hold infinity, as masks do, or NaN."""
-    return {name for name, tensor in state_of(network).items() if not is_finite(tensor)}
+    """The names of the tensors that hold infinity, as masks do, but are no statistics."""
+    return {
+        name
+        for name, tensor in state_of(network).items()
+        if not is_finite(tensor) and not tensor.isnan().any() and ".running_" not in f".{name}"
+    }
 
 
 def train_mode(model: nn.Module) -> None:

@@ -62,7 +62,7 @@ class Teacher:
                 f"`teacher` ({type(network).__name__}) must take the images of the recipe, "
                 f"{recipe.preprocessing}; it takes {noted}"
             )
-        self.network = duplicate(network).to(device).eval().requires_grad_(False)
+        self.network = duplicate(network, "teacher").to(device).eval().requires_grad_(False)
         found = probed(self.network, train, recipe.preprocessing, argument="teacher").classes
         if found != classes:
             raise ValueError(

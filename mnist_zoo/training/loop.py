@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,9 +18,10 @@ from .._networks import check_classes, device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
 from ..pictures.familiarity import forget_familiarity
-from ..pictures.preprocessing import Preprocessing, preprocessing_of
+from ..pictures.preprocessing import preprocessing_of
 from .checkpoints import Checkpoints, TrainingError
 from .checks import (
+    RECORDED,
     check_batches,
     check_class_weights,
     check_labels,
@@ -102,8 +102,8 @@ def fit(
         progress: Whether to show a progress bar and a line per epoch.
         tensorboard: Folder for TensorBoard's event files; needs the package tensorboard.
         hook: Called after every step with the history so far, whose `model` is still in training
-            mode. Return True to stop (another value, such as the number that a file's `write`
-            returns, does not); calling `fit` again with the same `folder` resumes the run.
+            mode. Return True to stop; any other value is ignored. Calling `fit` again with the
+            same `folder` resumes the run.
             Under torchrun every process must pass a hook, and only that of the first is called.
 
     Returns:
@@ -198,7 +198,7 @@ def _model_and_recipe(
 
 def _warn_of_no_record(run: TrainingRun) -> None:
     """Warns if `evaluate` and `predict` will not know how the images are prepared."""
-    is_own = not isinstance(getattr(run.model, "preprocessing", None), (Preprocessing, NoneType))
+    is_own = not isinstance(getattr(run.model, "preprocessing", None), RECORDED["preprocessing"])
     if is_own and preprocessing_of(run.model, run.train.images.shape[-1]) != run.preprocessing:
         warnings.warn(
             f"`target` ({type(run.model).__name__}) has an attribute 'preprocessing' of its own, "

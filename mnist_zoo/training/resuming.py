@@ -126,7 +126,7 @@ def check_tensors(found: object, own: Mapping[str, Any], name: str) -> None:
     """
     if not isinstance(found, Mapping) or _kinds(found) != _kinds(own):
         raise ValueError(f"its tensors of {name} are those of another network")
-    pairs = [(value, found[name]) for name, value in own.items() if isinstance(value, Tensor)]
+    pairs = [(value, found[key]) for key, value in own.items() if isinstance(value, Tensor)]
     if any(is_finite(value) and not is_finite(theirs) for value, theirs in pairs):
         raise ValueError(f"its tensors of {name} are not finite")
 

@@ -84,7 +84,8 @@ class TrainingRun:
         self.ema: AveragedModel | None = None
         if recipe.ema_decay is not None:
             average = get_ema_multi_avg_fn(recipe.ema_decay)
-            own = duplicate(self.model)  # AveragedModel cannot copy weights that a hook computes
+            # AveragedModel cannot copy weights that a hook computes
+            own = duplicate(self.model, "target")
             self.ema = AveragedModel(own, group.device, multi_avg_fn=average, use_buffers=True)
         self.best_weights: dict[str, Any] | None = None
         self.infinite = infinite_in(self.model)

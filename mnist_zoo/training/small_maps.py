@@ -35,8 +35,8 @@ class SmallMapsAsProducts(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        plain = func is F.conv2d and not kwargs and len(args) == 7
-        if plain and _applies(*args) and not _computes_again():
+        is_plain = func is F.conv2d and not kwargs and len(args) == 7
+        if is_plain and _applies(*args) and not _computes_again():
             self.found = True
             return _as_product(*args[:3], stride=args[3][0])
         return func(*args, **(kwargs or {}))

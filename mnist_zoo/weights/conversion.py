@@ -149,7 +149,7 @@ def fill(
         if fitted is not None:
             values[name] = fitted
             if _becomes_infinite(fitted, tensor.dtype, from_file):
-                kind = "" if fitted.dtype == tensor.dtype else f" as {tensor.dtype}"
+                kind = f" as {tensor.dtype}" if is_finite(fitted) else ""
                 raise ConversionError(f"{label} must hold finite numbers; {name} does not{kind}")
     for mean, bias in folded.items():
         reports.append(TensorReport(bias, "skipped", f"folded into {mean}"))
@@ -176,7 +176,7 @@ def fill(
 
 
 def _becomes_infinite(value: Tensor, dtype: torch.dtype, from_file: bool) -> bool:
-    """Whether a type has no finite numbers for a value, or a file holds others itself."""
+    """Whether a type cannot hold a value; infinity is allowed in memory, not in files."""
     is_wider = value.is_floating_point() and torch.promote_types(value.dtype, dtype) == dtype
     if not from_file and (is_wider or value.dtype == dtype or not is_finite(value)):
         return False

@@ -121,6 +121,14 @@ def test_masks_and_state_that_is_no_tensor_train_and_resume(digits, tmp_path):
     assert resumed.model.mask.isinf().any()
 
 
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_statistics_that_are_infinite_from_the_start_are_an_error(digits, number):
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10))
+    model[0].running_mean[0] = number
+    with pytest.raises(TrainingError, match="weights are not finite after step"):
+        fit(model, digits[0], recipe=RECIPE, progress=False)
+
+
 def test_weights_that_become_infinite_beside_a_mask_are_an_error(digits):
     class Spoils(Masked):
         def __init__(self):
