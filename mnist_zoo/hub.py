@@ -82,7 +82,7 @@ class HubModel(
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets the preprocessing and the names of the classes of the network inside."""
         if name in ("preprocessing", "classes"):
-            setattr(unwrapped(self.model), name, value)
+            setattr(unwrapped(self), name, value)
         else:
             super().__setattr__(name, value)
 
@@ -92,7 +92,7 @@ class HubModel(
 
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
-        network: Any = unwrapped(self.model)
+        network: Any = unwrapped(self)
         save_model(network, save_directory / FILE)
         options = {**network.options, "num_classes": int(network.num_classes)}
         config: dict[str, Any] = {"network": network.factory, "options": options}
@@ -106,7 +106,7 @@ class HubModel(
     @override
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The model card that is stored beside the network."""
-        network: Any = unwrapped(self.model)
+        network: Any = unwrapped(self)
         return ModelCard(_card(network))
 
     @classmethod

@@ -295,9 +295,7 @@ def _checked(model: nn.Module, values: Tensor, x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._is_tracing():
         return values
     if isinstance(x, Tensor) and not x.is_meta:
-        logits = as_logits(values, len(x), model, "models")
-        if logits.isfinite().all():
-            check_logits(logits, model, "models")
+        check_logits(as_logits(values, len(x), model, "models"), model, "models", finite=False)
     return values
 
 

@@ -56,12 +56,8 @@ def overlap(a, b):
 
 def rows_by(part, seed):
     """Rows of pictures composed of the digits of every second training writer."""
-    model, random, everyone = (
-        mini_resnet(weights="mnist"),
-        np.random.default_rng(seed),
-        writers("train", part),
-    )
-    rows = []
+    model, random = mini_resnet(weights="mnist"), np.random.default_rng(seed)
+    everyone, rows = writers("train", part), []
     for kind, count in PICTURES.items():
         for _ in range(count):
             case = compose(kind, random, everyone[int(random.integers(len(everyone)))])

@@ -60,7 +60,8 @@ def _as_they_are(images: Tensor, channels: int | None) -> tuple[Tensor, dict[int
         images = images.float() if highest == 1 else images.to(torch.uint8)
     if highest == 255:
         is_binary = images.flatten(1).amax(1) <= 1  # as `Digits.from_arrays` reads 0 and 1
-        images = torch.where(is_binary.view(-1, 1, 1, 1), images * 255, images)
+        if is_binary.any():
+            images = torch.where(is_binary.view(-1, 1, 1, 1), images * 255, images)
     if images.shape[1] == 4 != channels:
         is_clear = (images[:, 3] < highest).flatten(1).any(1)
         rule = "must be opaque; draw it on a background first"

@@ -40,8 +40,10 @@ def as_logits(output: object, count: int, model: nn.Module, argument: str = "mod
     return output
 
 
-def check_logits(values: Tensor, model: nn.Module, argument: str = "model") -> None:
-    """Checks that what a network gave (N, classes) is finite and no probabilities.
+def check_logits(
+    values: Tensor, model: nn.Module, argument: str = "model", *, finite: bool = True
+) -> None:
+    """Checks that what a network gave (N, classes) is no probabilities and, if `finite`, finite.
 
     Raises:
         ValueError: If it is not.
@@ -51,7 +53,7 @@ def check_logits(values: Tensor, model: nn.Module, argument: str = "model") -> N
     low, high = (limit.item() for limit in values.aminmax())  # NaN, if there is one
     if low >= 0 and are_probabilities(values, next(model.parameters(), values).dtype):
         wrong = "logits; it gives probabilities: leave its softmax out, or take the logarithm"
-    elif not (math.isfinite(low) and math.isfinite(high)):
+    elif finite and not (math.isfinite(low) and math.isfinite(high)):
         wrong = "finite `logits`; it gave infinity or not a number"
     else:
         return

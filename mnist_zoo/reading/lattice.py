@@ -118,27 +118,25 @@ class Lattice:
     def ink_of(self, candidate: Candidate) -> Array:
         """The ink (H, W) of a candidate, with a margin of one pixel."""
         left, top, right, bottom = candidate.box
-        return self._inks(candidate, max(0, left - 1), max(0, top - 1), right + 1, bottom + 1)[0]
+        place = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
+        return self._own(candidate, place)
 
     def view_of(self, candidate: Candidate) -> Tensor:
         """A candidate's ink, and other ink around it: (2, SEEN, SEEN), the digits at one size."""
         left, top, right, bottom = candidate.box
         side = max(2, round(WINDOW * self.height))
         x, y = (left + right - side) // 2, (top + bottom - side) // 2
-        height, width = self.ink.shape
-        inside = max(0, x), max(0, y), min(width, x + side), min(height, y + side)
-        inks = torch.from_numpy(np.stack(self._inks(candidate, *inside)))
-        margins = (inside[0] - x, x + side - inside[2], inside[1] - y, y + side - inside[3])
+        place = slice(max(0, y), y + side), slice(max(0, x), x + side)
+        own = self._own(candidate, place)
+        inks = torch.from_numpy(np.stack((own, self.ink[place] - own)))
+        above, before = max(0, -y), max(0, -x)  # what lies beyond the page
+        margins = (before, side - before - own.shape[1], above, side - above - own.shape[0])
         window = F.pad(inks, margins)[None].float()
         return F.interpolate(window, (SEEN, SEEN), mode="bilinear", antialias=True)[0]
 
-    def _inks(
-        self, candidate: Candidate, left: int, top: int, right: int, bottom: int
-    ) -> tuple[Array, Array]:
-        """The ink of a candidate in a box, and the other ink there."""
-        place = slice(top, bottom), slice(left, right)
-        is_own, ink = np.isin(self.owners[place], candidate.numbers), self.ink[place]
-        return np.where(is_own, ink, 0), np.where(is_own, 0, ink)
+    def _own(self, candidate: Candidate, place: tuple[slice, slice]) -> Array:
+        """The ink of a candidate in a part of the page; 0 where other ink is."""
+        return np.where(np.isin(self.owners[place], candidate.numbers), self.ink[place], 0)
 
 
 def _box(mask: Array, left: int, top: int) -> Box:

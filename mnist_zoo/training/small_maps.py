@@ -61,7 +61,8 @@ def _applies(
 def _computes_again() -> bool:
     """Whether torch.utils.checkpoint will compare what it computes again in the backward pass.
 
-    That pass does not run in this mode, and would convolve. Before torch 2.8 nothing tells.
+    That pass does not run in this mode, and would convolve. Versions of torch before 2.8 cannot be
+    asked; they raise CheckpointError for such networks.
     """
     hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return hooks is not None and hooks(True) is not None

@@ -151,7 +151,7 @@ def test_weights_go_into_a_network_with_state_that_is_no_tensor():
     assert torch.equal(model.weight, source["weight"])
 
 
-@pytest.mark.skipif(TorchVersion(torch.__version__) < (2, 8), reason="nothing tells of it")
+@pytest.mark.skipif(TorchVersion(torch.__version__) < (2, 8), reason="needs torch 2.8")
 def test_networks_that_compute_small_maps_again_train_as_others(digits):
     class Again(nn.Module):
         def __init__(self):
