@@ -144,14 +144,15 @@ def _one_digit(ink: Tensor, is_even: Tensor) -> tuple[Tensor, Tensor, dict[int, 
 
 
 def stands_free(ink: Tensor) -> bool:
-    """Whether ink (H, W) is upright, has room at a side, and is no sheet."""
+    """Whether ink (H, W) is upright, has room at a side, and is neither a sheet nor a shadow."""
     marked = ink > LINKED
     rows, columns = (marked.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
     if not rows:
         return False
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
     has_room = columns[0] > 0 or columns[-1] < ink.shape[1] - 1
-    return has_room and width <= height and int(marked.sum()) < SHEET * height * width
+    is_free = has_room and int(_border(marked[None]).sum()) <= TOUCHING * 2 * (height + width)
+    return is_free and width <= height and int(marked.sum()) < SHEET * height * width
 
 
 def is_joined(ink: Tensor) -> bool:

@@ -266,7 +266,7 @@ def _is_large(ink: Tensor) -> Tensor:
 
 def _is_doubtful(look: Look, ink: Tensor) -> bool:
     """Whether a photo is better seen as even paper: unlike a digit, or parted where ink joins."""
-    return is_joined(ink) if look.count > 1 else look.likeness < UNLIKELY
+    return is_joined(ink) if look.count > 1 else look.quality < UNLIKELY
 
 
 def placed(ink: Tensor) -> Tensor:
