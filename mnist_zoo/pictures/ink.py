@@ -23,6 +23,7 @@ ROUND = 0.78  # of the tightest rectangle around its outline; a disc fills more
 SHEET = 0.9  # of the box of a sheet, at least, where it stands upright
 HELD = 0.2  # of a box's longer side; a part with others of this size in its box may be a frame
 ALIKE = 0.5  # of the longest part; another one as long may be a digit of its own
+SHADOW = 0.45  # of a box's outline; a shadow has more of it at the image's edges, no digit has
 TOUCHING = 0.2  # of a box's outline; a part with more of it at the image's edges may be a shadow
 OUTSIDE = 0.5  # of the digit's pixels; more of them at the edges, beside the digit, are no trifle
 EMPTY = "must show a digit; it is empty"
@@ -151,8 +152,9 @@ def stands_free(ink: Tensor) -> bool:
         return False
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
     has_room = columns[0] > 0 or columns[-1] < ink.shape[1] - 1
-    is_free = has_room and int(_border(marked[None]).sum()) <= TOUCHING * 2 * (height + width)
-    return is_free and width <= height and int(marked.sum()) < SHEET * height * width
+    is_shadow = int(_border(marked[None]).sum()) > SHADOW * 2 * (height + width)
+    is_sheet = int(marked.sum()) >= SHEET * height * width
+    return has_room and width <= height and not (is_shadow or is_sheet)
 
 
 def is_joined(ink: Tensor) -> bool:

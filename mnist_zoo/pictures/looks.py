@@ -88,7 +88,7 @@ def best_look(image: Map, is_light: bool | None = None) -> Look:
 def page_look(image: Map) -> Look:
     """The way to see a page on which its ink looks most like digits of any size."""
     looks = []
-    papers = (EVEN, NEAR, WIDE) if _is_even(image, ALL_EVEN) else (NEAR, WIDE)
+    papers = (EVEN, NEAR, WIDE) if is_even(image, ALL_EVEN) else (NEAR, WIDE)
     for one in _looks(image, (False, True), papers, PALE_LINES):
         if one.quality > SURE:
             return one
@@ -121,10 +121,10 @@ def _looks(
 
 def _papers(image: Map) -> tuple[str, ...]:
     """What the paper of an image may be."""
-    return (EVEN, WIDE, NEAR) if _is_even(image, MOSTLY_EVEN) else (WIDE, NEAR)
+    return (EVEN, WIDE, NEAR) if is_even(image) else (WIDE, NEAR)
 
 
-def _is_even(image: Map, share: float) -> bool:
+def is_even(image: Map, share: float = MOSTLY_EVEN) -> bool:
     """Whether the paper may be even: this share of its edges are alike."""
     import numpy as np
 

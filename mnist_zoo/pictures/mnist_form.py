@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .ink import LINKED, TINY, ends, find_on_even_paper, is_joined, stands_free
+from .looks import is_even
 from .photos import NEARER, Sight, find_on_photo, reduced, shrunk
 from .reading import PictureError, in_order, in_parts, read_pictures
 from .reducing import averaged
@@ -28,7 +29,7 @@ INK_SIDE = 20  # pixels; the longer side of MNIST's digits
 CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
 OFF_CENTRE = 0.55  # the same, with room for rounding
 WHITE = 250  # of 255; MNIST's digits have a pixel of at least this
-FIRST_SIDE = 128  # pixels; even paper is first looked at on images of this size or a little more
+FIRST_SIDE = 64  # pixels; even paper is first looked at on images of this size or a little more
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
@@ -248,7 +249,8 @@ def _redrawn_closely(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Si
     sights = {}
     for row in (~is_clear).nonzero().flatten().tolist():
         sight = find_on_photo(grey[row])
-        if row not in problems and stands_free(ink[row]) and _is_doubtful(sight.look, ink[row]):
+        is_free = row not in problems and stands_free(ink[row])
+        if is_free and is_even(small[row].numpy()) and _is_doubtful(sight.look, ink[row]):
             continue
         sights[row] = sight
         problems.pop(row, None)
@@ -266,7 +268,7 @@ def _is_large(ink: Tensor) -> Tensor:
 
 def _is_doubtful(look: Look, ink: Tensor) -> bool:
     """Whether a photo is better seen as even paper: unlike a digit, or parted where ink joins."""
-    return is_joined(ink) if look.count > 1 else look.quality < UNLIKELY
+    return is_joined(ink) if look.count > 1 else look.likeness < UNLIKELY
 
 
 def placed(ink: Tensor) -> Tensor:

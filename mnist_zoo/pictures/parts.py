@@ -190,7 +190,7 @@ def _strokelike(part: Part) -> float:
 
 def strokelike(thickness: float, squareness: float) -> float:
     """1 for thin strokes in any outline but a rectangle's, else less."""
-    stroke = falling(thickness, 0.2, 0.55) * falling(squareness, 0.79, SQUARE)
+    stroke = falling(thickness, 0.2, 0.45) * falling(squareness, 0.79, SQUARE)
     return 0.4 * stroke if thickness > 0.3 and squareness > 0.72 else stroke
 
 
