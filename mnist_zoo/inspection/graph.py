@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from typing_extensions import override
 
 from .copies import Inputs, meta_inputs, structural_copy
+from .running import Trace, tensors_in
 from .tracing import TRACING
 
 # functions that a diagram leaves out: they compute no values, and the shape of the next node shows
@@ -32,7 +32,7 @@ class Node:
             or the name of the argument if there are several inputs.
         kind: Name of the class or operation; ``"input"``; or ``"more"`` for blocks left out.
         detail: Kernel size, stride and groups; for ``"more"``, number and kind of the blocks.
-        shape: Shape of the output, without the batch.
+        shape: Shape of the output, without the batch; of the first one if there are several.
         params: Number of parameters inside; a shared parameter counts in its first node only.
         inputs: The nodes whose outputs this node takes.
         inside: The graph of a block; None for a layer or an operation.
@@ -113,12 +113,9 @@ def graph_of(model: nn.Module, inputs: Inputs = None) -> Graph:
     """
     twin = structural_copy(model).eval()
     tensors = meta_inputs(twin, inputs, batch=2)
-    with torch.no_grad(), torch.device("cpu"):
-        interpreter = _Interpreter(twin)
-        try:
-            interpreter.run(*tensors)
-        except Exception as error:
-            raise RuntimeError(f"`model` failed: {error!s:.500}") from error
+    interpreter = _Interpreter(twin)
+    with Trace(model, twin, lambda *_: None).guarded():
+        interpreter.run(*tensors)
     return _folded(_nodes(twin, interpreter))
 
 
@@ -199,21 +196,24 @@ def _nodes(module: nn.Module, interpreter: _Interpreter) -> list[Node]:
     traced_nodes = interpreter.graph.nodes
     several = sum(traced.op == "placeholder" for traced in traced_nodes) > 1
     for traced in traced_nodes:
-        value = interpreter.env.get(traced)
-        if not isinstance(value, Tensor) or traced.op == "output":
+        tensors = tensors_in(interpreter.env.get(traced))
+        if not tensors or traced.op == "output" or _is_unused(traced, interpreter):
             continue
+        shape = tuple(tensors[0].shape[1:])  # a layer may give several, as an LSTM does
         sources = (node_of[source] for source in traced.all_input_nodes if source in node_of)
         inputs = list(dict.fromkeys(sources))  # each once
         if traced.op == "call_module":
             layer = module.get_submodule(traced.target)
-            node = _of_module(traced.target, layer, tuple(value.shape[1:]), counted)
+            node = _of_module(traced.target, layer, shape, counted)
             if traced in interpreter.insides:
                 node.inside = _folded(_shortened(interpreter.insides[traced]))
         elif traced.op == "placeholder":
             name = traced.name if several else "input"
-            node = Node(name, "input", "", tuple(value.shape[1:]))
+            node = Node(name, "input", "", shape)
+        elif traced.op == "get_attr":
+            node = _of_attribute(traced, tensors[0], counted)
         else:
-            node = _of_operation(traced, tuple(value.shape[1:]))
+            node = _of_operation(traced, shape)
         silent = node.kind in (*SILENT, "Identity") or (node.kind == "concat" and len(inputs) == 1)
         if silent and inputs:
             node_of[traced] = inputs[0]
@@ -243,6 +243,20 @@ def _of_module(
         detail += " depthwise" if groups == getattr(layer, "in_channels", 0) else f" in {groups}"
     params = sum(parameter.numel() for parameter in new)
     return Node(name, type(layer).__name__, detail, shape, params)
+
+
+def _is_unused(traced: fx.Node, interpreter: _Interpreter) -> bool:
+    """Whether a tensor of the network is read for its type, device or shape only."""
+    used = (tensors_in(interpreter.env.get(user)) for user in traced.users)
+    return traced.op == "get_attr" and not any(used)
+
+
+def _of_attribute(traced: fx.Node, tensor: Tensor, counted: set[nn.Parameter]) -> Node:
+    """The node of a parameter or buffer that a forward reads; it has no batch."""
+    new = {tensor} - counted if isinstance(tensor, nn.Parameter) else set()
+    counted |= new
+    name = str(traced.target).rpartition(".")[2]
+    return Node("", name, "", tuple(tensor.shape), sum(p.numel() for p in new))
 
 
 def _of_operation(traced: fx.Node, shape: tuple[int, ...]) -> Node:

@@ -187,3 +187,105 @@ def test_impossible_arguments():
         graph_of(resnet18(), (3, 28, 28))
     with pytest.raises(TypeError, match=r"`model` .* must be a network"):
         graph_of(torch.relu, (3,))
+
+
+class _Parts(nn.Module):
+    """Gives two tensors in a tuple, or in a dict."""
+
+    def __init__(self, named):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3)
+        self.conv2 = nn.Conv2d(1, 4, 3)
+        self.named = named
+
+    def forward(self, x):
+        first, second = self.conv1(x), self.conv2(x)
+        return {0: first, 1: second} if self.named else (first, second)
+
+
+class _Sum(nn.Module):
+    """Adds the parts that a layer gives."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, x):
+        parts = self.parts(x)
+        return parts[0] + parts[1]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_block_that_gives_several_tensors_is_drawn_with_its_lines(named):
+    graph = graph_of(_Sum(_Parts(named)), (1, 8, 8))
+    assert kinds(graph) == ["input", "_Parts", "add"]
+    assert edges(graph) == [[], [0], [1]]
+    assert graph.nodes[1].shape == (4, 6, 6)
+    assert graph.nodes[1].params == 80
+    assert kinds(graph.nodes[1].inside) == ["input", "Conv2d", "Conv2d"]
+
+
+class _Sequence(nn.Module):
+    """Reads the rows of an image one by one, or all at once."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.rows = kind(28, 16, batch_first=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        rows, _ = self.rows(x[:, 0])
+        return self.head(rows[:, -1])
+
+
+@pytest.mark.parametrize(("kind", "params"), [(nn.LSTM, 2944), (nn.GRU, 2208), (nn.RNN, 736)])
+def test_recurrent_layers_are_drawn(kind, params):
+    graph = graph_of(_Sequence(kind), (1, 28, 28))
+    assert kinds(graph) == ["input", kind.__name__, "Linear"]
+    assert edges(graph) == [[], [0], [1]]
+    assert graph.nodes[1].shape == (28, 16)
+    assert graph.nodes[1].params == params
+
+
+class _Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(28, 4, batch_first=True)
+
+    def forward(self, x):
+        rows = x[:, 0]
+        seen, _ = self.attention(rows, rows, rows)
+        return (rows + seen).max(1).values
+
+
+def test_attention_and_functions_that_give_several_tensors_are_drawn():
+    graph = graph_of(_Attention(), (1, 28, 28))
+    assert kinds(graph) == ["input", "MultiheadAttention", "add", "max"]
+    assert edges(graph) == [[], [0], [0, 1], [2]]
+    assert graph.nodes[-1].shape == (28,)
+
+
+class _OwnTensors(nn.Module):
+    """Reads a type, a buffer and a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.scale = nn.Parameter(torch.ones(4, 1, 1))
+        self.register_buffer("mean", torch.zeros(1, 1, 1))
+
+    def forward(self, x):
+        x = x.to(self.conv.weight.dtype) - self.mean
+        return self.conv(x) * self.scale
+
+
+def test_tensors_that_a_network_reads_are_drawn_with_their_whole_shape_and_parameters():
+    graph = graph_of(_OwnTensors(), (1, 8, 8))
+    found = [(node.kind, node.shape, node.params) for node in graph.nodes[1:]]
+    assert found == [
+        ("mean", (1, 1, 1), 0),
+        ("sub", (1, 8, 8), 0),
+        ("Conv2d", (4, 6, 6), 40),
+        ("scale", (4, 1, 1), 4),
+        ("mul", (4, 6, 6), 0),
+    ]
