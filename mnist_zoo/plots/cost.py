@@ -142,12 +142,27 @@ def _scale_accuracy(axes: Axes, networks: Sequence[_Network]) -> None:
     if min(ends) > 0 and max(ends) < 1:
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-        axes.set_yscale("logit")
-        axes.yaxis.set_major_locator(FixedLocator(TICKS))
+        # matplotlib's own limits leave out a single accuracy
+        low, high = (math.log(end / (1 - end)) for end in (min(ends), max(ends)))
+        margin = max(0.12 * (high - low), 0.05)
+        bottom, top = (1 / (1 + math.exp(-value)) for value in (low - margin, high + margin))
+        axes.set(yscale="logit", ylim=(bottom, top))
+        axes.yaxis.set_major_locator(FixedLocator(_ticks(bottom, top)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.margins(y=0.12)
+
+
+def _ticks(bottom: float, top: float) -> list[float]:
+    """Accuracies at which the axis has numbers: round errors, or on a short axis equal steps."""
+    from matplotlib.ticker import MaxNLocator
+
+    for ticks in (TICKS, MaxNLocator(5).tick_values(bottom, top)):
+        shown = [tick for tick in ticks if bottom <= tick <= top]
+        if len(shown) > 1:
+            break
+    return shown
 
 
 def _draw_points(axes: Axes, networks: Sequence[_Network], which: int) -> None:

@@ -146,3 +146,16 @@ def test_numbers_of_numpy_and_torch_are_drawn_like_pythons(number):
 def test_costs_must_be_names(costs):
     with pytest.raises(ValueError, match=r"`costs` \(=.*\) must be a sequence of"):
         accuracy_against_cost(runs(), costs=costs)
+
+
+@pytest.mark.parametrize(
+    "accuracies", [[0.988], [0.99, 0.99], [0.9915, 0.9935], [0.988, 0.991], [0.98, 0.999]]
+)
+def test_points_are_within_an_axis_with_numbers(accuracies):
+    rows = [(f"net {place}", value, 10**place, 5) for place, value in enumerate(accuracies)]
+    axes = drawn(accuracy_against_cost(rows)).axes[0]
+    bottom, top = axes.get_ylim()
+    assert all(bottom < value < top for value in accuracies)
+    numbers = [float(label.removesuffix("%")) for label in labels_of(axes.get_yticklabels())]
+    assert len(numbers) >= 2
+    assert 100 * bottom <= min(numbers) < max(numbers) <= 100 * top
