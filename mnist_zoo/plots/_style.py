@@ -89,6 +89,16 @@ def percent_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
+def draw_legend(figure: Figure, handles: Sequence[Any], most: int) -> None:
+    """Explains the handles below the axes, in as many columns as fit, and no more than `most`."""
+    look: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
+    for columns in range(min(len(handles), most), 0, -1):
+        legend = figure.legend(handles=handles, ncols=columns, **look)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+
+
 def draw_tiles(
     axes: Axes, images: Sequence[Any], columns: int, *, space_below: float = 0, **style: Any
 ) -> tuple[list[float], list[float]]:

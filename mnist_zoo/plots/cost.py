@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from .._checks import plain
-from ._style import COLOURS, MARKERS, new_figure, percent_ticks, style_axes
+from ._style import COLOURS, MARKERS, draw_legend, new_figure, percent_ticks, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,10 +75,8 @@ def accuracy_against_cost(
     left.set_ylabel("accuracy")
     _scale_accuracy(left, networks)
     if groups is not None:
-        handles, labels = left.get_legend_handles_labels()
-        unique = dict(zip(labels, handles, strict=True))
-        look: dict[str, Any] = {"loc": "outside lower center", "frameon": False}
-        figure.legend(unique.values(), unique.keys(), ncols=min(len(unique), 6), **look)
+        unique = {container.get_label(): container for container in left.containers}
+        draw_legend(figure, [*unique.values()], 6)
     figure.draw_without_rendering()  # the layout places the axes, and labels depend on it
     for place, axes in enumerate(panels):
         _label_points(figure, axes, networks, place)

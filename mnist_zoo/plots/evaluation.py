@@ -17,6 +17,7 @@ from ._style import (
     as_mapping,
     check_kind,
     distinct_colours,
+    draw_legend,
     draw_tiles,
     image_array,
     new_figure,
@@ -81,7 +82,7 @@ def class_accuracy(metrics: Metrics | Mapping[str, Metrics]) -> Figure:
     axes.set(xlabel="class", ylabel="accuracy", ylim=_accuracy_limits(results))
     axes.set_xticks(classes, names, **_slanted(names))
     axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= 1])
-    figure.legend(loc="outside lower center", ncols=min(len(results), 3), frameon=False)
+    draw_legend(figure, axes.lines, 3)
     return figure
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..training.history import History
-from ._style import COLOURS, as_mapping, distinct_colours, new_figure, style_axes
+from ._style import COLOURS, as_mapping, distinct_colours, draw_legend, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +138,6 @@ def _draw_legend(
         handles.append(Line2D([], [], color=training, linewidth=0.8, label="training batches"))
     for name in dict.fromkeys(run.evaluated for run in runs.values() if run.evaluations):
         handles.append(Line2D([], [], color=validation, label=name))
-    columns = min(len(handles), 5)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    draw_legend(figure, handles, 5)
     if not several:
         figure.suptitle(next(iter(runs)))

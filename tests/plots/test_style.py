@@ -6,10 +6,11 @@ import sys
 
 import pytest
 import torch
-from plots_cases import history
+from plots_cases import drawn, history, legend
 
 from mnist_zoo.evaluation import Metrics
-from mnist_zoo.plots.evaluation import confusion_matrix
+from mnist_zoo.plots.cost import accuracy_against_cost
+from mnist_zoo.plots.evaluation import class_accuracy, confusion_matrix
 from mnist_zoo.plots.training import curves
 
 
@@ -47,3 +48,30 @@ def test_missing_matplotlib_is_an_error_that_names_the_extra(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="plots need matplotlib: pip install") as caught:
         curves(history())
     assert caught.value.name == "matplotlib"
+
+
+LONG = "resnet18 from ImageNet, ten epochs, strong augmentation"
+
+
+def plots_with_legends(names):
+    metrics = Metrics.from_logits(torch.eye(3), torch.arange(3))
+    rows = [(name, 0.9 + place / 100, 10, 10) for place, name in enumerate(names)]
+    return {
+        "curves": curves(dict.fromkeys(names, history())),
+        "class_accuracy": class_accuracy(dict.fromkeys(names, metrics)),
+        "accuracy_against_cost": accuracy_against_cost(rows, groups={n: n for n in names}),
+    }
+
+
+@pytest.mark.parametrize("plot", ["curves", "class_accuracy", "accuracy_against_cost"])
+def test_long_names_in_a_legend_are_within_the_figure(plot):
+    figure = drawn(plots_with_legends([f"{LONG} {place}" for place in range(4)])[plot])
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert box.y0 >= 0
+
+
+@pytest.mark.parametrize("plot", ["curves", "class_accuracy", "accuracy_against_cost"])
+def test_names_that_begin_with_an_underscore_are_in_the_legend(plot):
+    found = legend(plots_with_legends(["_a", "_b"])[plot])
+    assert [text[:2] for text in found[:2]] == ["_a", "_b"]
