@@ -99,6 +99,12 @@ def draw_legend(figure: Figure, handles: Sequence[Any], most: int) -> None:
         legend.remove()
 
 
+def draw_image(axes: Axes, image: Any, **style: Any) -> None:
+    """Draws an array with its first row above, whatever the user's settings of matplotlib say."""
+    axes.imshow(image, **{"origin": "upper", "aspect": "equal", **style})
+    axes.grid(visible=False)
+
+
 def draw_tiles(
     axes: Axes, images: Sequence[Any], columns: int, *, space_below: float = 0, **style: Any
 ) -> tuple[list[float], list[float]]:
@@ -121,7 +127,7 @@ def draw_tiles(
     for position, image in enumerate(images):
         row, column = divmod(position, columns)
         left, top = column * column_step, row * row_step
-        axes.imshow(image, extent=(left, left + 1, top + height, top), **style)
+        draw_image(axes, image, extent=(left, left + 1, top + height, top), **style)
     rows = math.ceil(len(images) / columns)
     axes.set(xlim=(0, columns * column_step - TILE_GAP), ylim=(rows * row_step - TILE_GAP, 0))
     axes.spines[:].set_visible(False)

@@ -196,7 +196,7 @@ def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], whic
     labels: list[Annotation] = []
     for network, (x, y, _) in zip(networks, points, strict=True):
         arrow = {**line, "color": network.colour}
-        style: dict[str, Any] = {"fontsize": 9, "color": "0.15", "arrowprops": arrow}
+        style: dict[str, Any] = {"fontsize": 9, "arrowprops": arrow}
         labels.append(
             axes.annotate(network.name, (x, y), (0, 0), textcoords="offset points", **style)
         )

@@ -30,6 +30,7 @@ SIGNS = {"add": "+", "mul": "×", "sub": "−"}
 TINTS = {"Conv": "#dcebf7", "Linear": "#e6dff2", "Norm": "#f0f0f0", "Pool": "#dff0e4"}
 ACTIVATION_TINT = "#fdebd8"
 TEXT_STYLE: dict[str, Any] = {"va": "center", "clip_on": False}
+BOX_STYLE = {**TEXT_STYLE, "color": "black"}  # boxes are pale in dark styles, too
 
 
 def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
@@ -226,8 +227,8 @@ def _draw_title(axes: Axes, plan: _Plan, left: float, upper: float, hue: str | N
         frame = FancyBboxPatch((left - 0.1, upper + 0.1), *size, boxstyle="round,pad=0")
         frame.set(facecolor="none", edgecolor=hue, linewidth=1.2)
         axes.add_patch(frame)
-    colour = hue or "black"
-    axes.text(left, upper + 0.3, plan.title, weight="bold", size=10, color=colour, **TEXT_STYLE)
+    style = TEXT_STYLE if hue is None else {**TEXT_STYLE, "color": hue}
+    axes.text(left, upper + 0.3, plan.title, weight="bold", size=10, **style)
     axes.text(left, upper + 0.5, plan.subtitle, size=8, **TEXT_STYLE)
 
 
@@ -259,7 +260,7 @@ def _draw_line(
     ]
     path = Path(list(dict.fromkeys(points)))
     arrow = FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=7)
-    arrow.set(color="0.3", linewidth=1)
+    arrow.set(color="0.5", linewidth=1)
     axes.add_patch(arrow)
 
 
@@ -270,7 +271,7 @@ def _draw_node(axes: Axes, node: Node, x: float, top: float, hues: Mapping[str, 
     middle = top + BOX_HEIGHT / 2
     if node.kind in SIGNS:
         axes.add_patch(Circle((x, middle), SIGN_RADIUS, facecolor="white", edgecolor="0.3"))
-        axes.text(x, middle, SIGNS[node.kind], size=11, ha="center", **TEXT_STYLE)
+        axes.text(x, middle, SIGNS[node.kind], size=11, ha="center", **BOX_STYLE)
         return
     corner = (x - BOX_WIDTH / 2, top)
     box = FancyBboxPatch(corner, BOX_WIDTH, BOX_HEIGHT, boxstyle="round,pad=0,rounding_size=0.05")
@@ -279,7 +280,7 @@ def _draw_node(axes: Axes, node: Node, x: float, top: float, hues: Mapping[str, 
     axes.add_patch(box)
     if node.kind == "input":
         text = f"{node.name} {_shape_text(node)}"
-        axes.text(x, middle, text, size=8, ha="center", **TEXT_STYLE)
+        axes.text(x, middle, text, size=8, ha="center", **BOX_STYLE)
         return
     upper, lower = top + 0.1, top + BOX_HEIGHT - 0.1
     left, right = x - BOX_WIDTH / 2 + 0.07, x + BOX_WIDTH / 2 - 0.07
@@ -287,7 +288,7 @@ def _draw_node(axes: Axes, node: Node, x: float, top: float, hues: Mapping[str, 
     axes.text(left, upper, kind, size=8, weight="bold", color=hue, **TEXT_STYLE)
     name = node.name if len(node.name) < 20 else f"…{node.name[-18:]}"
     axes.text(right, upper, name, size=6.5, color="0.4", ha="right", **TEXT_STYLE)
-    axes.text(left, lower, _shape_text(node), size=7.5, **TEXT_STYLE)
+    axes.text(left, lower, _shape_text(node), size=7.5, **BOX_STYLE)
     if node.params:
         parameters = f"{node.params:,} parameters"
         axes.text(right, lower, parameters, size=7, color="0.25", ha="right", **TEXT_STYLE)

@@ -17,6 +17,7 @@ from ._style import (
     as_mapping,
     check_kind,
     distinct_colours,
+    draw_image,
     draw_legend,
     draw_tiles,
     image_array,
@@ -133,7 +134,7 @@ def confusion_matrix(metrics: Metrics) -> Figure:
     strengths = counts.sqrt().masked_fill(diagonal, math.nan)
     highest = counts.masked_fill(diagonal, 0).amax().sqrt().item() or 1.0
     colours = colormaps["Oranges"].with_extremes(bad="#DCE9F3")  # bad: the diagonal's NaN
-    axes.imshow(strengths.numpy(), cmap=colours, vmin=0, vmax=1.15 * highest)
+    draw_image(axes, strengths.numpy(), cmap=colours, vmin=0, vmax=1.15 * highest)
     for row, row_counts in enumerate(metrics.confusion):
         for column, count in enumerate(row_counts):
             style = _cell_style(row == column, count, count**0.5 / highest)

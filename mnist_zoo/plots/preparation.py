@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..pictures.explanation import explain
-from ._style import COLOURS, INK_ON_PAPER, new_figure
+from ._style import COLOURS, INK_ON_PAPER, draw_image, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,12 +44,12 @@ def preparation(picture: Picture) -> Figure:
     seen = explain(picture)
     figure = new_figure(9, 3.6)
     photo, ink, digit = figure.subplots(1, 3)
-    photo.imshow(seen.grey.numpy(), cmap="gray", vmin=0, vmax=255)
+    draw_image(photo, seen.grey.numpy(), cmap="gray", vmin=0, vmax=255)
     top, bottom, left, right = seen.place
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     photo.plot(*zip(*corners, strict=True), color=COLOURS[1], clip_on=False)
-    ink.imshow(seen.ink.numpy(), cmap=INK_ON_PAPER, vmin=0, vmax=1)
-    digit.imshow(seen.digit.numpy(), cmap=INK_ON_PAPER, vmin=0, vmax=255)
+    draw_image(ink, seen.ink.numpy(), cmap=INK_ON_PAPER, vmin=0, vmax=1)
+    draw_image(digit, seen.digit.numpy(), cmap=INK_ON_PAPER, vmin=0, vmax=255)
     for axes, title in ((photo, "the image"), (ink, "its ink"), (digit, "as MNIST")):
         axes.set(title=title, xticks=[], yticks=[])
     words = "; ".join(seen.steps)

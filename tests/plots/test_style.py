@@ -4,13 +4,24 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
+
+import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from plots_cases import drawn, history, legend
 
-from mnist_zoo.evaluation import Metrics
+from mnist_zoo import Augmentation, lenet5, mini_resnet, sample_pictures
+from mnist_zoo.evaluation import Metrics, evaluate
+from mnist_zoo.plots import draw, filters
 from mnist_zoo.plots.cost import accuracy_against_cost
-from mnist_zoo.plots.evaluation import class_accuracy, confusion_matrix
+from mnist_zoo.plots.data import augmented
+from mnist_zoo.plots.evaluation import class_accuracy, confusion_matrix, mistakes
+from mnist_zoo.plots.preparation import preparation
 from mnist_zoo.plots.training import curves
 
 
@@ -75,3 +86,47 @@ def test_long_names_in_a_legend_are_within_the_figure(plot):
 def test_names_that_begin_with_an_underscore_are_in_the_legend(plot):
     found = legend(plots_with_legends(["_a", "_b"])[plot])
     assert [text[:2] for text in found[:2]] == ["_a", "_b"]
+
+
+def pixels(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def plots_of_images(digits):
+    metrics = evaluate(lenet5(weights="mnist"), digits)
+    yield confusion_matrix(metrics)
+    yield mistakes(digits, metrics)
+    yield augmented(digits, Augmentation(rotation=15))
+    yield preparation(sample_pictures()[0])
+    yield filters(mini_resnet(weights="mnist"))
+
+
+def test_images_are_drawn_alike_whatever_the_settings_of_matplotlib_for_images(digits):
+    usual = [pixels(figure) for figure in plots_of_images(digits)]
+    settings = {"image.origin": "lower", "image.aspect": "auto", "axes.grid": True}
+    with matplotlib.rc_context(settings):
+        for expected, figure in zip(usual, plots_of_images(digits), strict=True):
+            assert np.array_equal(pixels(figure), expected)
+
+
+def brightness(colour):
+    return float(np.mean(to_rgb(colour)))
+
+
+def test_texts_differ_from_what_is_behind_them_in_dark_styles():
+    rows = [("lenet5", 0.99, 10, 10), ("mini_resnet", 0.992, 20, 20)]
+    with matplotlib.style.context("dark_background"):
+        for figure in (draw(mini_resnet()), accuracy_against_cost(rows)):
+            drawn(figure)
+            for axes in figure.axes:
+                for text in axes.texts:
+                    middle = text.get_window_extent().get_points().mean(0)
+                    behind = [
+                        patch.get_facecolor()
+                        for patch in axes.patches
+                        if patch.get_facecolor()[3] and patch.get_window_extent().contains(*middle)
+                    ]
+                    colour = (behind or [figure.get_facecolor()])[-1]
+                    assert abs(brightness(text.get_color()) - brightness(colour)) > 0.3
