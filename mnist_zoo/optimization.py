@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ._checks import check_positive
-from ._networks import check_network, shape_of
+from ._networks import check_computes, check_network, shape_of, unwrapped
 from .inspection.graph import Tracer
 from .inspection.latency import latency
 from .inspection.tracing import TRACING, duplicate
@@ -31,14 +31,15 @@ def fuse(model: Network) -> Network:
 
     The copy is for inference only: it computes the same function to float precision (1e-5) with
     fewer operations. A BatchNorm is folded if it directly follows a plain convolution whose output
-    goes nowhere else, neither of the two has hooks, and the network reads their tensors nowhere
-    else.
+    goes nowhere else, neither of the two has hooks or stays in training mode, and the network reads
+    their tensors nowhere else.
 
     Args:
         model: A network that torch.fx can trace, as every network of the zoo; it stays unchanged.
 
     Returns:
-        The copy. `save_model` does not accept it.
+        The copy, without what wraps the network (DataParallel, torch.compile). `save_model` does
+        not accept it.
 
     Raises:
         TypeError: If `model` is no network.
@@ -59,7 +60,7 @@ def fuse(model: Network) -> Network:
         True
     """
     check_network(model=model)
-    fused = duplicate(model).eval()
+    fused = duplicate(cast(Network, unwrapped(model))).eval()
     for conv, norm in _pairs(fused):
         _replace(fused, conv, fuse_conv_bn_eval(conv, norm))
         _replace(fused, norm, nn.Identity())
@@ -91,7 +92,8 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
             continue
         plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and not _hooks(conv, norm)
         alone = times[conv] == times[norm] == len(before.users) == 1 and not read & {conv, norm}
-        if plain and alone and norm.running_var is not None:
+        trains = conv.training or norm.training  # where the network's own train() says so
+        if plain and alone and norm.running_var is not None and not trains:
             pairs.append((conv, norm))
     return pairs
 
@@ -188,7 +190,7 @@ def optimize(
     ``torch.inference_mode``, which `predict` uses too.
 
     Args:
-        model: A network that torch.fx can trace; it stays unchanged.
+        model: A network that torch.fx can trace and that gives one tensor; it stays unchanged.
         input_size: Shape (C, H, W) of one input; None for the network's own.
         batch_size: Number of images per forward pass to optimize for.
         compile: Whether to try ``torch.compile``, which takes up to a minute and needs a C++
@@ -199,7 +201,8 @@ def optimize(
 
     Raises:
         TypeError: If `model` is no network.
-        ValueError: If the network cannot be copied or traced, or if a size is less than 1.
+        ValueError: If the network cannot be copied or traced, holds no data, does not accept the
+            input or gives no floating-point tensor, or if a size is less than 1.
         RuntimeError: If ``torch.compile`` fails.
 
     Example:
@@ -210,6 +213,9 @@ def optimize(
         >>> model = optimization.model
     """
     check_positive(batch_size=batch_size)
+    check_network(model=model)
+    model = unwrapped(model)
+    check_computes(model)
     shape = (batch_size, *shape_of(model, input_size))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32)
@@ -225,7 +231,7 @@ def optimize(
         )
     steps: list[OptimizationStep] = []
     with torch.inference_mode():
-        expected = best(x)
+        expected = _output(best, x)
     most = TOLERANCE[expected.dtype] * max(1.0, float(expected.abs().max()))
     for name, make in makers.items():
         candidate = make(best)
@@ -236,3 +242,17 @@ def optimize(
         steps.append(OptimizationStep(name, 1000 * after, 1000 * before, difference, kept))
         best = candidate if kept else best
     return Optimization(best, tuple(steps))
+
+
+def _output(model: nn.Module, x: Tensor) -> Tensor:
+    """The output for a batch; ValueError where there is none that can be compared."""
+    name = f"`model` ({type(model).__name__})"
+    try:
+        output = model(x)
+    except Exception as error:  # of any type: the code of the network may raise anything
+        rule = f"{name} must accept images of shape {tuple(x.shape)}"
+        raise ValueError(f"{rule}: {error!s:.300}") from error
+    if not isinstance(output, Tensor) or output.dtype not in TOLERANCE:
+        got = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"{name} must give one tensor of floating-point numbers, got {got}")
+    return output

@@ -274,3 +274,63 @@ def test_a_compiled_network_agrees():
     found = optimize(model, compile=True)
     assert found.steps[-1].name == "compile"
     assert found.steps[-1].largest_difference < 1e-4
+
+
+WRAPPERS = [
+    nn.DataParallel,
+    torch.optim.swa_utils.AveragedModel,
+    lambda model: torch.compile(model, backend="eager"),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_wrapped_networks_are_fused_and_optimized(wrap):
+    model = resnet18(num_classes=4).eval()
+    x = torch.randn(2, 1, 28, 28)
+    for faster in (fuse(wrap(model)), optimize(wrap(model)).model):
+        assert type(faster) is type(model)
+        torch.testing.assert_close(faster(x), model(x), atol=1e-4, rtol=0)
+    assert isinstance(fuse(wrap(model)).bn1, nn.Identity)
+
+
+class NormOfTheBatch(nn.Module):
+    """Its norm always takes the statistics of the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.train()
+        return self
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+
+def test_norms_that_stay_in_training_mode_stay():
+    model = NormOfTheBatch().eval()
+    x = torch.randn(2, 1, 8, 8)
+    fused = fuse(model)
+    assert type(fused.norm) is nn.BatchNorm2d
+    torch.testing.assert_close(fused(x), model(x))
+
+
+class Named(nn.Module):
+    def forward(self, x):
+        return {"features": x}
+
+
+@pytest.mark.parametrize(
+    ("model", "rule"),
+    [
+        (nn.Conv2d(3, 4, 3), r"\(Conv2d\) must accept images of shape \(1, 1, 8, 8\): .*channels"),
+        (Named(), r"\(Named\) must give one tensor of floating-point numbers, got dict"),
+        (nn.Conv2d(1, 4, 3, device="meta"), r"\(Conv2d\) must hold data; it is on device meta"),
+    ],
+)
+def test_optimize_says_what_a_network_must_do(model, rule):
+    with pytest.raises(ValueError, match=rule):
+        optimize(model, (1, 8, 8))
