@@ -5,7 +5,7 @@ mappings (He et al. 2016), on digits, with one recipe over several seeds, and wr
 ``docs/residual_variants.md`` with tables and training curves. Finished runs are not repeated; if
 interrupted, rerun the same command to resume. With ``--page`` only the page is written.
 
-It needs the whole of MNIST (47 MB, downloaded once), and half an hour or more on two cores.
+It needs the whole of MNIST (12 MB, downloaded once), and half an hour or more on two cores.
 """
 
 import argparse
