@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mnist_zoo import (
+    CheckpointError,
     Recipe,
+    TrainingError,
     ensemble,
     evaluate,
     fit,
@@ -76,6 +78,11 @@ def changed(recipe: Recipe, changes: list[str]) -> Recipe:
     return Recipe.from_dict(values)
 
 
+def one_line(error: Exception) -> str:
+    """Returns the message of an error on one line."""
+    return " ".join(str(error).split())
+
+
 def main() -> None:
     """Trains, evaluates and writes the results."""
     arguments = parse_arguments()
@@ -84,21 +91,22 @@ def main() -> None:
         return
     if arguments.data:
         os.environ["MNIST_ZOO_DATA"] = str(arguments.data)
+    out = arguments.out or Path("runs") / Path(arguments.recipe).stem
     try:
         recipe = changed(read_recipe(arguments.recipe), arguments.changes)
         _, _, test = load_data(recipe, arguments.data)
         teachers = [load_model(path) for path in arguments.teacher or ()]
-    except (OSError, TypeError, ValueError, ModuleNotFoundError) as error:
-        message = " ".join(str(error).split())
-        raise SystemExit(f"{arguments.recipe}: {message}") from error
-    out = arguments.out or Path("runs") / Path(arguments.recipe).stem
-    history = fit(
-        recipe,
-        teacher=ensemble(teachers) if teachers else None,
-        folder=out,
-        checkpoint_every=arguments.checkpoint_every,
-        tensorboard=out if arguments.tensorboard else None,
-    )
+        history = fit(
+            recipe,
+            teacher=ensemble(teachers) if teachers else None,
+            folder=out,
+            checkpoint_every=arguments.checkpoint_every,
+            tensorboard=out if arguments.tensorboard else None,
+        )
+    except CheckpointError as error:
+        raise SystemExit(f"{one_line(error)}; choose another folder by --out") from error
+    except (OSError, TypeError, ValueError, ModuleNotFoundError, TrainingError) as error:
+        raise SystemExit(f"{arguments.recipe}: {one_line(error)}") from error
     if int(os.environ.get("RANK", "0")) != 0:
         return
     metrics = evaluate(history.model, test, recipe.preprocessing)

@@ -164,11 +164,27 @@ def test_train_takes_teachers_from_files(tmp_path, monkeypatch):
     out = tmp_path / "runs"
     command = ["train.py", "lenet5_report", *changes, "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(ValueError, match=r"`teacher` \(=None\) must be a network"):
+    with pytest.raises(SystemExit, match=r"^lenet5_report: `teacher` \(=None\) must be a network"):
         train.main()
     monkeypatch.setattr(sys, "argv", [*command, "--teacher", *map(str, files)])
     train.main()
     assert load_model(out / "weights.safetensors").preprocessing is not None
+
+
+def test_train_says_in_one_line_that_a_folder_has_another_run(tmp_path, monkeypatch):
+    command = ["train.py", "lenet5_report", "source=sample", "sizes=[60,20,20]", "epochs=1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path)])
+    train.main()
+    weights = (tmp_path / "weights.safetensors").read_bytes()
+    monkeypatch.setattr(sys, "argv", [*command, "seed=1", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as error:
+        train.main()
+    message = str(error.value)
+    assert message.startswith(f"no checkpoint of this run in {tmp_path}: ")
+    assert "seed is 0, not 1" in message
+    assert message.endswith("; choose another folder by --out")
+    assert "\n" not in message
+    assert (tmp_path / "weights.safetensors").read_bytes() == weights
 
 
 # --- robustness.py ---------------------------------------------------------------------------
