@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,6 +52,7 @@ def accuracy_against_cost(
     Raises:
         ValueError: If there are no rows, a value is impossible, one name has different costs, or a
             row does not have one cost for each of `costs`.
+        TypeError: If a row is something else, or `groups` is no mapping.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example:
@@ -64,6 +66,8 @@ def accuracy_against_cost(
     """
     if isinstance(costs, str) or not costs:
         raise ValueError(f"`costs` (={costs!r}) must be a sequence of at least one name")
+    if groups is not None and not isinstance(groups, Mapping):
+        raise TypeError(f"`groups` (={groups!r:.80}) must be a mapping from names to groups")
     networks = _grouped_by_name(results, costs, groups)
     figure = new_figure(5.5 * len(costs), 4.6 if groups is None else 5)
     left = figure.add_subplot(1, len(costs), 1)
@@ -103,8 +107,7 @@ def _grouped_by_name(
     """Checks the rows, and averages those of each name."""
     accuracies: dict[str, list[float]] = {}
     costs: dict[str, tuple[float, ...]] = {}
-    for name, *values in results:
-        accuracy, *found = map(plain, values)
+    for name, accuracy, *found in map(_checked, results):
         if not 0 <= accuracy <= 1:
             raise ValueError(f"`results`: accuracy (={accuracy!r}) of {name} must be from 0 to 1")
         cost = tuple(found)
@@ -131,6 +134,18 @@ def _grouped_by_name(
         marker = MARKERS[turn % len(MARKERS)]
         networks.append(_Network(name, fmean(values), spread, costs[name], title, colour, marker))
     return networks
+
+
+def _checked(row: Any) -> tuple[Any, ...]:
+    """A row of `results` with plain numbers; TypeError if it is none."""
+    name, *values = map(plain, row) if isinstance(row, (tuple, list)) and row else (None,)
+    if not values or isinstance(name, float) or not all(isinstance(v, Real) for v in values):
+        example = '("lenet5", 0.99, 44_426, 281_640)'
+        raise TypeError(
+            f"`results` must hold rows of name, accuracy and costs, such as {example}; one is "
+            f"{row!r:.200}"
+        )
+    return name, *values
 
 
 def _scale_accuracy(axes: Axes, networks: Sequence[_Network]) -> None:

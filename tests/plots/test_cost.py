@@ -13,7 +13,7 @@ from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from plots_cases import data, drawn, labels_of, runs
 
-from mnist_zoo import list_models
+from mnist_zoo import compare, list_models
 from mnist_zoo.plots.cost import accuracy_against_cost
 
 PLACES = [*enumerate("abc", 1)]
@@ -159,3 +159,25 @@ def test_points_are_within_an_axis_with_numbers(accuracies):
     numbers = [float(label.removesuffix("%")) for label in labels_of(axes.get_yticklabels())]
     assert len(numbers) >= 2
     assert 100 * bottom <= min(numbers) < max(numbers) <= 100 * top
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"lenet5": (0.99, 44_426, 281_640)},
+        compare(["lenet5"]).rows,
+        [("lenet5",)],
+        [("lenet5", "0.99", 44_426, 281_640)],
+        [(0.99, "lenet5", 44_426, 281_640)],
+        [(0.99, 44_426, 281_640)],
+        [()],
+    ],
+)
+def test_what_is_no_row_of_results_is_told(rows):
+    with pytest.raises(TypeError, match=r"`results` must hold rows of name, accuracy and costs"):
+        accuracy_against_cost(rows)
+
+
+def test_groups_must_be_a_mapping():
+    with pytest.raises(TypeError, match=r"`groups` \(=\['small'\]\) must be a mapping"):
+        accuracy_against_cost(runs(), groups=["small"])
