@@ -82,8 +82,9 @@ def accuracy_against_cost(
         unique = {container.get_label(): container for container in left.containers}
         draw_legend(figure, [*unique.values()], 6)
     figure.draw_without_rendering()  # the layout places the axes, and labels depend on it
-    for place, axes in enumerate(panels):
-        _label_points(figure, axes, networks, place)
+    with torch.device("cpu"):  # whatever the default is
+        for place, axes in enumerate(panels):
+            _label_points(figure, axes, networks, place)
     return figure
 
 
@@ -241,7 +242,7 @@ def _label_points(figure: Figure, axes: Axes, networks: Sequence[_Network], whic
 def _lines(place: Tensor, boxes: Tensor, width: float) -> Tensor:
     """Small boxes (N, M, 4) along the lines from a place to the centres of boxes (N, 4)."""
     centres = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-    along = place + torch.linspace(0.1, 0.9, 24)[:, None] * (centres - place)
+    along = place + torch.linspace(0.1, 0.9, 24, dtype=torch.float64)[:, None] * (centres - place)
     return torch.cat((along - width / 2, along + width / 2), 2)
 
 

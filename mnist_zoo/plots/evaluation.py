@@ -123,14 +123,14 @@ def confusion_matrix(metrics: Metrics) -> Figure:
         >>> plots.confusion_matrix(metrics).savefig("confusion.png")
     """
     check_kind(Metrics, "evaluate", metrics=metrics)
-    counts = torch.tensor(metrics.confusion, dtype=torch.float64)
+    counts = torch.tensor(metrics.confusion, dtype=torch.float64, device="cpu")
     classes = len(counts)
     side = max(4.5, 0.48 * classes)
     figure = new_figure(side + 0.4, side + 0.6)
     from matplotlib import colormaps
 
     axes = figure.add_subplot()
-    diagonal = torch.eye(classes, dtype=torch.bool)
+    diagonal = torch.eye(classes, dtype=torch.bool, device="cpu")
     strengths = counts.sqrt().masked_fill(diagonal, math.nan)
     highest = counts.masked_fill(diagonal, 0).amax().sqrt().item() or 1.0
     colours = colormaps["Oranges"].with_extremes(bad="#DCE9F3")  # bad: the diagonal's NaN

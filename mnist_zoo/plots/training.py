@@ -75,7 +75,7 @@ def _of(source: Any, quantity: str, prefix: str) -> list[float]:
 
 def _draw_training(axes: Axes, history: History, quantity: str, colour: str) -> None:
     """Draws the batches as a pale line, and the mean of each epoch at the epoch's middle."""
-    values = torch.tensor(_of(history, quantity, ""), dtype=torch.float64)
+    values = torch.tensor(_of(history, quantity, ""), dtype=torch.float64, device="cpu")
     window = min(max(1, history.steps_per_epoch // 20), max(1, len(values)))
     if len(values):
         values = values.unfold(0, window, 1).mean(1)

@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from plots_cases import drawn, history, legend
+from plots_cases import drawn, history, legend, runs
 
 from mnist_zoo import Augmentation, lenet5, mini_resnet, sample_pictures
 from mnist_zoo.evaluation import Metrics, evaluate
@@ -130,3 +130,34 @@ def test_texts_differ_from_what_is_behind_them_in_dark_styles():
                     ]
                     colour = (behind or [figure.get_facecolor()])[-1]
                     assert abs(brightness(text.get_color()) - brightness(colour)) > 0.3
+
+
+@pytest.mark.parametrize("default", ["device", "dtype"])
+def test_defaults_of_torch_change_no_plot(digits, default):
+    metrics = evaluate(lenet5(weights="mnist"), digits)
+    model = mini_resnet(weights="mnist")
+
+    def drawn_pixels():
+        figures = [
+            confusion_matrix(metrics),
+            mistakes(digits, metrics),
+            augmented(digits, Augmentation(rotation=15)),
+            preparation(sample_pictures()[0]),
+            filters(model),
+            draw(model),
+            curves(history()),
+            accuracy_against_cost(runs()),
+        ]
+        return [pixels(figure) for figure in figures]
+
+    usual = drawn_pixels()
+    if default == "device":
+        with torch.device("meta"):  # stands for cuda
+            found = drawn_pixels()
+    else:
+        torch.set_default_dtype(torch.float64)
+        try:
+            found = drawn_pixels()
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert all(map(np.array_equal, found, usual))
