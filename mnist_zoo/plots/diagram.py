@@ -40,7 +40,8 @@ def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
     width) and its number of parameters. Equal blocks in a row are drawn once, in a dashed frame
     with their number. The inside of a block, with its branches and shortcuts, is drawn once for
     all blocks of the same kind and structure. If a block consists of many blocks, only the first
-    few are drawn.
+    few are drawn. The title says "at least" where thop, which counts the MACs, has no rule for some
+    of the operations; see `mnist_zoo.profile`.
 
     Args:
         model: A network that torch.fx can trace, such as any of the zoo. It is not changed.
@@ -62,7 +63,8 @@ def draw(model: nn.Module, inputs: Inputs = None) -> Figure:
     graph = graph_of(model, inputs)
     cost = profile(model, inputs)
     name = getattr(unwrapped(model), "factory", None) or cost.model
-    costs = f"{cost.params:,} parameters, {cost.macs:,} MACs"
+    least = "at least " if cost.flops > 2 * cost.macs else ""  # thop has no rule for some
+    costs = f"{cost.params:,} parameters, {least}{cost.macs:,} MACs"
     blocks = [*graph.blocks()]
     kinds = dict.fromkeys(block.kind for block in blocks)  # each once
     hues = dict(zip(kinds, cycle(COLOURS), strict=False))

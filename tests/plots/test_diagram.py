@@ -65,3 +65,14 @@ def test_a_diagram_of_a_network_without_input_size_needs_inputs():
     assert "input 2×6×6" in labels_of(draw(net, (2, 6, 6)).axes[0].texts)
     with pytest.raises(ValueError, match=r"`inputs` must be given"):
         draw(net)
+
+
+class _Attention(nn.Module):
+    def forward(self, x):
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+def test_a_title_says_where_operations_are_not_counted():
+    net = nn.Sequential(nn.Linear(8, 8), _Attention())
+    texts = labels_of(draw(net, (1, 6, 8)).axes[0].texts)
+    assert "72 parameters, at least 384 MACs" in texts
