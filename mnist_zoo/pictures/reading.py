@@ -290,6 +290,9 @@ def _open(source: str | os.PathLike[str] | Content, name: str) -> np.ndarray[Any
         if image.format == "JPEG":
             share = longer_side(DRAFT_SIDE, image.size) / max(image.size)
             image.draft(None, (int(image.width * share) or 1, int(image.height * share) or 1))
+        if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+            way = "PIL.ImageSequence.all_frames(PIL.Image.open(…))"
+            raise PictureError(f"has {pages} pages; pass them as a list, as {way} gives them")
         return _pixels(image)
 
 

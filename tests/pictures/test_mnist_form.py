@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import slow_if
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageSequence
 from torchvision.transforms import v2
 
 from mnist_zoo import PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
@@ -387,6 +387,19 @@ def test_bad_files_are_refused_by_name(tmp_path):
             as_mnist(name)
     with pytest.raises(PictureError, match="must be a dense tensor that holds data"):
         as_mnist(torch.zeros(28, 28, device="meta"))
+
+
+def test_pages_of_a_scan_are_read_one_by_one(tmp_path):
+    pages = [Image.fromarray(255 - image) for image in DIGITS[:3, 0].numpy()]
+    scan = tmp_path / "scan.tiff"
+    pages[0].save(scan, save_all=True, append_images=pages[1:])
+    for source in (scan, scan.read_bytes()):
+        with pytest.raises(PictureError, match="has 3 pages; pass them as a list"):
+            as_mnist(source)
+    with Image.open(scan) as image:
+        assert as_mnist(ImageSequence.all_frames(image)).equal(as_mnist(pages))
+    pages[0].save(scan)
+    assert as_mnist(scan).equal(as_mnist(pages[0]))
 
 
 @pytest.mark.parametrize("thing", [7, None, {"a": 1}, [3.5]])
