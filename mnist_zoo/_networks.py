@@ -143,6 +143,12 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in state.items() if k in parameters or not from_thop(k)}
 
 
+def tensors_of(network: nn.Module) -> list[tuple[str, Tensor]]:
+    """The names and tensors of a network, also those that its state dict leaves out."""
+    parameters = network.named_parameters(remove_duplicate=False)
+    return [*parameters, *network.named_buffers(remove_duplicate=False)]
+
+
 def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:
     """The shape (C, H, W) of one input: the given one, or else the network's `input_size`.
 

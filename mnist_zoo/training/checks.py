@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parameter import is_lazy
 
 from .._modes import eval_mode, modes_of, set_modes
-from .._networks import device_of, float_type, is_dense, numbers, state_of, unwrapped
+from .._networks import device_of, float_type, is_dense, numbers, tensors_of, unwrapped
 from ..data.digits import Digits
 from ..pictures.logits import as_logits, check_logits, prepared
 from ..pictures.preprocessing import Preprocessing, to_float
@@ -56,7 +56,7 @@ def infinite_in(network: nn.Module) -> set[str]:
     """The names of the tensors that hold infinity, as masks do, but are no statistics."""
     return {
         name
-        for name, tensor in state_of(network).items()
+        for name, tensor in tensors_of(network)
         if not is_finite(tensor) and not tensor.isnan().any() and ".running_" not in f".{name}"
     }
 

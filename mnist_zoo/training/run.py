@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._checks import plain
-from .._networks import float_type, state_of, unwrapped
+from .._networks import float_type, state_of, tensors_of, unwrapped
 from ..data.augmentation import augment
 from ..data.corruption import corrupt
 from ..data.digits import Digits
@@ -225,10 +225,10 @@ class TrainingRun:
         if self.ema is None:
             return
         self.ema.update_parameters(self.model)
-        if self.infinite:  # as masks are; infinity has no average
-            state, average = state_of(self.model), state_of(self.ema.module)
-            for name in self.infinite:
-                average[name].copy_(state[name])
+        averages = tensors_of(self.ema.module)
+        for (name, own), (_, average) in zip(tensors_of(self.model), averages, strict=True):
+            if name in self.infinite or not own.is_floating_point():  # as masks, indices and counts
+                average.detach().copy_(own)
 
     def check_finite(self) -> None:
         """Checks the weights, which a step can spoil although its loss is finite.

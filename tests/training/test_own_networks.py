@@ -121,6 +121,27 @@ def test_masks_and_state_that_is_no_tensor_train_and_resume(digits, tmp_path):
     assert resumed.model.mask.isinf().any()
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_indices_counts_and_masks_are_not_averaged(digits, persistent):
+    class Indexed(nn.Linear):
+        def __init__(self):
+            super().__init__(784, 10)
+            self.register_buffer("order", torch.arange(784), persistent)
+            self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1), persistent)
+            self.register_buffer("seen", torch.tensor(0), persistent)
+
+        def forward(self, x):
+            self.seen += len(x) if self.training else 0
+            return super().forward(x.flatten(1)[:, self.order]) + self.mask.softmax(1).sum() - 3
+
+    recipe = RECIPE.replace(ema_decay=0.9)
+    model = fit(made(Indexed), *digits, recipe=recipe, progress=False).model
+    assert torch.equal(model.order, torch.arange(784))
+    assert torch.equal(model.mask, torch.full((3, 3), -torch.inf).triu(1))
+    if persistent:  # the trained network gets the state dict of the average
+        assert model.seen == recipe.epochs * len(digits[0])
+
+
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_statistics_that_are_infinite_from_the_start_are_an_error(digits, number):
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10))
