@@ -14,6 +14,7 @@ from torch import nn
 
 from .._checks import check_positive
 from .._files import expanded
+from .._modes import modes_of, set_modes
 from .._networks import check_classes, device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
@@ -72,6 +73,7 @@ def fit(
     not change. In several threads each run gives what it gives alone: their steps take turns.
 
     Everything is checked before the first step: labels, precision, and on two images the shapes.
+    An error or Ctrl-C restores the training modes of a given network.
     Frozen modules, which have parameters of which none requires gradients, stay in eval mode, so
     that their BatchNorm and dropout do what they do in `evaluate`.
 
@@ -143,7 +145,12 @@ def fit(
     check_trainable(model, recipe)
     check_distillation(recipe, teacher)
     device = _choose_device(device, target)
-    with process_group(device) as group, random_state_kept(group.device), _gradients():
+    with (
+        process_group(device) as group,
+        random_state_kept(group.device),
+        _gradients(),
+        _modes_restored_on_error(model),
+    ):
         with seeded(random_seed(recipe.seed, "probe"), group.device):
             classes, norms, small_maps = probed(model, train, recipe.preprocessing)
         check_labels(classes, train=train, validation=validation)
@@ -229,6 +236,17 @@ def _choose_device(device: torch.device | str | None, target: object) -> torch.d
     if isinstance(target, nn.Module):
         return device_of(target)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _modes_restored_on_error(model: nn.Module) -> Iterator[None]:
+    """Restores the training modes of a network whose training an error or Ctrl-C ends."""
+    modes = modes_of(model)
+    try:
+        yield
+    except BaseException:
+        set_modes(modes)
+        raise
 
 
 @contextmanager

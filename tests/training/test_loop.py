@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,6 +284,37 @@ def test_loss_that_is_not_finite_ends_training(digits, tmp_path):
         fit(recipe, digits[0], progress=False, folder=tmp_path, checkpoint_every=1)
     state = torch.load(next(tmp_path.iterdir()), weights_only=True)
     assert all(math.isfinite(loss) for loss in state["history"]["loss"])
+
+
+RATE = Recipe(lr=0.1, batch_size=50, epochs=1)
+
+
+def stopped(history):
+    raise KeyboardInterrupt
+
+
+ERRORS = {
+    "needs at least 3 steps": {"recipe": RATE.replace(schedule="onecycle", batch_size=150)},
+    "cannot be written": {"folder": "file"},
+    "no checkpoint of this run": {"folder": "other"},
+    "the loss of step .* is": {"recipe": RATE.replace(lr=1e20)},
+    "stopped after step": {"hook": stopped},
+}
+
+
+@pytest.mark.parametrize("rule", ERRORS)
+@pytest.mark.parametrize("in_training", [False, True])
+def test_errors_leave_training_modes_as_they_were(digits, tmp_path, monkeypatch, rule, in_training):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    fit("lenet5_report", digits[0], folder="other", hook=lambda _: True, progress=False)
+    model = lenet5().train(in_training)
+    model.conv2.train(not in_training)
+    modes = [module.training for module in model.modules()]
+    options = {"recipe": RATE, "progress": False} | ERRORS[rule]
+    with pytest.raises((ValueError, TrainingError, KeyboardInterrupt), match=rule):
+        fit(model, digits[0], **options)
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_onecycle_needs_three_steps(digits):
