@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from .._files import written_whole
 from .._names import printable
 from ..weights.archives import Archive
 from .locking import FolderInUseError, in_use
+from .restoring import MORE, longest_pickle
 from .resuming import LEFT, check_network, check_start, described, digest_of, starts_of
 from .run import TrainingRun
 
@@ -23,7 +23,6 @@ __all__ = ["CheckpointError", "TrainingError"]
 
 FORMAT, OLD_FORMAT = "mnist_zoo checkpoint 2", "mnist_zoo checkpoint 1"
 NAMED = re.compile(r"checkpoint-\d{9,}\.pt")
-MORE = 10  # times the texts of a run before its first step: its optimiser has noted nothing yet
 UNFINISHED = re.compile(r"checkpoint-\d{9,}\.pt\.\d+-\d+\.part")  # names of written_whole
 
 
@@ -113,7 +112,7 @@ class Checkpoints:
         refused = []
         for path in reversed(self.files()):
             try:
-                state = _read_checkpoint(path, MORE * _longest_pickle(self.run.state()))
+                state = _read_checkpoint(path, MORE * longest_pickle(self.run.state()))
                 self.run.check_same_run(state)
                 check_network(state["network"], self.network)
                 check_start(state["start"], self.starts)
@@ -166,13 +165,6 @@ class Checkpoints:
         for old in self.own[:-2]:
             (self.folder / old).unlink(missing_ok=True)
         self.own = self.own[-2:]
-
-
-def _longest_pickle(state: object) -> int:
-    """How many bytes may describe the tensors and texts of such a state."""
-    if isinstance(state, Mapping):
-        return 100 + sum(len(str(key)) + _longest_pickle(value) for key, value in state.items())
-    return 1000 if isinstance(state, torch.Tensor) else 100 + len(repr(state))
 
 
 def _read_checkpoint(path: Path, longest_pickle: int) -> dict[str, Any]:

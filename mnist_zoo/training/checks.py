@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parameter import is_lazy
 
+from .._checks import check_data
 from .._modes import eval_mode, modes_of, set_modes
 from .._networks import device_of, float_type, is_dense, numbers, tensors_of, unwrapped
 from ..data.digits import Digits
@@ -108,9 +109,8 @@ def check_trainable(model: nn.Module, recipe: Recipe) -> None:
                 f"`precision` (={recipe.precision!r}) of the recipe needs a network of "
                 f"torch.float32; {name} of {kind} is {dtype}"
             )
+    check_data(**{f"target.{name}": tensor for name, tensor in tensors_of(model)})
     for name, parameter in model.named_parameters():
-        if parameter.is_meta:
-            raise ValueError(f"`target` ({kind}) must hold data; {name} is on device meta")
         if parameter.requires_grad and not is_lazy(parameter) and not is_dense(parameter):
             raise ValueError(
                 f"`target` ({kind}) must have parameters that fill their memory; {name} is a view "

@@ -40,6 +40,7 @@ from .progress import Progress
 from .randomness import random_seed, random_state_kept, seeded
 from .recipe import Recipe
 from .recipes import get_recipe, load_data
+from .restoring import check_restorable
 from .run import NotFiniteError, TrainingRun
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def fit(
             if validation is not None:
                 check_validation(model, validation, recipe.preprocessing)
             check_training_mode(model, train, recipe.preprocessing, classes)
+            check_restorable(model, recipe, has_folder=folder is not None)
         guide = None
         if teacher is not None:
             guide = Teacher(teacher, recipe, train, classes, group.device)

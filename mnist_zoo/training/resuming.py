@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
 from .._networks import state_of
+from ..models.base import Classifier
 from ..weights.files import is_finite
 from .history import History, ValidationPoint
 from .recipe import Recipe
@@ -30,12 +31,13 @@ LEFT: WeakKeyDictionary[nn.Module, tuple[str, str]] = WeakKeyDictionary()
 def described(network: nn.Module) -> dict[str, str]:
     """What a network is: texts by which a checkpoint recognises it."""
     frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
-    options = getattr(network, "options", None)
+    # of other networks these attributes may mean anything, and print other addresses each time
+    ours = network if isinstance(network, Classifier) else None
     return {
         "class": type(network).__qualname__,
         "layers": re.sub(r" at 0x[0-9a-f]+", "", str(network)),
-        "factory": str(getattr(network, "factory", None)),
-        "options": json.dumps(options, sort_keys=True, default=repr),
+        "factory": str(getattr(ours, "factory", None)),
+        "options": json.dumps(getattr(ours, "options", None), sort_keys=True, default=repr),
         "frozen": ", ".join(frozen) or "nothing",
     }
 

@@ -243,8 +243,11 @@ class TrainingRun:
     def finish(self) -> History:
         """Loads the selected weights into the network and puts it into eval mode."""
         self._share_buffers()
-        best = self.best_weights
-        self.model.load_state_dict(self.evaluated_model.state_dict() if best is None else best)
+        selected = self.best_weights
+        if selected is None and self.ema is not None:
+            selected = self.ema.module.state_dict()
+        if selected is not None:
+            self.model.load_state_dict(selected)
         self.wrapper.eval()
         size = tuple(self.preprocessing(self.train.images[:1]).shape[1:])
         classes, preprocessing = self.train.classes, self.preprocessing

@@ -333,7 +333,6 @@ class NeedsMore(Linear):
         (Probabilities, "it gives probabilities: leave its softmax out"),
         (Locked, "must take an attribute 'classes'"),
         (NeedsMore, r"cannot take images \(2, 1, 28, 28\) of torch.float32: .*'scale'"),
-        (lambda: lenet5().to("meta"), "must hold data; conv1.weight is on device meta"),
         (lambda: torch.jit.script(lenet5()), "must take an attribute 'preprocessing'"),
         (lambda: nn.Conv2d(3, 10, 28), r"cannot take images \(2, 1, 28, 28\)"),
     ],

@@ -142,6 +142,80 @@ def test_indices_counts_and_masks_are_not_averaged(digits, persistent):
         assert model.seen == recipe.epochs * len(digits[0])
 
 
+class Adapter(nn.Linear):
+    """A network whose state dict holds only what trains, as those of adapters do."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.base = nn.Linear(784, 10).requires_grad_(False)
+
+    def state_dict(self, *args, **options):
+        state = super().state_dict(*args, **options)
+        return {name: value for name, value in state.items() if "base" not in name}
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)) + self.base(x.flatten(1))
+
+
+class Noted(Adapter):
+    """A network that notes an object of its own, and whose state dict is whole."""
+
+    state_dict = nn.Linear.state_dict
+    note = frozenset({1, 2})
+
+    def get_extra_state(self):
+        return self.note
+
+    def set_extra_state(self, state):
+        self.note = state
+
+
+NEEDED = {"folder": {}, "`select` or `ema_decay`": {"ema_decay": 0.5}}
+
+
+@pytest.mark.parametrize("reason", NEEDED)
+def test_state_that_cannot_be_put_back_is_told_before_the_first_step(digits, tmp_path, reason):
+    options = {"recipe": RECIPE.replace(**NEEDED[reason]), "progress": False}
+    options |= {"folder": tmp_path} if reason == "folder" else {}
+    with pytest.raises(ValueError, match=f"(?s)must take its own state dict, which .*{reason}"):
+        fit(made(Adapter), *digits, **options, hook=lambda _: pytest.fail("a step was made"))
+    assert fit(made(Adapter), *digits, recipe=RECIPE, progress=False).step
+
+
+def test_state_that_no_checkpoint_can_hold_is_told_before_the_first_step(digits, tmp_path):
+    fit(made(Noted), *digits, recipe=RECIPE.replace(select="best"), progress=False)
+    rule = r"`target` \(Noted\) must have a state dict of tensors, .*: it holds '.*set'"
+    with pytest.raises(ValueError, match=rule):
+        fit(made(Noted), *digits, recipe=RECIPE, progress=False, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [(torch.eye(3).to_sparse(), "quantized or sparse"), (torch.empty(3, device="meta"), "meta")],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused_by_name(digits, tensor, kind):
+    model = made(Adapter)
+    model.register_buffer("graph", tensor)
+    with pytest.raises(ValueError, match=f"`target.graph` must be plain numbers .* {kind}"):
+        fit(model, *digits, recipe=RECIPE, progress=False)
+
+
+def test_runs_of_networks_with_options_of_their_own_resume(digits, tmp_path):
+    """In another process an object prints another address, and a set another order."""
+
+    class Optional(Adapter):
+        state_dict = nn.Linear.state_dict
+
+        def __init__(self):
+            super().__init__()
+            self.options, self.factory = {(1, 2): object(), "names": {"a", "b"}}, lambda: None
+
+    options = {"recipe": RECIPE, "progress": False, "folder": tmp_path}
+    fit(made(Optional), *digits, **options, hook=lambda h: h.step == 2)
+    assert fit(made(Optional), *digits, **options).step > 2
+
+
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_statistics_that_are_infinite_from_the_start_are_an_error(digits, number):
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(784, 10))

@@ -1,0 +1,62 @@
+"""Whether what a run keeps of a network, in memory or in a checkpoint, can be put back into it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .._networks import unwrapped
+from ..weights.archives import Archive
+from .recipe import Recipe
+
+MORE = 10  # times the texts of a run before its first step: its optimiser has noted nothing yet
+
+
+def check_restorable(model: nn.Module, recipe: Recipe, *, has_folder: bool) -> None:
+    """Checks that a network takes its own state dict, where the run will need that.
+
+    Raises:
+        ValueError: If it does not, or if there are checkpoints and they could not be read.
+    """
+    if not has_folder and recipe.select != "best" and recipe.ema_decay is None:
+        return
+    network = unwrapped(model)
+    kind = type(network).__name__
+    try:
+        state = network.state_dict()
+        copies = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+        network.load_state_dict(copies)
+    except Exception as error:  # of any type, from the network's own methods
+        needs = "`folder`" if has_folder else "`select` or `ema_decay` of the recipe"
+        raise ValueError(
+            f"`target` ({kind}) must take its own state dict, which {needs} needs: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    if has_folder:
+        _check_readable(state, kind)
+
+
+def _check_readable(state: Mapping[str, object], kind: str) -> None:
+    slim = {k: v.new_empty(0) if isinstance(v, Tensor) else v for k, v in state.items()}
+    file = io.BytesIO()
+    try:
+        torch.save(slim, file)
+        size = file.tell()
+        file.seek(0)
+        Archive(file, size, MORE * longest_pickle(slim), exact=True).read_all()
+    except Exception as error:  # of any type, from the network's own objects
+        raise ValueError(
+            f"`target` ({kind}) must have a state dict of tensors, numbers, texts, and lists, "
+            f"tuples and dictionaries of them, or no checkpoint of it can be read: {error}; change "
+            "it, or train without `folder`"
+        ) from error
+
+
+def longest_pickle(state: object) -> int:
+    """How many bytes may describe the tensors and texts of such a state."""
+    if isinstance(state, Mapping):
+        return 100 + sum(len(str(key)) + longest_pickle(value) for key, value in state.items())
+    return 1000 if isinstance(state, Tensor) else 100 + len(repr(state))
