@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
 
 from .._checks import check_data
 from .._files import check_no_device, expanded
@@ -97,12 +98,32 @@ def from_pairs(dataset: Any) -> Arrays:
             picture = torch.from_numpy(picture)  # (C, H, W)
         pictures.append(picture)
         labels.append(pair[1])
+    return _stacked(pictures), labels, _names_of(dataset)
+
+
+def _names_of(dataset: Any) -> tuple[str, ...] | None:
+    """The names of the classes of a data set, also of one that is made of others.
+
+    Raises:
+        ValueError: If those others have different classes.
+    """
+    if isinstance(dataset, Subset):
+        return _names_of(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        found = {_names_of(part) for part in dataset.datasets} - {None}
+        if len(found) > 1:
+            parts = " and ".join(sorted(map(str, found)))
+            raise ValueError(
+                f"`dataset` must be made of parts of the same classes, not {parts:.200}"
+            )
+        return next(iter(found), None)
     names = getattr(dataset, "classes", None)
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        names = None
-    elif all(name.startswith(f"{label} - ") for label, name in enumerate(names)):
-        names = None  # torchvision's MNIST calls the digits "0 - zero" and so on
-    return _stacked(pictures), labels, names
+        return None
+    if all(name.startswith(f"{label} - ") for label, name in enumerate(names)):
+        return None  # torchvision's MNIST calls the digits "0 - zero" and so on
+    # which makes other classes of these
+    return None if getattr(dataset, "target_transform", None) else tuple(names)
 
 
 def from_folder(path: str | os.PathLike[str]) -> Arrays:

@@ -11,7 +11,7 @@ from data_cases import needs_mnist
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset, random_split
 
 from mnist_zoo import Digits, Recipe, evaluate, fit, lenet5, load_mnist
 
@@ -369,6 +369,24 @@ def test_data_sets_that_are_no_pairs_are_refused():
     ):
         with pytest.raises(ValueError, match=rule):
             Digits.from_dataset(dataset)
+
+
+class Named(TensorDataset):
+    def __init__(self, classes=("1", "2", "3"), target_transform=None):
+        super().__init__(torch.from_numpy(PIXELS), torch.tensor(LABELS))
+        self.classes, self.target_transform = classes, target_transform
+
+
+def test_parts_of_data_sets_keep_the_names_of_the_classes():
+    whole, other = Named(), Named(("1", "3", "4"))
+    nameless = TensorDataset(*whole.tensors)
+    part = random_split(whole, [2, 3])[0]
+    for dataset in (Subset(part, [1]), ConcatDataset([whole, part]), whole + nameless):
+        assert Digits.from_dataset(dataset).classes == ("1", "2", "3")
+    with pytest.raises(ValueError, match=r"parts of the same classes, not .*'2', .* and .*'4'"):
+        Digits.from_dataset(whole + other)
+    changed = Named(target_transform=lambda label: label + 1)
+    assert Digits.from_dataset(Subset(changed, [0])).classes is None
 
 
 def write_folder(folder, pixels, names="cba"):
