@@ -29,7 +29,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         with _LOCK:
             if any(module.training for module in modules):
-                model.eval()
+                _switch(model)
         yield
     finally:
         with _LOCK:
@@ -41,6 +41,21 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
                 else:
                     freed[module] = own
             _set(freed)
+
+
+def _switch(model: nn.Module) -> None:
+    """Puts a network into eval mode.
+
+    Raises:
+        ValueError: If it has none, as the modules that torch.export makes.
+    """
+    try:
+        model.eval()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"`model` ({type(model).__name__}) must have an eval mode: {error} (export the network "
+            "by mnist_zoo.export, whose load_session reads files of torch.export)"
+        ) from error
 
 
 def modes_of(model: nn.Module) -> dict[nn.Module, bool]:

@@ -364,6 +364,9 @@ def test_networks_that_cannot_compute_are_refused(ask):
         ValueError, match=r"`model` \(LeNet5\) must hold data; it is on device meta"
     ):
         ask(lenet5().to("meta"), given)
+    exported = torch.export.export(lenet5().eval(), (torch.zeros(2, 1, 28, 28),)).module()
+    with pytest.raises(ValueError, match=r"`model` \(GraphModule\) must have an eval mode"):
+        ask(exported, given)
     for model in (lenet5, "lenet5", None, lenet5().state_dict()):
         with pytest.raises(TypeError, match=r"`model` \(=.*\) must be a network"):
             ask(model, given)
