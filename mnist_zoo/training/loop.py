@@ -15,7 +15,7 @@ from torch import nn
 from .._checks import check_positive
 from .._files import expanded
 from .._modes import modes_of, set_modes
-from .._networks import check_classes, device_of
+from .._networks import check_classes, check_network, device_of
 from ..data.digits import Digits, check_digits
 from ..models.registry import get_model
 from ..pictures.familiarity import forget_familiarity
@@ -114,8 +114,10 @@ def fit(
 
     Raises:
         ValueError: If the arguments do not fit together, or the network to the images and labels.
-        TypeError: If the images are no `Digits`; the message says how to make `Digits` of them.
-        TrainingError: If the loss is no longer finite, or a checkpoint cannot be written.
+        TypeError: If the images are no `Digits`; the message says how to make `Digits` of them. If
+            another argument is of a wrong type.
+        TrainingError: If the loss is no longer finite, or a checkpoint or the folder `tensorboard`
+            cannot be written.
         CheckpointError: If the folder holds checkpoints, but none can be used, or another run uses
             the folder.
         DataError: If the recipe's data cannot be loaded.
@@ -133,6 +135,10 @@ def fit(
     given = {"train": train, "validation": validation}
     check_digits(**{name: digits for name, digits in given.items() if digits is not None})
     model, recipe = _model_and_recipe(target, recipe)
+    if teacher is not None:
+        check_network(teacher=teacher)
+    if hook is not None and not callable(hook):
+        raise TypeError(f"`hook` (={hook!r:.80}) must be a function of the history, or None")
     if checkpoint_every is not None:
         check_positive(checkpoint_every=checkpoint_every)
     evaluated = "validation"
@@ -181,10 +187,13 @@ def fit(
 def _model_and_recipe(
     target: Recipe | str | nn.Module, recipe: Recipe | None
 ) -> tuple[nn.Module, Recipe]:
+    if not isinstance(target, (Recipe, str)):
+        check_network(target=target)
     if isinstance(target, nn.Module):
-        if recipe is None:
-            hint = "such as one of get_recipe(); see list_recipes()"
-            raise ValueError(f"`recipe` (=None) must say how to train the network, {hint}")
+        if not isinstance(recipe, Recipe):
+            named = f"get_recipe({recipe!r})" if isinstance(recipe, str) else "one of get_recipe()"
+            rule = f"must say how to train the network, such as {named}; see list_recipes()"
+            raise ValueError(f"`recipe` (={recipe!r:.80}) {rule}")
         return target, recipe
     if recipe is not None:
         raise ValueError("`recipe` must be None if `target` is a recipe already")
@@ -234,7 +243,12 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 def _choose_device(device: torch.device | str | None, target: object) -> torch.device:
     if device is not None:
-        return torch.device(device)
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(
+                f"`device` (={device!r}) must be a device of torch: {error}"
+            ) from error
     if isinstance(target, nn.Module):
         return device_of(target)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

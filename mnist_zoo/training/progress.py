@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._files import expanded
+from .checkpoints import TrainingError
 from .run import NotFiniteError, TrainingRun
 
 
@@ -28,10 +29,10 @@ class Progress:
         self.pending: list[tuple[Tensor, Tensor, float]] = []  # loss, accuracy, learning rate
         self.bar = self.writer = None
         first = run.group.rank == 0
-        if progress and first:
-            self.bar = _progress_bar(run)
         if tensorboard is not None and first:
             self.writer = _summary_writer(tensorboard, run.history.step + 1)
+        if progress and first:
+            self.bar = _progress_bar(run)
         self.since = time.perf_counter()
 
     def __enter__(self) -> Progress:
@@ -131,4 +132,8 @@ def _summary_writer(folder: str | Path, first_step: int) -> Any:
     except ModuleNotFoundError as error:
         message = '`tensorboard` needs tensorboard: pip install "mnist-zoo[tensorboard]"'
         raise ModuleNotFoundError(message, name="tensorboard") from error
-    return SummaryWriter(str(expanded(folder, "tensorboard")), purge_step=first_step)
+    path = expanded(folder, "tensorboard")
+    try:
+        return SummaryWriter(str(path), purge_step=first_step)
+    except OSError as error:
+        raise TrainingError(f"`tensorboard` (='{path}') cannot be written: {error}") from error

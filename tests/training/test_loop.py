@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from mnist_zoo import (
     load_data,
 )
 
+RATE = Recipe(lr=0.1, batch_size=50, epochs=1)
 OPTIMIZERS = {
     "sgd": (
         {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
@@ -252,10 +254,17 @@ def test_load_data_follows_sizes_and_seed():
         ),
         (["lenet6_report"], {}, "'lenet5_report'"),
         (["lenet5_report"], {"checkpoint_every": 0}, "`checkpoint_every`"),
+        (["lenet5_report"], {"device": "gpu"}, "`device` .='gpu'. must be a device"),
+        (["lenet5_report"], {"tensorboard": os.devnull}, "`tensorboard` .* cannot be written"),
+        (["lenet5_report"], {"teacher": "lenet5"}, r"`teacher` .* such as get_model\('lenet5'\)"),
+        (["lenet5_report"], {"hook": True}, "`hook` .=True. must be a function"),
+        ([lenet5], {"recipe": RATE}, r"`target` .* must be a network, such as lenet5\(\) makes"),
+        ([None], {}, "`target` .=None. must be a network"),
+        ([lenet5()], {"recipe": "lenet5_report"}, r"such as get_recipe\('lenet5_report'\); see"),
     ],
 )
 def test_arguments_that_do_not_fit_together_are_refused(digits, arguments, options, rule):
-    with pytest.raises(ValueError, match=rule):
+    with pytest.raises((ValueError, TypeError, TrainingError), match=rule):
         fit(*arguments, digits[0], **options)
 
 
@@ -284,9 +293,6 @@ def test_loss_that_is_not_finite_ends_training(digits, tmp_path):
         fit(recipe, digits[0], progress=False, folder=tmp_path, checkpoint_every=1)
     state = torch.load(next(tmp_path.iterdir()), weights_only=True)
     assert all(math.isfinite(loss) for loss in state["history"]["loss"])
-
-
-RATE = Recipe(lr=0.1, batch_size=50, epochs=1)
 
 
 def stopped(history):
