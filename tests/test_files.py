@@ -1,5 +1,6 @@
 """Files are written whole, only in the place of files, and under the names that users give."""
 
+import errno
 import os
 import stat
 
@@ -18,7 +19,8 @@ from mnist_zoo import (
     save_model,
 )
 from mnist_zoo._files import written_whole
-from mnist_zoo.export import export, load_session
+from mnist_zoo.export import ExportError, export, load_session
+from mnist_zoo.export.comparing import failures_named
 from mnist_zoo.training import History
 
 DIGITS = Digits(torch.randint(256, (20, 1, 28, 28)).byte(), torch.arange(20) % 10)
@@ -69,6 +71,28 @@ def test_impossible_places_are_refused_by_name(writer, tmp_path):
         with pytest.raises(error, match=f"`path` .*{rule}"):
             write(place)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_it_as_it_was(tmp_path):
+    """Here by the limit of the system on the size of a file, which Python tells as it does."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "network.safetensors"
+    save_model(lenet5(), path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large: '.*network.safetensors'"):
+            save_model(lenet5(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_not_taken_for_a_network_that_cannot_be_exported():
+    rule = r"cannot be exported as c: \[Errno 28\] No space left"
+    with pytest.raises(ExportError, match=rule), failures_named(lenet5(), "c"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_device_is_never_replaced(tmp_path):

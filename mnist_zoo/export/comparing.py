@@ -62,7 +62,7 @@ def failures_named(model: nn.Module, format: Format) -> Iterator[None]:
     """Raises any error again as an ExportError that names the network."""
     try:
         yield
-    except ExportError as error:
+    except (ExportError, OSError) as error:  # a full disk
         name = type(model).__name__
         raise ExportError(f"`model` ({name}) cannot be exported as {format}: {error}") from error
     except Exception as error:  # of many types: exporters and runtimes document none
