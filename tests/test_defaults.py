@@ -1,14 +1,21 @@
 """torch's default device and default dtype change nothing of what is computed."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from mnist_zoo import (
+    Augmentation,
+    Corruption,
     Preprocessing,
+    Style,
     as_mnist,
+    augment,
     compare,
+    corrupt,
     ensemble,
     evaluate,
     fuse,
@@ -19,6 +26,7 @@ from mnist_zoo import (
     optimize,
     predict,
     profile,
+    restyle,
     summary,
 )
 from mnist_zoo.export import export, load_session
@@ -34,6 +42,14 @@ X = torch.randn(2, 1, 28, 28)
 
 def sizes(parts):
     return [part.labels.tolist() for part in parts]
+
+
+def changed(change, *how):
+    return change(SAMPLE.images[::30], *how, torch.Generator("cpu").manual_seed(0)).tolist()
+
+
+def all_of(kind):
+    return {field.name: 0.5 for field in fields(kind) if field.name != "share"}
 
 
 def written(path, format):
@@ -53,6 +69,9 @@ USES = {
     "evaluate": lambda path: evaluate(MODEL, SAMPLE[:100]),
     "evaluate an ensemble": lambda path: evaluate(ensemble([MODEL, SMALL]), SAMPLE[:100]),
     "as_mnist": lambda path: as_mnist(PAPER).tolist(),
+    "augment": lambda path: changed(augment, Augmentation(rotation=9, elastic=1)),
+    "corrupt": lambda path: changed(corrupt, Corruption(share=0.9, **all_of(Corruption))),
+    "restyle": lambda path: changed(restyle, SAMPLE.labels[::30], Style(**all_of(Style))),
     "Preprocessing": lambda path: Preprocessing(image_size=32)(SAMPLE.images[:2]).tolist(),
     "split": lambda path: sizes(SAMPLE.split(20, 30)),
     "split groups": lambda path: sizes(SAMPLE.split(20, 30, groups=SAMPLE.labels)),
@@ -88,3 +107,10 @@ def test_defaults_of_torch_change_nothing(monkeypatch, tmp_path, default, name):
     expected = USES[name](tmp_path)
     default()
     assert USES[name](tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["augment", "corrupt", "restyle"])
+def test_autocast_changes_nothing_of_images(tmp_path, name):
+    expected = USES[name](tmp_path)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert USES[name](tmp_path) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -98,7 +99,13 @@ def augment(
     images = to_float(images)
     if not len(images):
         return images
-    return resample(images, sampling_grid(images, len(images), augmentation, generator))
+    with torch.autocast(images.device.type, enabled=False):
+        return resample(images, sampling_grid(images, len(images), augmentation, generator))
+
+
+def random_like(images: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Numbers from 0 to 1, in the images' type and on their device, whatever torch's defaults."""
+    return torch.rand(shape, generator=generator, dtype=images.dtype, device=images.device)
 
 
 def resample(images: Tensor, grid: Tensor) -> Tensor:
@@ -113,8 +120,7 @@ def sampling_grid(
     height, width = images.shape[-2:]
 
     def draw(bound: float) -> Tensor:
-        noise = torch.rand(count, generator=generator, dtype=images.dtype, device=images.device)
-        return noise.mul_(2 * bound).sub_(bound)
+        return random_like(images, (count,), generator).mul_(2 * bound).sub_(bound)
 
     angle, lean = draw(math.radians(augmentation.rotation)), draw(math.radians(augmentation.shear))
     size = 1 + draw(augmentation.scale)
@@ -127,9 +133,7 @@ def sampling_grid(
     shape = [count, 1, height, width]
     grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)
     if augmentation.elastic:
-        noise = torch.rand(
-            (count, 2, height, width), generator=generator, dtype=images.dtype, device=images.device
-        )
+        noise = random_like(images, (count, 2, height, width), generator)
         pixels = _smoothed(noise.mul_(2).sub_(1), augmentation.elastic_sigma)
         pixels = pixels.mul_(augmentation.elastic).movedim(1, 3)
         grid += pixels.mul_(grid.new_tensor((2 / width, 2 / height)))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._checks import check_range, plain
 from ..pictures.preprocessing import to_float
+from .augmentation import random_like
 
 __all__ = ["Corruption", "corrupt"]
 
@@ -113,11 +114,12 @@ def corrupt(
     chosen = torch.randperm(len(images), generator=generator, device=device)[:count]
     changed = images.index_select(0, chosen)
     each = round(count * min(1, KINDS_PER_IMAGE / len(strengths)))
-    for name, bound in strengths.items():
-        rows = torch.randperm(count, generator=generator, device=device)[:each]
-        strength = bound * torch.rand(each, generator=generator, device=device)
-        drawn = KINDS[name](changed.index_select(0, rows), strength, generator)
-        changed.index_copy_(0, rows, drawn.clamp(0, 1))
+    with torch.autocast(device.type, enabled=False):
+        for name, bound in strengths.items():
+            rows = torch.randperm(count, generator=generator, device=device)[:each]
+            strength = bound * random_like(images, (each,), generator)
+            drawn = KINDS[name](changed.index_select(0, rows), strength, generator)
+            changed.index_copy_(0, rows, drawn.clamp(0, 1))
     return images.index_copy(0, chosen, changed)
 
 
@@ -129,14 +131,14 @@ def thicken(images: Tensor, strength: Tensor, generator: torch.Generator | None)
     thinner = _draw(images, generator) < 0.5
     signed = torch.where(thinner, -images, images)
     widened = F.max_pool2d(signed, 3, stride=1, padding=1)
-    return torch.lerp(signed, widened, _column(strength)) * torch.where(thinner, -1.0, 1.0)
+    return torch.lerp(signed, widened, _column(strength)) * (1 - 2 * thinner.to(images.dtype))
 
 
 def blurred(images: Tensor, strength: Tensor, generator: torch.Generator | None) -> Tensor:
     """Blurs with a Gaussian of that standard deviation; outside is paper."""
 
     def matrix(size: int) -> Tensor:
-        place = torch.arange(1 - size, size, device=images.device)
+        place = torch.arange(1 - size, size, dtype=images.dtype, device=images.device)
         kernel = (-0.5 * (place / strength.clamp(min=0.05)[:, None]).square()).exp()
         kernel = kernel / kernel.sum(1, keepdim=True)
         from_to = torch.arange(size, device=images.device)
@@ -151,17 +153,17 @@ def coarser(images: Tensor, strength: Tensor, generator: torch.Generator | None)
     sharp = _draw(images, generator) < 0.5
 
     def down(length: int) -> Tensor:
-        place = torch.arange(length, device=images.device)
+        place = torch.arange(length, dtype=images.dtype, device=images.device)
         inside = (((place + 0.5) / size).floor() == place[:, None]).to(images.dtype)
         return inside / inside.sum(2, keepdim=True).clamp(min=1)
 
     def up(length: int) -> Tensor:
-        place = torch.arange(length, device=images.device)
+        place = torch.arange(length, dtype=images.dtype, device=images.device)
         position = (place[:, None] + 0.5) / size - 0.5
         used = place < (length / size).ceil()
-        nearest = (position.round() == place) & used
+        nearest = ((position.round() == place) & used).to(images.dtype)
         near = (1 - (position - place).abs()).clamp(min=0) * used + 1e-6 * nearest
-        weights = torch.where(sharp[:, 0], nearest.to(near.dtype), near)
+        weights = torch.where(sharp[:, 0], nearest, near)
         return weights / weights.sum(2, keepdim=True).clamp(min=1e-6)
 
     small = _both_axes(images, down)
@@ -177,7 +179,7 @@ def banded(images: Tensor, strength: Tensor, generator: torch.Generator | None) 
     for _ in range(2):
         distance = _distance_from_line(images, generator)
         band = (width / 2 + 0.5 - distance).clamp(min=0).minimum(width.clamp(max=1))
-        dots = torch.rand(images.shape, generator=generator, device=images.device)
+        dots = random_like(images, images.shape, generator)
         band = band * (dots < 0.4 + 0.8 * _draw(images, generator))
         ink = (_draw(images, generator) < 0.7).to(images.dtype)
         images = torch.lerp(images, ink, band)
@@ -213,13 +215,13 @@ def grained(images: Tensor, strength: Tensor, generator: torch.Generator | None)
 
 def noisy(images: Tensor, strength: Tensor, generator: torch.Generator | None) -> Tensor:
     """Adds Gaussian noise of that standard deviation."""
-    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    noise = torch.randn(images.shape, generator=generator, dtype=images.dtype, device=images.device)
     return images + _column(strength) * noise
 
 
 def speckled(images: Tensor, strength: Tensor, generator: torch.Generator | None) -> Tensor:
     """Makes that fraction of the pixels ink or paper."""
-    drawn = torch.rand(images.shape, generator=generator, device=images.device)
+    drawn = random_like(images, images.shape, generator)
     half = _column(strength) / 2
     return torch.where(drawn < half, 0.0, torch.where(drawn > 1 - half, 1.0, images))
 
@@ -247,23 +249,25 @@ def _column(values: Tensor) -> Tensor:
 
 def _draw(images: Tensor, generator: torch.Generator | None) -> Tensor:
     """One number per image, from 0 to 1: (N, 1, 1, 1)."""
-    return _column(torch.rand(len(images), generator=generator, device=images.device))
+    return _column(random_like(images, (len(images),), generator))
 
 
 def _field(images: Tensor, size: tuple[int, int], generator: torch.Generator | None) -> Tensor:
     """A smooth random field per image from 0 to 1, of so many independent values."""
-    values = torch.rand((len(images), 1, *size), generator=generator, device=images.device)
+    values = random_like(images, (len(images), 1, *size), generator)
     return F.interpolate(values, images.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def _distance_from_line(images: Tensor, generator: torch.Generator | None) -> Tensor:
     """The distance of each pixel from a random line through the image: (N, 1, H, W)."""
     height, width = images.shape[-2:]
-    rows = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
-    columns = torch.arange(width, device=images.device) - (width - 1) / 2
+    rows, columns = (
+        torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
+        for size in (height, width)
+    )
     angle = math.pi * _draw(images, generator)
     offset = (_draw(images, generator) - 0.5) * min(height, width)
-    return (columns * angle.cos() + rows * angle.sin() - offset).abs()
+    return (columns * angle.cos() + rows[:, None] * angle.sin() - offset).abs()
 
 
 def _both_axes(images: Tensor, matrix: Callable[[int], Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._checks import check_range, plain
 from ..pictures.preprocessing import to_float
+from .augmentation import random_like
 
 __all__ = ["Style", "restyle"]
 
@@ -89,13 +90,14 @@ def restyle(
     if not style:
         return images
     images, labels = images.clone(), torch.as_tensor(labels, device=images.device)
-    for name, (digit, draw) in STYLES.items():
-        if not (share := getattr(style, name)):
-            continue
-        drawn = torch.rand(len(images), generator=generator, device=images.device) < share
-        rows = (drawn if digit is None else drawn & (labels == digit)).nonzero().squeeze(1)
-        if len(rows):
-            images.index_copy_(0, rows, draw(images.index_select(0, rows), generator))
+    with torch.autocast(images.device.type, enabled=False):
+        for name, (digit, draw) in STYLES.items():
+            if not (share := getattr(style, name)):
+                continue
+            drawn = random_like(images, (len(images),), generator) < share
+            rows = (drawn if digit is None else drawn & (labels == digit)).nonzero().squeeze(1)
+            if len(rows):
+                images.index_copy_(0, rows, draw(images.index_select(0, rows), generator))
     return images
 
 
@@ -175,7 +177,7 @@ def opened(images: Tensor, generator: torch.Generator | None) -> Tensor:
 def narrowed(images: Tensor, generator: torch.Generator | None) -> Tensor:
     """Makes the images narrower, by a factor between 0.45 and 0.9."""
     factor = _uniform(images, generator)(0.45, 0.9)
-    theta = torch.zeros((len(images), 2, 3), device=images.device)
+    theta = images.new_zeros((len(images), 2, 3))
     theta[:, 0, 0], theta[:, 1, 1] = 1 / factor, 1
     grid = F.affine_grid(theta, [len(images), 1, *images.shape[-2:]], align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
@@ -255,8 +257,7 @@ def _uniform(images: Tensor, generator: torch.Generator | None) -> Callable[[flo
     """A function that draws a number between two bounds for each image."""
 
     def between(low: float, high: float) -> Tensor:
-        drawn = torch.rand(len(images), generator=generator, device=images.device)
-        return low + (high - low) * drawn
+        return low + (high - low) * random_like(images, (len(images),), generator)
 
     return between
 

@@ -156,6 +156,7 @@ def fit(
         process_group(device) as group,
         random_state_kept(group.device),
         _gradients(),
+        torch.autocast(group.device.type, enabled=False),  # the recipe says in which precision
         _modes_restored_on_error(model),
     ):
         with seeded(random_seed(recipe.seed, "probe"), group.device):

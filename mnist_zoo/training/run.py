@@ -117,7 +117,8 @@ class TrainingRun:
         """The context that gives the forward pass the recipe's precision."""
         if self.recipe.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.group.device.type, torch.bfloat16)
+        # inside another autocast, as that of `fit`, its cache would keep the weights of old steps
+        return torch.autocast(self.group.device.type, torch.bfloat16, cache_enabled=False)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """The images and labels of this process in a step, and the weight of each one's loss.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from training_cases import NORMALIZE, NormAndDropout, same, weights
 
 from mnist_zoo import (
+    Corruption,
     Digits,
     Preprocessing,
     Recipe,
@@ -159,13 +160,20 @@ def test_hook_sees_every_step_and_can_stop_the_run(digits):
     assert losses == history.loss
 
 
-@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
-def test_switched_off_gradients_change_nothing(digits, recipe, without):
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, autocast])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_modes_of_the_caller_change_nothing(digits, recipe, mode, precision):
+    changes = {"corruption": Corruption(share=0.5, blur=0.5), "style": Style(heavy=0.3)}
+    recipe = recipe.replace(**changes, precision=precision)
     expected = fit(recipe, *digits, progress=False)
-    with without():
+    with mode():
         own = [Digits(part.images.clone(), part.labels.clone()) for part in digits]
         found = fit(recipe, *own, progress=False)
-        assert not torch.is_grad_enabled()
+        assert torch.is_grad_enabled() == torch.is_autocast_enabled("cpu") == (mode is autocast)
     assert same(found, expected)
 
 
