@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -62,6 +63,7 @@ def test_parts_of_the_data_keep_the_names(select):
         (("a", "b", 3), "must be the names of the classes"),
         (("a", "b", ""), "must be the names of the classes"),
         (3, "must be the names of the classes"),
+        ({"a", "b", "c"}, "must be the names of the classes"),
         (("a", "b", "a"), "must differ from each other"),
     ],
 )
@@ -70,8 +72,17 @@ def test_impossible_names_are_refused(classes, rule):
         Digits(IMAGES, DATA.labels, classes=classes)
 
 
-def test_lists_of_names_are_taken():
-    assert Digits(IMAGES, DATA.labels, classes=list(NAMES)).classes == NAMES
+@pytest.mark.parametrize("form", [list, np.array, iter])
+def test_names_in_any_form_with_an_order_are_taken(form):
+    classes = Digits(IMAGES, DATA.labels, classes=form(NAMES)).classes
+    assert classes == NAMES
+    assert {type(name) for name in classes} == {str}
+
+
+@pytest.mark.parametrize("form", [list, np.array, lambda x: np.array(x, object)])
+def test_names_as_labels_are_told_to_be_text(form):
+    with pytest.raises(ValueError, match="`labels` must be whole numbers; they are text"):
+        Digits(IMAGES, form([NAMES[label] for label in DATA.labels]))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from .._checks import check_data
 from .._files import check_no_device, expanded
 from .._names import printable
 from ..pictures.reading import in_order, read_pictures
+from .digits import listed_names
 
 MAX_LABEL = 1 << 24  # in a table, whose numbers are float32
 Arrays = tuple[Any, Any, Any]
@@ -117,13 +118,11 @@ def _names_of(dataset: Any) -> tuple[str, ...] | None:
                 f"`dataset` must be made of parts of the same classes, not {parts:.200}"
             )
         return next(iter(found), None)
-    names = getattr(dataset, "classes", None)
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        return None
-    if all(name.startswith(f"{label} - ") for label, name in enumerate(names)):
+    names = listed_names(getattr(dataset, "classes", None))
+    if names is None or all(name.startswith(f"{label} - ") for label, name in enumerate(names)):
         return None  # torchvision's MNIST calls the digits "0 - zero" and so on
     # which makes other classes of these
-    return None if getattr(dataset, "target_transform", None) else tuple(names)
+    return None if getattr(dataset, "target_transform", None) else names
 
 
 def from_folder(path: str | os.PathLike[str]) -> Arrays:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,10 @@ class Digits:
         names = self.classes
         if names is None:
             return
-        given = isinstance(names, Sequence) and not isinstance(names, str)
-        if not given or not all(isinstance(name, str) and name for name in names):
-            raise ValueError(f"`classes` (={names!r:.80}) must be the names of the classes")
-        object.__setattr__(self, "classes", tuple(names))
+        names = listed_names(names)
+        if names is None:
+            raise ValueError(f"`classes` (={self.classes!r:.80}) must be the names of the classes")
+        object.__setattr__(self, "classes", names)
         if len(set(names)) < len(names):
             raise ValueError(f"`classes` (={names!r:.80}) must differ from each other")
         if len(self) and int(self.labels.max()) >= len(names):
@@ -180,6 +180,16 @@ class Digits:
         return tuple(self[part.sort().values.to(self.labels.device)] for part in parts)
 
 
+def listed_names(values: Any) -> tuple[str, ...] | None:
+    """Names in a list, an array, or anything else with an order; None if they are none."""
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes, Mapping, Set)):
+        return None
+    names = tuple(values)
+    if not all(isinstance(name, str) and name for name in names):
+        return None
+    return tuple(map(str, names))  # NumPy has a kind of its own
+
+
 def check_digits(**arguments: object) -> None:
     """Raises TypeError for the first argument that is no `Digits`."""
     others = {name: value for name, value in arguments.items() if not isinstance(value, Digits)}
@@ -223,6 +233,10 @@ def _whole_numbers(name: str, values: Any, images: Tensor) -> Tensor:
         array = np.asarray(values)
         if array.dtype.kind in "iu" or not array.size:
             values = torch.from_numpy(array.astype(np.int64)).to(images.device)
+        elif any(isinstance(value, str) for value in array.flat[:1]):
+            raise ValueError(
+                f"`{name}` must be whole numbers; they are text: convert them by int()"
+            )
     kind, shape = getattr(values, "dtype", type(values).__name__), np.shape(values)
     whole = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32)
     if kind not in (*whole, torch.int64, torch.uint64) or shape != (len(images),):
