@@ -87,8 +87,11 @@ def save_model(
             raise ValueError(f"`model` must be for images of at most {MAX_SIDE} pixels a side")
     bare = outline(model.factory, options)
     own = state_of(model)
-    if _shapes(own) != _shapes(state_of(bare)):
-        raise ValueError(f"`model` must have the tensors that {model.factory} gives it")
+    if others := sorted(_shapes(own).items() ^ _shapes(state_of(bare)).items()):
+        raise ValueError(
+            f"`model` must have the tensors that {model.factory} gives it; {others[0][0]} differs "
+            "(for other classes call reset_classifier before training)"
+        )
     if other := sorted(_layers(model).items() ^ _layers(bare).items()):
         raise ValueError(
             f"`model` must have the layers that {model.factory} gives it, because load_model "

@@ -105,6 +105,7 @@ def test_half_precision_halves_the_file(tmp_path):
         (lambda: with_nan(lenet5()), r"must hold finite numbers; fc3\.bias does not"),
         (lambda: lenet5().to("meta"), r"must hold finite numbers; conv1\.weight does not"),
         (lambda: with_another_layer(lenet5()), "must have the tensors that lenet5 gives it"),
+        (lambda: changed(fc=nn.Linear(512, 3)), "fc.bias differs .* call reset_classifier before"),
         (lambda: changed(maxpool=nn.Identity()), "must have the layers .*; maxpool differs"),
         (lambda: changed(relu=nn.GELU()), "must have the layers .*; relu differs"),
         (lambda: changed("conv1", stride=(1, 1)), "must have the layers .*; conv1 differs"),
