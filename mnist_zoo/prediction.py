@@ -301,6 +301,9 @@ def _checked(model: nn.Module, values: Tensor, x: Tensor) -> Tensor:
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
     """The logarithm of the mean probabilities (N, classes) of several logits."""
+    counts = [logits.shape[-1] for logits in values]
+    if any(count != counts[0] for count in counts):
+        raise ValueError(f"`models` must have the same number of classes; they give {counts}")
     log_probabilities = torch.stack([logits.float().log_softmax(1) for logits in values])
     return log_probabilities.logsumexp(0) - math.log(len(values))
 

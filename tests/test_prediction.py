@@ -301,6 +301,14 @@ def test_ensembles_hold_up_neither_transforms_nor_training():
         both(x.numpy())
 
 
+def test_networks_of_an_ensemble_that_do_not_tell_their_numbers_of_classes_are_refused():
+    own = [
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, count)) for count in (10, 3)
+    ]
+    with pytest.raises(ValueError, match=r"same number of classes; they give \[10, 3\]"):
+        evaluate(ensemble(own), SAMPLE[:5])
+
+
 def test_ensembles_of_different_preprocessing_or_classes_are_refused():
     odd = mini_resnet()
     odd.preprocessing = Preprocessing(mean=0.5)
