@@ -173,7 +173,8 @@ def from_csv(path: str | os.PathLike[str]) -> Arrays:
     with gzip.open(file, "rt", **text) if file.suffix == ".gz" else file.open(**text) as lines:
         try:
             names = [name.strip().strip('"') for name in lines.readline().split(",")]
-            is_named = any(not _is_number(name) for name in names)
+            # pandas numbers columns without names
+            is_named = not all(map(_is_number, names)) or names == [*map(str, range(len(names)))]
         except (OSError, EOFError, ValueError) as error:
             raise ValueError(f"{file}: cannot be read: {error}") from error
     if is_named and "label" not in names:
@@ -193,6 +194,11 @@ def from_csv(path: str | os.PathLike[str]) -> Arrays:
     labels = rows[:, column]
     if not ((labels == labels.round()) & (labels < MAX_LABEL)).all():
         raise ValueError(f"{file}: must have whole numbers below {MAX_LABEL:,} as labels")
+    if not is_named and np.ptp(labels) == 0 and np.ptp(rows[:, -1]) > 0:  # as in UCI's optdigits
+        rule = "the label in the first column, or a line that names the column label"
+        raise ValueError(
+            f"{file}: must have {rule}; the first column is {labels[0]:g} in each line"
+        )
     return np.delete(rows, column, 1), labels.astype(np.int64), None
 
 

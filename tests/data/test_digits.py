@@ -473,6 +473,8 @@ def test_tables_of_pixels_are_read(form, tmp_path):
         (b"label,a,b,c,d\n1,2,3,4,500\n", "they reach from 2 to 500"),
         (b"\xff\xfe\0", "cannot be read"),
         (b"16777217,2,3,4,5\n", "whole numbers below 16,777,216 as labels"),
+        (b"0,1,2,3,4\n1,2,3,4,5\n", "must have a column named label; it has 0, 1, 2"),  # of pandas
+        (b"0,2,3,4,5\n0,2,3,4,6\n", "the first column is 0 in each line"),  # labels in the last one
         (b"a\x1b[31m,b,c,d,e\n", r"it has a\\x1b\[31m, b, c"),
         (b"1,2,3,4,5\n1,\x1b,3,4,5\n", r"could not convert string '\\x1b'"),
     ],
