@@ -178,7 +178,7 @@ def evaluate(
     digits: Digits,
     preprocessing: Preprocessing | None = None,
     *,
-    batch_size: int = 1000,
+    batch_size: int = 100,
 ) -> Metrics:
     """Measures how well a network recognises images.
 

@@ -30,7 +30,7 @@ MOST = 1 << 18  # numbers in the record, which is stored in half precision
 
 
 def fit_familiarity(
-    model: nn.Module, digits: Digits, *, refused: float = 0.003, batch_size: int = 1000
+    model: nn.Module, digits: Digits, *, refused: float = 0.003, batch_size: int = 100
 ) -> Familiarity:
     """Fits the record by which `predict` tells images of a network's kind from all others.
 

@@ -129,7 +129,7 @@ def predict(
     reject_unknown: bool = False,
     shift: int = 0,
     preprocessing: Preprocessing | None = None,
-    batch_size: int = 1000,
+    batch_size: int = 100,
 ) -> Prediction | list[Prediction]:
     """Recognises the digit on an image, or on each of several.
 

@@ -29,7 +29,7 @@ INK_SIDE = 20  # pixels; the longer side of MNIST's digits
 CENTRE = 14.0  # row and column of a digit's centre of mass, to within half a pixel
 OFF_CENTRE = 0.55  # the same, with room for rounding
 WHITE = 250  # of 255; MNIST's digits have a pixel of at least this
-FIRST_SIDE = 64  # pixels; even paper is first looked at on images of this size or a little more
+FIRST_SIDE = 128  # pixels; even paper is first looked at on images of this size or a little more
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")

@@ -45,7 +45,7 @@ from .resuming import (
 from .small_maps import SmallMapsAsProducts
 
 STOPPED_BY_HOOK = "the hook asked for it"
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = 100  # images; larger batches take new memory for each layer
 
 
 class NotFiniteError(ArithmeticError):
