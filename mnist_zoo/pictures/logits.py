@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .._memory import keep_freed_memory
 from .._modes import eval_mode
 from .._networks import channels_of, unwrapped
 from .preprocessing import Preprocessing
@@ -68,6 +69,7 @@ def are_probabilities(values: Tensor, dtype: torch.dtype) -> bool:
 
 def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The network's input for images (N, C, H, W): on its device, in its channels and precision."""
+    keep_freed_memory()
     none = images.new_empty(0, dtype=torch.float32)
     tensor = next(itertools.chain(model.parameters(), model.buffers()), none)
     inputs = preprocessing(images.to(tensor.device))

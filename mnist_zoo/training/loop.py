@@ -14,6 +14,7 @@ from torch import nn
 
 from .._checks import check_positive
 from .._files import expanded
+from .._memory import keep_freed_memory
 from .._modes import modes_of, set_modes
 from .._networks import check_classes, check_network, device_of
 from ..data.digits import Digits, check_digits
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 FLUSH_EVERY = 20  # steps between two reads of the losses: each read waits for the device
-LARGE_BLOCK = 31 << 20  # bytes; just below glibc's DEFAULT_MMAP_THRESHOLD_MAX
 
 
 def fit(
@@ -280,16 +280,6 @@ def _errors_name_checkpoint(run: TrainingRun, checkpoints: Checkpoints | None) -
         raise KeyboardInterrupt(f"stopped after step {run.history.step}; {kept}") from None
 
 
-def _keep_freed_memory() -> None:
-    """Has glibc's malloc keep what a step frees, up to 64 MB, for the next step.
-
-    Otherwise it gives that memory back to the system, which clears it again: up to a fifth of the
-    time of a step. Its limits follow the largest block that was freed; see mallopt(3),
-    M_MMAP_THRESHOLD. The block is never written to, and other allocators do nothing.
-    """
-    torch.empty(LARGE_BLOCK, dtype=torch.uint8, device="cpu")
-
-
 def _train(
     run: TrainingRun,
     checkpoints: Checkpoints | None,
@@ -299,7 +289,7 @@ def _train(
 ) -> None:
     """The loop. Each step: batch, forward, backward, update; then what is due after that step."""
     forget_familiarity(run.model)
-    _keep_freed_memory()
+    keep_freed_memory()
     recipe, history = run.recipe, run.history
     for step in range(history.step, run.total_steps):
         if history.stopped:

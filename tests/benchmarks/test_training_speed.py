@@ -218,7 +218,7 @@ def test_what_the_switches_do(race, name, switches):
     race(ours, theirs, at_least=0, rounds=9)
 
 
-FAULTS = """
+STEPS = """
 import resource
 from mnist_zoo import fit, get_recipe, load_mnist
 recipe = get_recipe("mini_resnet_mnist", epochs=1)
@@ -228,11 +228,21 @@ count = lambda history: faults.append(resource.getrusage(resource.RUSAGE_SELF).r
 fit(recipe, digits, progress=False, hook=count)
 print((faults[-1] - faults[9]) / 30)
 """
+BATCHES = """
+import resource
+from mnist_zoo import digitnet_6k, evaluate, load_mnist
+model, digits = digitnet_6k(), load_mnist("test")[:1000]
+evaluate(model, digits)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+evaluate(model, digits)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10)
+"""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators differ")
-def test_steps_reuse_the_memory_of_the_last_one():
+@pytest.mark.parametrize("code", [STEPS, BATCHES], ids=["fit", "evaluate"])
+def test_steps_and_batches_reuse_the_memory_of_the_last_one(code):
     """In a process of its own, since the allocator's limits stay; thousands of pages otherwise."""
-    command = [sys.executable, "-c", FAULTS]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 500
