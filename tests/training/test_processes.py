@@ -102,7 +102,7 @@ for call in calls:
     sys.argv = [train_script, *json.loads(call)]
     try:
         runpy.run_path(train_script, run_name="__main__")
-    except ValueError as error:
+    except SystemExit as error:
         print(error)
 train, _ = load_mnist("all", source="sample").split(300, 100, seed=0)
 try:

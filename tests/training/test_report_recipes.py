@@ -21,7 +21,6 @@ from mnist_zoo import (
     load_data,
     load_mnist,
 )
-from mnist_zoo.training.run import EVALUATION_BATCH
 
 FULL = os.environ.get("MNIST_ZOO_DATA")
 # what no report has
@@ -118,11 +117,6 @@ def test_images_of_32_pixels_are_pillows_to_a_grey_level():
     ours = get_recipe("plain18_report").preprocessing(digits.images)
     assert ours.shape == (50, 1, 32, 32)
     assert (ours - theirs).abs().max() <= 1 / 255
-
-
-def test_test_sets_are_evaluated_in_batches_of_a_thousand():
-    """As the report on the 34-layer ResNet does; no result depends on it."""
-    assert EVALUATION_BATCH == 1000
 
 
 def test_the_first_digits_of_each_part():
