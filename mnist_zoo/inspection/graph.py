@@ -32,7 +32,7 @@ class Node:
             or the name of the argument if there are several inputs.
         kind: Name of the class or operation; ``"input"``; or ``"more"`` for blocks left out.
         detail: Kernel size, stride and groups; for ``"more"``, number and kind of the blocks.
-        shape: Shape of the output, without the batch; of the first one if there are several.
+        shape: Shape of the output without the batch axis; of the first output if there are several.
         params: Number of parameters inside; a shared parameter counts in its first node only.
         inputs: The nodes whose outputs this node takes.
         inside: The graph of a block; None for a layer or an operation.
