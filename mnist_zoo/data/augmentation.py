@@ -125,19 +125,30 @@ def sampling_grid(
     angle, lean = draw(math.radians(augmentation.rotation)), draw(math.radians(augmentation.shear))
     size = 1 + draw(augmentation.scale)
     right, down = draw(2 * augmentation.shift / width), draw(2 * augmentation.shift / height)
-    # a grid holds the inverse map: from a point of the new image to its point in the old one
+    # the inverse map, from a point of the new image to its point in the old one, in complex
+    # numbers: x + iy, both from -1 to 1 whatever the image's height and width
     cos, sin, tan = angle.cos() / size, angle.sin() / size, lean.tan()
-    flat = height / width  # coordinates go from -1 to 1 on both axes, whatever their lengths
-    a, b, c, d = cos, (sin + cos * tan) * flat, -sin / flat, cos - sin * tan
-    theta = torch.stack((a, b, -a * right - b * down, c, d, -c * right - d * down), 1)
-    shape = [count, 1, height, width]
-    grid = F.affine_grid(theta.view(count, 2, 3), shape, align_corners=False)
+    flat = height / width
+    per_x = torch.complex(cos, -sin / flat)[:, None, None]
+    per_y = torch.complex((sin + cos * tan) * flat, cos - sin * tan)[:, None, None]
+    x, y = middles_of_pixels(images)
+    points = per_x * (x - right[:, None, None]) + per_y * (y - down[:, None, None])
     if augmentation.elastic:
         noise = random_like(images, (count, 2, height, width), generator)
         pixels = _smoothed(noise.mul_(2).sub_(1), augmentation.elastic_sigma)
-        pixels = pixels.mul_(augmentation.elastic).movedim(1, 3)
-        grid += pixels.mul_(grid.new_tensor((2 / width, 2 / height)))
-    return grid
+        pixels = pixels.mul_(augmentation.elastic)
+        points += torch.complex(pixels[:, 0] * (2 / width), pixels[:, 1] * (2 / height))
+    return torch.view_as_real(points)
+
+
+def middles_of_pixels(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the pixels lie, from -1 to 1: x (W), and y (H, 1)."""
+
+    def middles(size: int) -> Tensor:
+        places = torch.arange(size, dtype=images.dtype, device=images.device)
+        return (2 * places + 1) / size - 1
+
+    return middles(images.shape[-1]), middles(images.shape[-2])[:, None]
 
 
 def _smoothed(fields: Tensor, sigma: float) -> Tensor:
