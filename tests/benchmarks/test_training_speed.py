@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from reports_loop import in_a_process, reports_loop
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Subset
-from torchvision import datasets, transforms
 
 from mnist_zoo import (
     Augmentation,
-    MiniGoogLeNet,
-    MiniResNet,
     Preprocessing,
     evaluate,
     fit,
@@ -32,39 +29,6 @@ FULL = os.environ.get("MNIST_ZOO_DATA")
 pytestmark = pytest.mark.skipif(not FULL, reason="MNIST_ZOO_DATA names no folder with MNIST")
 
 
-class ReportsResNet(MiniResNet):
-    """The network as its report writes it, with ReLU before pooling."""
-
-    def forward_features(self, x):
-        x = self.rblock1(self.mp(F.relu(self.conv1(x))))
-        return self.rblock2(self.mp(F.relu(self.conv2(x))))
-
-
-REPORTS = {"mini_resnet": ReportsResNet, "mini_googlenet": MiniGoogLeNet}
-
-
-def reports_loop(name, count):
-    """One epoch as the reports write it: ToTensor and Normalize a picture, batches of 64."""
-    to_input = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.1370,), (0.3081,))]
-    )
-    dataset = Subset(datasets.MNIST(FULL, train=True, transform=to_input), range(count))
-    loader = DataLoader(dataset, batch_size=64, shuffle=True)
-    model = REPORTS[name]().train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.5)
-
-    def run():
-        for inputs, target in loader:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs), target)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-
-    run.model = model
-    return run
-
-
 FIT_BARS = {"mini_resnet": 1.8, "mini_googlenet": 1.3}
 COUNTS = {"mini_resnet": 9600, "mini_googlenet": 4800}  # digits of an epoch
 
@@ -75,8 +39,8 @@ def test_fit_against_the_reports_loop(race, name):
     """the loop of the report on `{name}`, batch 64: `fit`"""
     count = COUNTS[name]
     recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[:count]
-    theirs = reports_loop(name, count)
-    race(lambda: fit(recipe, digits, progress=False), theirs, at_least=FIT_BARS[name], rounds=9)
+    with in_a_process(name, count) as theirs:
+        race(lambda: fit(recipe, digits, progress=False), theirs, at_least=FIT_BARS[name])
 
 
 def test_the_reports_loop_reaches_the_same_accuracy():
@@ -98,9 +62,9 @@ def test_the_reports_loop_reaches_the_same_accuracy():
 @pytest.mark.parametrize("name", ["mini_resnet", "mini_googlenet"])
 def test_the_loop_against_its_steps_alone(race, name):
     """forward, backward and step alone of `{name}`, batch 64: `fit`"""
-    recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[: COUNTS[name]]
+    recipe, digits = get_recipe(f"{name}_report", epochs=1), load_mnist()[: 3 * COUNTS[name]]
     steps = bare_steps(recipe, digits)
-    race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.95, rounds=9)
+    race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.95)
 
 
 def bare_steps(recipe, digits):
@@ -146,7 +110,7 @@ def test_fit_of_resnet18_against_steps_of_torchvisions(race, precision):
             loss.backward()
             optimizer.step()
 
-    race(lambda: fit(recipe, digits, progress=False), steps, at_least=1.2, rounds=9)
+    race(lambda: fit(recipe, digits, progress=False), steps, at_least=1.2)
 
 
 @pytest.mark.question("training")
@@ -157,7 +121,7 @@ def test_styles_and_corruptions_cost_at_most_30_percent_of_a_step(race):
     rich = get_recipe("digitnet_50k_mnist")
     changed = plain.replace(style=rich.style, corruption=rich.corruption)
     ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (changed, plain))
-    race(ours, theirs, at_least=1 / 1.3, rounds=9)
+    race(ours, theirs, at_least=1 / 1.3)
 
 
 RECORDS = {"ninety_nine": 14.0, "mini_resnet_quarter_minute": 1.5, "mini_resnet_half_minute": 0.7}
@@ -174,11 +138,12 @@ def test_records_against_an_epoch_of_the_reports_loop(report, seconds, name):
     """
     recipe = get_recipe(name)
     digits = load_mnist()[: 60_000 // recipe.epochs]
-    epoch = reports_loop("mini_resnet", len(digits))
     ratios = []
-    for _ in range(3):
-        theirs = seconds(epoch)
-        ratios += [theirs / fit(recipe, digits, progress=False).seconds for _ in range(3)]
+    with in_a_process("mini_resnet", len(digits)) as epoch:
+        epoch()
+        for _ in range(3):
+            theirs = seconds(epoch)
+            ratios += [theirs / fit(recipe, digits, progress=False).seconds for _ in range(3)]
     report(ratios, at_least=RECORDS[name])
 
 
@@ -190,7 +155,7 @@ def test_the_loop_with_the_heaviest_augmentation_against_its_steps_alone(race, n
     recipe = get_recipe(f"{name}_report", epochs=1, augmentation=heaviest)
     digits = load_mnist()[: COUNTS[name]]
     steps = bare_steps(recipe, digits)
-    race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.75, rounds=9)
+    race(lambda: fit(recipe, digits, progress=False), steps, at_least=0.75)
 
 
 @pytest.mark.question("switches")
@@ -215,7 +180,7 @@ def test_what_the_switches_do(race, name, switches):
     assert recipe.preprocessing == Preprocessing(mean=0.1370)
     switched = recipe.replace(**switches)
     ours, theirs = (lambda r=r: fit(r, digits, progress=False) for r in (switched, recipe))
-    race(ours, theirs, at_least=0, rounds=9)
+    race(ours, theirs, at_least=0)
 
 
 STEPS = """
