@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Unpack, override
 
+from .._checks import check_positive
 from ..blocks.inception import InceptionA
 from ..blocks.residual import ResidualBlock
 from .base import Classifier, size_after_two_convs
 from .build import WeightsLike, build
-from .options import SmallOptions, build_small, keywords_only
+from .options import SmallOptions, build_small, build_variant, keywords_only
 
 __all__ = [
     "MiniConvNet",
@@ -21,6 +22,12 @@ __all__ = [
     "mini_googlenet",
     "mini_resnet",
 ]
+
+
+class ConvNetOptions(SmallOptions, total=False):
+    """The options of `mini_convnet`."""
+
+    width: int
 
 
 class MiniGoogLeNet(Classifier):
@@ -131,16 +138,19 @@ class MiniConvNet(Classifier):
         in_channels: Channels of the input.
         num_classes: Number of logits.
         image_size: Height and width of the input, even and at least 12.
+        width: Channels of the first convolution; the second has three times as many, and the
+            first linear layer four times as many outputs.
 
     Shape:
         (N, in_channels, image_size, image_size) → (N, num_classes); `forward_features` gives
-        (N, 48, 3, 3) for an `image_size` of 28.
+        (N, 3 · width, 3, 3) for an `image_size` of 28.
 
     Raises:
         ValueError: If a number is too small, or `image_size` is odd.
 
     Source:
-        Ours, for the recipe ``ninety_nine``.
+        Ours, for the recipe ``ninety_nine`` and, with a `width` of 32, for those of 99.5 and
+        99.6 %.
 
     Example:
         >>> from mnist_zoo.models import MiniConvNet
@@ -150,20 +160,23 @@ class MiniConvNet(Classifier):
 
     classifier_name = "fc2"
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+    def __init__(
+        self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, width: int = 16
+    ) -> None:
         super().__init__(in_channels, num_classes, image_size)
+        check_positive(width=width)
         size = (image_size // 2 - 2) // 4
         if image_size % 2 or size < 1:
             raise ValueError(f"`image_size` (={image_size!r}) must be even and at least 12")
         self.unshuffle = nn.PixelUnshuffle(2)
-        self.conv1 = nn.Conv2d(4 * in_channels, 16, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.conv2 = nn.Conv2d(16, 48, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(48)
+        self.conv1 = nn.Conv2d(4 * in_channels, width, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, 3 * width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(3 * width)
         self.mp = nn.MaxPool2d(2)
-        self.fc1 = nn.Linear(48 * size**2, 64, bias=False)
-        self.bn3 = nn.BatchNorm1d(64)
-        self.fc2 = nn.Linear(64, num_classes)
+        self.fc1 = nn.Linear(3 * width * size**2, 4 * width, bias=False)
+        self.bn3 = nn.BatchNorm1d(4 * width)
+        self.fc2 = nn.Linear(4 * width, num_classes)
 
     @override
     def forward_features(self, x: Tensor) -> Tensor:
@@ -232,14 +245,16 @@ def mini_resnet(**options: Unpack[SmallOptions]) -> MiniResNet:
 
 
 @keywords_only
-def mini_convnet(**options: Unpack[SmallOptions]) -> MiniConvNet:
+def mini_convnet(**options: Unpack[ConvNetOptions]) -> MiniConvNet:
     """A small network for fast training: 36,042 parameters, 364,352 MACs.
 
-    Options: see `mini_googlenet`; here `image_size` must be even and at least 12.
+    Options: see `mini_googlenet`, and `MiniConvNet` for `width`; here `image_size` must be even
+    and at least 12.
 
     Example:
         >>> from mnist_zoo import mini_convnet
         >>> mini_convnet(image_size=12).input_size
         (1, 12, 12)
     """
-    return build_small("mini_convnet", MiniConvNet, options)
+    given: ConvNetOptions = {"image_size": 28, **options}
+    return build_variant("mini_convnet", MiniConvNet, given, known=("image_size", "width"))

@@ -145,6 +145,17 @@ def test_other_channels_classes_and_sizes(name):
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, 7)
 
 
+def test_width_widens_every_layer_of_mini_convnet():
+    plain, wide = get_model("mini_convnet"), get_model("mini_convnet", width=32)
+    for mine, other in zip(wide.parameters(), plain.parameters(), strict=True):
+        doubled = [size if size in (1, 3, 4, 10) else 2 * size for size in other.shape]
+        assert list(mine.shape) == doubled
+    assert wide(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert wide.options["width"] == 32
+    with pytest.raises(ValueError, match=r"`width` \(=0\) must be"):
+        get_model("mini_convnet", width=0)
+
+
 def test_same_seed_gives_the_same_weights():
     for name in [*list_models("[lm]*"), "resnet18"]:
         torch.manual_seed(1)
