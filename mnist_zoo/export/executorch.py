@@ -50,7 +50,7 @@ def _own_weights(traced: torch.fx.GraphModule) -> None:
 def reader(content: Content) -> Run:
     """The file, run by ExecuTorch."""
     run = opened(content.data, None).run
-    return lambda x: torch.cat([run(image) for image in x.split(1)])
+    return lambda x: torch.cat([run(image)[0] for image in x.split(1)])
 
 
 def opened(content: bytes, threads: int | None, name: str = "the file") -> Opened:
@@ -80,12 +80,12 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
 
     loaded = program, method  # a method reads the memory of its program, which must stay
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> list[Tensor]:
         try:
             found: Tensor = loaded[1].execute((x,))[0]  # a copy of its memory
         except Exception as error:  # of many types, which ExecuTorch does not document
             reason = printable(f"{error!s:.300}")
             raise ExportError(f"ExecuTorch cannot run the network: {reason}") from error
-        return found
+        return [found]
 
     return Opened(run, stated, INPUT, tuple(given.sizes()), TYPES.get(given.dtype()), count)

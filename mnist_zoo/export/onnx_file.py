@@ -66,7 +66,8 @@ def contents(program: Program) -> Iterator[Content]:
 
 def reader(content: Content) -> Run:
     """The file, run by ONNX Runtime."""
-    return opened(content.data, None).run
+    run = opened(content.data, None).run
+    return lambda x: torch.column_stack(run(x))
 
 
 def opened(content: bytes, threads: int | None, name: str = "the file") -> Opened:
@@ -90,11 +91,10 @@ def opened(content: bytes, threads: int | None, name: str = "the file") -> Opene
         reason = printable(f"{error!s:.300}")
         raise ExportError(f"{name} cannot be read by ONNX Runtime: {reason}") from error
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> list[Tensor]:
         try:
             found = session.run(None, {given.name: x.numpy()})
-            outputs = [torch.from_numpy(output) for output in found]
-            return outputs[0] if len(outputs) == 1 else torch.column_stack(outputs)
+            return [torch.from_numpy(output) for output in found]
         except Exception as error:  # of many types, which ONNX Runtime does not document
             reason = printable(f"{error!s:.300}")
             raise ExportError(f"ONNX Runtime cannot run the network: {reason}") from error

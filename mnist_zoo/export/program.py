@@ -94,16 +94,17 @@ class Opened:
     """A file that a runtime has read.
 
     Attributes:
-        run: Computes the output of a batch; its last column is the familiarity, if there is one.
+        run: Computes the outputs of a batch: a table, and the familiarity (N,) if the file
+            tells it.
         stated: What the file states, as JSON; empty if it states nothing.
         name: Name of the input.
         shape: Shape of the input; the batch is a number only where it is fixed.
         dtype: Type of the input's numbers; None for another than float32 and uint8.
-        count: Numbers per image of the output, without the familiarity.
+        count: Numbers per image in the table.
         gives_familiarity: Whether the file tells the familiarity of images.
     """
 
-    run: Run
+    run: Callable[[Tensor], list[Tensor]]
     stated: str
     name: str
     shape: tuple[Any, ...]

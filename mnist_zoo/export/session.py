@@ -98,15 +98,19 @@ class Session(nn.Module):
         """Also gives the familiarity (N,) of images (N, C, H, W), where the file tells it."""
         check_input(x, self.in_channels, self.input_size[1])
         found = [self._opened.run(batch) for batch in self.batches(x)]
-        if len(found) != 1:
-            count = self.num_classes + self.gives_familiarity()
-            found = [torch.cat([torch.empty(0, count, device="cpu", dtype=torch.float32), *found])]
-        values, familiarity = found[0] if x.is_cpu else found[0].to(x.device), None
-        if self._opened.gives_familiarity:
-            values, familiarity = values[:, : self.num_classes], values[:, -1]
+        outputs = found[0] if len(found) == 1 else self._joined(found)
+        if not x.is_cpu:
+            outputs = [output.to(x.device) for output in outputs]
+        values, familiarity = outputs[0], outputs[1] if len(outputs) == 2 else None
         if self.output == PROBABILITIES:
             values = values.clamp(min=torch.finfo(values.dtype).tiny).log()
         return values, familiarity
+
+    def _joined(self, batches: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """The outputs of several batches, or of none, as those of one."""
+        none = torch.empty(0, self.num_classes, device="cpu", dtype=torch.float32)
+        empty = [none, none[:, 0]] if self.gives_familiarity() else [none]
+        return [torch.cat(outputs) for outputs in zip(empty, *batches, strict=True)]
 
     def gives_familiarity(self) -> bool:
         """Whether the file tells the familiarity of images."""
