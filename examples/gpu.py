@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 TO_NINETY_NINE: dict[str, Recipe] = {
     "ninety_nine": get_recipe("ninety_nine"),
     "ninety_nine, batches of 1,024, two epochs": get_recipe(
-        "ninety_nine", batch_size=1024, epochs=2, lr=0.04
+        "ninety_nine", batch_size=1024, epochs=2
     ),
 }
 LARGE = {"resnet50_report": (15,), "resnet_cnn_report": (10, 30)}  # epochs that the reports state
