@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from .paper import Map, Mask
+    from .paper import Map, Mask, Numbers
 
 STEEPEST = 8.0  # degrees; lines are at most this far from level or upright
 TURNS = 16  # tilts to each side that are tried first
@@ -64,7 +62,7 @@ def _without_level_lines(ink: Map, left: Map, threshold: float) -> tuple[Map, in
     return result, count
 
 
-def _sheared_rows(shape: tuple[int, ...], tilt: float) -> np.ndarray[Any, Any]:
+def _sheared_rows(shape: tuple[int, ...], tilt: float) -> Numbers:
     """Row numbers that turn lines of this tilt level; more rows than the map has."""
     import numpy as np
 
@@ -88,8 +86,9 @@ def _tilt(is_ink: Mask) -> tuple[float, float]:
     steepest = min(STEEPEST, math.degrees(math.atan(height / (COVERED * width / 2))))
     angles = np.linspace(-steepest, steepest, 1 + 2 * TURNS)
     slopes = np.tan(np.deg2rad(angles[np.abs(angles).argsort()]))  # of the best, the flattest
-    along = [_counts_along(small, slope, np.arange(width)) for slope in slopes]
-    share = np.array([seen / np.maximum(inside, width / 2) for seen, inside in along])
+    columns = np.arange(width)
+    inside = _lengths(_drops(slopes, columns, width), height)
+    share = _counts_along(small, slopes, columns) / np.maximum(inside, width / 2)
     # sharp rows, not wide ones: strokes and shadows are thick
     sharp = share - np.minimum(np.roll(share, 3, 1), np.roll(share, -3, 1))
     best = int((np.sort(sharp, 1)[:, -3:]).mean(1).argmax())
@@ -103,23 +102,43 @@ def _refined(is_ink: Mask, slope: float, turn: float, step: int) -> float:
 
     columns = np.arange(0, is_ink.shape[1], step)
     slopes = slope + turn * np.linspace(-0.75, 0.75, 1 + 4 * min(step, 8))
-    seen = [_counts_along(is_ink, slope, columns)[0] for slope in slopes]
+    seen = _counts_along(is_ink, slopes, columns)
     full = np.sort(seen, 1)[:, -3 * step :].sum(1)
     near = np.abs(slopes - slope)  # of slopes that are as good, the nearest
     return float(slopes[np.lexsort((near, -full))[0]])
 
 
-def _counts_along(
-    is_ink: Mask, slope: float, columns: np.ndarray[Any, Any]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """For each row's line of this slope, how many of its columns are ink, and are on the map."""
+def _counts_along(is_ink: Mask, slopes: Numbers, columns: Numbers) -> Numbers:
+    """How many of these columns are ink along each line: one for each slope and row."""
     import numpy as np
 
     height, width = is_ink.shape
-    rows = np.arange(height)[:, None] + np.rint(slope * (columns - width / 2)).astype(int)
-    inside = (rows >= 0) & (rows < height)
-    seen = is_ink[rows.clip(0, height - 1), columns] & inside
-    return seen.sum(1), inside.sum(1)
+    y, at = is_ink[:, columns].nonzero()  # most pixels are paper, which need not be looked at
+    rows = y - _drops(slopes, columns, width)[:, at]
+    line = rows + height * np.arange(len(slopes))[:, None]
+    counts = np.bincount(line[(rows >= 0) & (rows < height)], minlength=len(slopes) * height)
+    return counts.reshape(len(slopes), height)
+
+
+def _lengths(drops: Numbers, height: int) -> Numbers:
+    """How many columns of each line are on a map of this height: one for each slope and row."""
+    import numpy as np
+
+    rows = np.arange(height)
+    starts, ends = np.sort(-drops, 1), np.sort(height - drops, 1)
+    return np.array(
+        [
+            np.searchsorted(start, rows, "right") - np.searchsorted(end, rows, "right")
+            for start, end in zip(starts, ends, strict=True)
+        ]
+    )
+
+
+def _drops(slopes: Numbers, columns: Numbers, width: int) -> Numbers:
+    """By how many rows lines of these slopes are lower at these columns than in the middle."""
+    import numpy as np
+
+    return np.rint(slopes[:, None] * (columns - width / 2)).astype(int)
 
 
 def _lines(level: Map, inside: Mask, threshold: float) -> tuple[Mask, int]:
@@ -162,7 +181,7 @@ def _without_rows(level: Map, left: Map, marked: Mask, threshold: float) -> Map:
     return np.where(marked[:, None], np.maximum(np.minimum(left, bridged), kept), left)
 
 
-def _reaches(covered: np.ndarray[Any, Any], inside: np.ndarray[Any, Any]) -> bool:
+def _reaches(covered: Numbers, inside: Numbers) -> bool:
     """Whether a line's ink begins and ends near both ends of the map."""
     import numpy as np
 

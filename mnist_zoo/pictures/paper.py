@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Map: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
     Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+    Numbers: TypeAlias = np.ndarray[Any, Any]
 
 DIM = 16.0  # of 255; differences of light below it are noise
 SMALL = 96  # pixels; smaller images lose strokes if they are smoothed
@@ -50,10 +51,25 @@ def contrast(light: Map, is_light: bool, width: float) -> Map:
 
 def steps(light: Map, reach: int) -> Map:
     """How much the logarithm of the light changes within `reach` pixels of each pixel."""
-    from scipy import ndimage
+    return highest(light, reach) + highest(-light, reach)
 
-    width = 2 * reach + 1
-    return ndimage.maximum_filter(light, width) - ndimage.minimum_filter(light, width)
+
+def highest(values: Map, reach: int) -> Map:
+    """The highest value in the square that reaches so far around each pixel.
+
+    Much faster than SciPy's filter: each step takes the higher one of two neighbouring stretches,
+    so that a wide square takes few steps.
+    """
+    import numpy as np
+
+    size = 2 * reach + 1
+    for _ in range(2):  # down, then across
+        values, done = np.pad(values.T, ((reach, reach), (0, 0)), mode="edge"), 1
+        while done < size:
+            step = min(done, size - done)
+            values = np.maximum(values[:-step], values[step:])
+            done += step
+    return values
 
 
 def _closed(page: Map, width: float) -> Map:
@@ -62,13 +78,11 @@ def _closed(page: Map, width: float) -> Map:
     A square in full resolution leaves no rim along the straight edge of a sheet.
     """
     import numpy as np
-    from scipy import ndimage
 
     reach = max(1, min(round(max(page.shape) * width / 2), (min(page.shape) - 1) // 2))
     # the light goes on beyond the edge as it changed before it
     wide = np.pad(page, reach, mode="reflect", reflect_type="odd")
-    wide = ndimage.maximum_filter(wide, 2 * reach + 1, mode="nearest")
-    wide = ndimage.minimum_filter(wide, 2 * reach + 1, mode="nearest")
+    wide = -highest(-highest(wide, reach), reach)
     return wide[reach:-reach, reach:-reach]
 
 
