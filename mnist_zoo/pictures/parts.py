@@ -128,11 +128,10 @@ def parts_of(ink: Map, is_ink: Mask, light: Map | None, most: int = MOST) -> tup
 def _sharpness(own: Mask, change: Map, contrast: float) -> float:
     """The share of a part's outline where light changes as much as ink of this contrast does."""
     import numpy as np
-    from scipy import ndimage
 
-    edge = own & ~ndimage.binary_erosion(own, border_value=1)
+    edge = _edge(own, True)
     if not edge.any():  # an upright bar, which fills its box
-        edge = own & ~ndimage.binary_erosion(own)
+        edge = _edge(own)
     return float((change[edge] > SHARP * -np.log(max(1 - contrast, 0.05))).mean())
 
 
@@ -141,7 +140,7 @@ def outline(own: Mask, is_ink: Mask) -> tuple[float, float]:
     import numpy as np
     from scipy import ndimage
 
-    filled = ndimage.binary_fill_holes(own)
+    filled = _filled(own)
     if own.sum() < HOLLOW * filled.sum() and not (filled & is_ink & ~own).any():
         return 0.0, 0.0
     other = filled & is_ink & ~own
@@ -150,13 +149,31 @@ def outline(own: Mask, is_ink: Mask) -> tuple[float, float]:
         labels, _ = ndimage.label(other, np.ones((3, 3)))
         inside = [max(s.stop - s.start for s in box) for box in ndimage.find_objects(labels)]
         held = max(inside) / max(own.shape)
-    edge = filled & ~ndimage.binary_erosion(filled)
-    y, x = np.nonzero(edge)
+    y, x = np.nonzero(_edge(filled))
     turns = np.deg2rad(np.arange(0, 90, 5))
     along = np.outer(np.cos(turns), x) + np.outer(np.sin(turns), y)
     across = np.outer(np.cos(turns), y) - np.outer(np.sin(turns), x)
     rectangles = (np.ptp(along, 1) + 1) * (np.ptp(across, 1) + 1)
     return float(filled.sum() / rectangles.min()), held
+
+
+def _filled(own: Mask) -> Mask:
+    """A part together with what it encloses."""
+    import numpy as np
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(np.pad(~own, 1, constant_values=True))
+    filled: Mask = labels[1:-1, 1:-1] != labels[0, 0]
+    return filled
+
+
+def _edge(own: Mask, goes_on: bool = False) -> Mask:
+    """A part's pixels beside others; `goes_on` says whether it does beyond its box."""
+    import numpy as np
+
+    wide = np.pad(own, 1, constant_values=goes_on)
+    inner = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
+    return own & ~inner
 
 
 def thickest(own: Mask) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .ink import LINKED
 from .lines import without_lines
-from .paper import noise, otsu
+from .paper import highest, noise, otsu
 
 if TYPE_CHECKING:
     from .paper import Map, Mask
@@ -66,7 +66,6 @@ def rendered(strokes: Strokes, own: Mask, adds_light: bool) -> Map:
     `adds_light` says that the ink is lighter than uneven paper.
     """
     import numpy as np
-    from scipy import ndimage
 
     values, low, threshold = strokes.values, strokes.low, strokes.threshold
     if adds_light:  # ink's colours mix in the light that it adds, not in the share that it takes
@@ -74,6 +73,6 @@ def rendered(strokes: Strokes, own: Mask, adds_light: bool) -> Map:
         low, threshold = low / (1 - min(low, 0.999)), threshold / (1 - min(threshold, 0.999))
     strong = values[own & (values > threshold)]
     high = float(np.median(strong)) if strong.size else float(values[own].max())
-    grown = ndimage.binary_dilation(own, np.ones((3, 3)))  # holds the faint edges of strokes
+    grown = highest(own.astype(np.float32), 1)  # holds the faint edges of strokes
     ink = ((values - low) / max(high - low, 1e-6)).clip(0, 1) * grown
     return ink.astype(np.float32)
