@@ -104,17 +104,18 @@ def _median(values: Tensor, chosen: Tensor) -> Tensor:
 
 def _otsu(values: Tensor) -> Tensor:
     """The threshold in 0…1 that best separates each row's values into two groups (Otsu 1979)."""
+    import numpy as np
+
     bins = 64
-    places = (values * (bins - 1)).round().int()
-    places += bins * torch.arange(len(values), dtype=places.dtype, device="cpu")[:, None]
-    counts = places.flatten().bincount(minlength=bins * len(values)).view(len(values), bins)
-    counts = counts.to(values.dtype)
+    places = np.rint(values.numpy() * (bins - 1)).astype(int)
+    places += bins * np.arange(len(values))[:, None]
+    counts = np.bincount(places.ravel(), minlength=bins * len(values)).reshape(-1, bins)
     below = counts.cumsum(1)
-    sums = (counts * torch.arange(bins, device="cpu")).cumsum(1)
+    sums = (counts * np.arange(bins)).cumsum(1)
     above = below[:, -1:] - below
-    distance = sums / below.clamp(min=1) - (sums[:, -1:] - sums) / above.clamp(min=1)
-    between = below * above * distance.square()
-    return (between.argmax(1) + 0.5) / (bins - 1)
+    distance = sums / np.maximum(below, 1) - (sums[:, -1:] - sums) / np.maximum(above, 1)
+    thresholds = ((below * above * distance**2).argmax(1) + 0.5) / (bins - 1)
+    return torch.from_numpy(thresholds).to(values.dtype)
 
 
 def _one_digit(ink: Tensor, is_even: Tensor) -> tuple[Tensor, Tensor, dict[int, str]]:
@@ -153,7 +154,7 @@ def _one_digit(ink: Tensor, is_even: Tensor) -> tuple[Tensor, Tensor, dict[int, 
                 )
             )
         kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
-    return ink * _grown(torch.from_numpy(kept)), is_clear, problems
+    return ink * torch.from_numpy(_grown(kept)), is_clear, problems
 
 
 def stands_free(ink: Tensor) -> bool:
@@ -262,12 +263,12 @@ def _at_edge(box: Any, shape: Sequence[int]) -> bool:
     return any(part.start == 0 or part.stop == size for part, size in zip(box, shape, strict=True))
 
 
-def _grown(marked: Tensor) -> Tensor:
-    """The marked pixels (n, H, W) and their neighbours, which hold the faint edges of strokes."""
-    wide = marked.clone()
+def _grown(marked: Any) -> Any:
+    """Marks (n, H, W), and their neighbours, which hold the faint edges of strokes."""
+    wide = marked.copy()
     wide[:, :, 1:] |= marked[:, :, :-1]
     wide[:, :, :-1] |= marked[:, :, 1:]
-    grown = wide.clone()
+    grown = wide.copy()
     grown[:, 1:] |= wide[:, :-1]
     grown[:, :-1] |= wide[:, 1:]
     return grown
