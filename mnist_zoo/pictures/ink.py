@@ -183,7 +183,8 @@ def _is_clear(kept: Any) -> Any:
     """Which marks, arrays (n, H, W), are a single part that is neither a sheet nor a shadow."""
     import numpy as np
 
-    (top, bottom), (left, right) = ends(kept.any(2)), ends(kept.any(1))
+    marked = torch.from_numpy(kept).byte()  # NumPy takes long for many short rows
+    (top, bottom), (left, right) = (ends(marked.amax(axis).numpy()) for axis in (2, 1))
     height, width = bottom - top + 1, right - left + 1
     area = kept.sum((1, 2))
     at_edge = _border(torch.from_numpy(kept)).numpy().sum(1)

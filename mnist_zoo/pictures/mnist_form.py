@@ -261,10 +261,10 @@ def _is_large(ink: Tensor) -> Tensor:
     """Which ink (n, H, W) is large; a small digit is worth a look from nearer."""
     import numpy as np
 
-    marked = ink.numpy() > LINKED
-    (top, bottom), (left, right) = ends(marked.any(2)), ends(marked.any(1))
+    rows, columns = (ink.amax(axis).numpy() > LINKED for axis in (2, 1))
+    (top, bottom), (left, right) = ends(rows), ends(columns)
     side = np.maximum(bottom - top, right - left) + 1
-    return torch.from_numpy(marked.any((1, 2)) & (side > NEARER * max(ink.shape[1:])))
+    return torch.from_numpy(rows.any(1) & (side > NEARER * max(ink.shape[1:])))
 
 
 def _is_doubtful(look: Look, ink: Tensor) -> bool:
@@ -277,7 +277,7 @@ def placed(ink: Tensor) -> Tensor:
     import numpy as np
 
     values = ink.numpy()  # which takes a third of torch's time for one image
-    step = np.maximum(_length(values.max(2)), _length(values.max(1))).clip(1) / INK_SIDE
+    step = np.maximum(*(_length(ink.amax(axis).numpy()) for axis in (2, 1))).clip(1) / INK_SIDE
     centre = _centre_of_mass(values)
     as_it_is = np.abs(step - 1) < 0.03  # moved by whole pixels only, so that strokes stay sharp
     step[as_it_is] = 1
