@@ -285,7 +285,7 @@ def placed(ink: Tensor) -> Tensor:
     down, aside = (_filters(centre[axis], step, ink.shape[1 + axis]) for axis in (0, 1))
     small = down @ values @ aside.swapaxes(1, 2)
     # thin strokes of large images have become faint: make the brightest pixels white again
-    bright = np.partition(small.reshape(-1, SIDE * SIDE), -BRIGHT, axis=1)[:, -BRIGHT].clip(0.05)
+    bright = torch.from_numpy(small).flatten(1).topk(BRIGHT).values[:, -1].numpy().clip(0.05)
     grey = (small / bright[:, None, None]).clip(0, 1) * 255
     return torch.from_numpy(grey.round().astype(np.uint8))
 
