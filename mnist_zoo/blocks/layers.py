@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._device import DeviceContext
 
 NormLayer = Callable[[int], nn.Module]
 ActLayer = Callable[[], nn.Module]
@@ -27,6 +29,10 @@ _RANDOM_INIT = frozenset(
         nn.init.kaiming_uniform_,
     ]
 )
+
+
+_SETS_VALUES = _RANDOM_INIT | {Tensor.zero_, Tensor.fill_}
+_FULL = frozenset([torch.zeros, torch.ones])
 
 
 class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, named like torch's)
@@ -57,6 +63,28 @@ class no_random_init(TorchFunctionMode):  # noqa: N801  (a context manager, name
                 self._left_out[id(tensor)] = tensor
                 return tensor
         return func(*args, **kwargs)
+
+
+class no_data(DeviceContext):  # noqa: N801  (see above)
+    """Builds modules on device meta, without the setting of values, which has no effect there."""
+
+    def __init__(self) -> None:
+        super().__init__("meta")
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _SETS_VALUES and args and args[0].is_meta:
+            return args[0]
+        if kwargs is None:
+            return func(*args)
+        if func in _FULL and kwargs.get("device") is None:
+            func = torch.empty  # torch takes longer for a tensor with values that it does not keep
+        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
 def conv(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..blocks.layers import no_random_init
+from ..blocks.layers import no_data
 from ..models.registry import get_model
 from .copies import Inputs, Size
-from .costs import aligned, profile
+from .costs import aligned, profile, profile_outline
 from .tables import MB
 
 __all__ = ["Comparison", "ComparisonRow", "compare"]
@@ -130,19 +130,24 @@ def compare(
         models = _named(models)
     rows = []
     for name, item in models.items():
-        with (
-            torch.device("meta"),
-            no_random_init(),
-        ):  # the network needs no data and no random numbers
-            model = get_model(item).float() if isinstance(item, str) else item
+        with no_data():
+            model = get_model(item) if isinstance(item, str) else item
         try:
-            cost = profile(model, inputs)
+            if isinstance(item, str):
+                cost = profile_outline(_in_float32(model), inputs)
+            else:
+                cost = profile(model, inputs)
         except (RuntimeError, TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
         size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
         row = ComparisonRow(name, cost.input_shapes, cost.params, cost.macs, cost.flops, size)
         rows.append(row)
     return Comparison(tuple(rows))
+
+
+def _in_float32(model: nn.Module) -> nn.Module:
+    """The network, whatever torch's default type was while it was built."""
+    return model if torch.get_default_dtype() == torch.float32 else model.float()
 
 
 def _named(models: Sequence[nn.Module | str]) -> dict[str, nn.Module | str]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
 from .copies import Inputs, Size, meta_inputs, random_state_kept, structural_copy
 from .outputs import BATCH_NORM
-from .running import Trace, is_layer, parameters_of, tensors_in
+from .running import DataFree, Trace, is_layer, parameters_of, tensors_in
 
 __all__ = ["LayerProfile", "Profile", "profile"]
 
@@ -105,24 +105,19 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 MOVES = ("clone", "copy", "detach", "to_copy", "unsafe_view")
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(DataFree):
     """Counts the FLOPs, and the operations outside the layers for which thop has a rule."""
 
     def __init__(self, run: Trace, rules: Mapping[type, Any]) -> None:
         from torch.utils.flop_counter import flop_registry  # 0.1 s, for `profile` only
 
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(run.model)
         self.formulas = flop_registry
         self.run = run
         self.rules = rules
         self.calls: Counter[str] = Counter()
         self.flops = 0
         self.inside = False  # of an operation that consists of others
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Says that nothing is compiled here; each call is faster."""
-        return False
 
     def __torch_dispatch__(
         self,
@@ -139,7 +134,7 @@ class _Operations(TorchDispatchMode):
         formula = self.formulas.get(func.overloadpacket)
         if formula is None and func is not BATCH_NORM and func._can_decompose():
             return self._decomposed(func, args, kwargs)
-        output = func(*args, **kwargs)
+        output = super().__torch_dispatch__(func, types, args, kwargs)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=output)
         return output
@@ -201,8 +196,19 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
         >>> profile(resnet18(in_channels=3), (3, 224, 224)).macs
         1823526912
     """
+    return _profile(model, structural_copy(model), inputs)
+
+
+@random_state_kept()
+def profile_outline(model: nn.Module, inputs: Inputs = None) -> Profile:
+    """Counts as `profile` does, without a copy: the network has no data and nobody else uses it."""
+    return _profile(nn.Module(), model, inputs)
+
+
+def _profile(model: nn.Module, twin: nn.Module, inputs: Inputs) -> Profile:
+    """Counts for a network by running its structural copy, in eval mode."""
     rules = _thop_rules()
-    twin = structural_copy(model).eval()
+    twin.eval()
     tensors = meta_inputs(twin, inputs, batch=1)
     macs: Counter[nn.Module] = Counter()
 
@@ -215,7 +221,7 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
 
     run = Trace(model, twin, count)
     operations = _Operations(run, rules)
-    with run.guarded(), operations:
+    with run.guarded(operations):
         twin(*tensors)
 
     by_layer: dict[str, LayerProfile] = {}

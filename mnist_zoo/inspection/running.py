@@ -46,7 +46,7 @@ class _Call:
     reported: bool = False
 
 
-class _DataFree(TorchDispatchMode):
+class DataFree(TorchDispatchMode):
     """Moves tensors with data to device meta when they meet a tensor of the structural copy.
 
     These are constants that the forward creates or finds outside the network. The tensors
@@ -89,7 +89,7 @@ class _DataFree(TorchDispatchMode):
 
 
 class _MixedArguments(TorchFunctionMode):
-    """Does the same as `_DataFree` for functions that compare devices before the dispatch."""
+    """Does the same as `DataFree` for functions that compare devices before the dispatch."""
 
     def __torch_function__(
         self,
@@ -151,7 +151,6 @@ class Trace:
         self.names = {module: name for name, module in twin.named_modules()}
         self.stack: list[_Call] = []
         self.on_return = on_return
-        self.data_free = _DataFree(model)
         self.hooks: list[RemovableHandle] = []
         for module in self.names:
             self.hooks.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
@@ -168,8 +167,9 @@ class Trace:
             self.on_return(module, self.names[module], call.inputs, output)
 
     @contextlib.contextmanager
-    def guarded(self) -> Iterator[None]:
+    def guarded(self, data_free: DataFree | None = None) -> Iterator[None]:
         """Runs without data and gradients; errors are raised again with the name of the layer."""
+        data_free = data_free or DataFree(self.model)
         try:
             with (
                 _switches_kept(self.model),
@@ -177,7 +177,7 @@ class Trace:
                 torch.no_grad(),
                 _cpu_by_default(),
                 _MixedArguments(),
-                self.data_free,
+                data_free,
             ):
                 yield
         except Exception as error:

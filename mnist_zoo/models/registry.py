@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from .._checks import check_range
 from .._names import Names, did_you_mean
-from ..blocks.layers import no_random_init
+from ..blocks.layers import no_data
 from ..weights.manifest import manifest
 from . import densenet, digitnet, lenet, mini, preact, resnet
 from .base import Classifier
@@ -115,7 +113,7 @@ def _params(name: str) -> int:
 
 def outline(name: str, options: Mapping[str, Any]) -> Classifier:
     """The network on device "meta": its tensors hold no data."""
-    with torch.device("meta"), no_random_init():
+    with no_data():
         return MODELS[name](weights=None, **options)
 
 
