@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
+from typing_extensions import override
 
 NormLayer = Callable[[int], nn.Module]
 ActLayer = Callable[[], nn.Module]
@@ -87,6 +88,14 @@ class no_data(DeviceContext):  # noqa: N801  (see above)
         return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
+class _Undrawn(nn.Conv2d):
+    """A convolution whose values are yet to be set; it then becomes an ``nn.Conv2d``."""
+
+    @override
+    def reset_parameters(self) -> None:
+        """Draws nothing."""
+
+
 def conv(
     in_channels: int,
     out_channels: int,
@@ -104,17 +113,17 @@ def conv(
     mode "fan_out" in ResNets and "fan_in" in DenseNets. They are drawn once, whereas ``nn.Conv2d``
     followed by ``kaiming_normal_`` draws twice. A bias starts at zero.
     """
-    with no_random_init():
-        layer = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=dilation * (kernel_size // 2),
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-        )
+    layer: nn.Conv2d = _Undrawn(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+    )
+    layer.__class__ = nn.Conv2d
     nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

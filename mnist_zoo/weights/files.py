@@ -343,6 +343,8 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether a tensor holds neither NaN nor infinity; floats need no mask of the same size."""
     if not tensor.is_floating_point() or not tensor.numel():
         return bool(tensor.isfinite().all())
+    if tensor.numel() <= ONE_THREAD:
+        return all(math.isfinite(limit.item()) for limit in tensor.aminmax())
     parts = tensor.flatten().split(ONE_THREAD)
     limits = [limit for part in parts for limit in part.aminmax()]
     return all(map(math.isfinite, torch.stack(limits).tolist()))
