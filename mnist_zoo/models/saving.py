@@ -162,16 +162,13 @@ def load_model(path: str | os.PathLike[str]) -> Classifier:
             f"the network's factory, such as mini_resnet(weights='{path}')"
         )
     made: list[Classifier] = []
-    file = read_safetensors(path, admit=lambda info, layout: made.append(_bare(path, info, layout)))
+    values: dict[str, Tensor] = {}
+    file = read_safetensors(
+        path,
+        admit=lambda info, layout: made.append(_bare(path, info, layout)),
+        check=lambda state: values.update(_fitted(path, state, made[0])),
+    )
     (model,) = made
-    values = {}
-    for name, tensor in state_of(model).items():
-        value = file.state[name]
-        if reason := why_unusable(value, tensor):
-            raise WeightsError(f"'{path}' must fit {model.factory}; {name}: {reason}")
-        values[name] = value.to(torch.get_default_device(), tensor.dtype)
-        if not is_finite(values[name]):
-            raise WeightsError(f"'{path}' must hold finite numbers; {name} does not")
     _tie(values, file, model)
     model.load_state_dict(values, assign=True)
     model.preprocessing, model.classes = file.info.preprocessing, file.info.classes
@@ -202,6 +199,24 @@ def _bare(path: Path, info: FileInfo, layout: Layout) -> Classifier:
     if names and len(names) != model.num_classes:
         raise WeightsError(f"'{path}' must name {model.num_classes} classes; it names {len(names)}")
     return model
+
+
+def _fitted(path: Path, state: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    """The tensors of a file as the network, which has no data, takes them.
+
+    Raises:
+        WeightsError: If one is of another kind, or holds NaN or infinity.
+    """
+    values = {}
+    device = torch.get_default_device()
+    for name, tensor in state_of(model).items():
+        value = state[name]
+        if reason := why_unusable(value, tensor):
+            raise WeightsError(f"'{path}' must fit {model.factory}; {name}: {reason}")
+        values[name] = value.to(device, tensor.dtype)
+        if not is_finite(values[name]):
+            raise WeightsError(f"'{path}' must hold finite numbers; {name} does not")
+    return values
 
 
 def _tie(values: dict[str, Tensor], file: WeightsFile, model: Classifier) -> None:

@@ -107,6 +107,7 @@ def read_safetensors(
     *,
     most: int = MAX_FILE,
     admit: Callable[[FileInfo, Layout], object] | None = None,
+    check: Callable[[Mapping[str, Tensor]], object] | None = None,
 ) -> WeightsFile:
     """Reads the tensors of a safetensors file and the description of their network.
 
@@ -120,6 +121,8 @@ def read_safetensors(
         most: The most bytes that its tensors may take.
         admit: Called with what the file says of its network and with the types and shapes of its
             tensors, before they are read; raises a WeightsError if they cannot be used.
+        check: Called with the tensors; raises a WeightsError if they cannot be used. The checksum
+            may still be computed meanwhile; if it is another, that is the error.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -140,7 +143,7 @@ def read_safetensors(
             check_size(size, most, path)
             if admit:
                 admit(info, layout)
-            state = read_tensors(file, layout, digest.update)
+            state = read_tensors(file, layout, digest.update, check)
         except (LayoutError, WeightsError) as error:
             problem = error
             while stated and (rest := file.read(1 << 20)):  # another checksum explains more

@@ -76,7 +76,10 @@ def read_layout(entries: Mapping[str, Any], size: int) -> Layout:
 
 
 def read_tensors(
-    file: BufferedReader, layout: Layout, seen: Callable[[Any], object]
+    file: BufferedReader,
+    layout: Layout,
+    seen: Callable[[Any], object],
+    check: Callable[[Mapping[str, Tensor]], object] | None = None,
 ) -> dict[str, Tensor]:
     """Reads the tensors behind the header of a safetensors file.
 
@@ -85,7 +88,9 @@ def read_tensors(
     Args:
         file: The file, open behind its header.
         layout: What `read_layout` found. No more memory than the file has bytes is asked for.
-        seen: Called with all bytes, in their order; the last call ends before this returns.
+        seen: Called with all bytes, in their order; the last call ends before this returns or
+            raises.
+        check: Called with the tensors, while those of a large file are still being hashed.
 
     Raises:
         LayoutError: If a shape is impossible, or the file is shorter.
@@ -109,9 +114,13 @@ def read_tensors(
                 seen(numbers[:count])
             if count < len(numbers):
                 raise LayoutError("it ends within its tensors")
+        if check and sys.byteorder == "little":
+            check(tensors)
     for done in hashing:
         done.result()  # raises what it raised
     if sys.byteorder == "big":  # once they are hashed as they stand in the file
         for tensor in tensors.values():
             tensor.untyped_storage().byteswap(tensor.dtype)
+        if check:
+            check(tensors)
     return tensors
