@@ -166,6 +166,21 @@ def with_another_layer(model):
     return model
 
 
+def test_the_checksum_of_a_large_file_decides_before_its_numbers(tmp_path):
+    path = tmp_path / "resnet18.safetensors"
+    model = resnet18()
+    model.fc.bias.data[2] = float("nan")
+    metadata = {"network": "resnet18", "options": json.dumps(model.options)}
+    write_safetensors(path, model.state_dict(), metadata)
+    with pytest.raises(WeightsError, match=r"must hold finite numbers; fc\.bias does not"):
+        load_model(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="must have the SHA-256"):
+        load_model(path)
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     file = tmp_path / "model.safetensors"
     save_model(lenet5(), file)
