@@ -178,5 +178,10 @@ def is_dense(tensor: Tensor) -> bool:
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of a network's first tensor."""
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    return next((tensor.device for tensor in tensors), torch.device("cpu"))
+    tensor = first_tensor(model)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def first_tensor(model: nn.Module) -> Tensor | None:
+    """A network's first parameter, or else its first buffer; None if it has neither."""
+    return next(itertools.chain(model.parameters(), model.buffers()), None)

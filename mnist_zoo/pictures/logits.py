@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from .._memory import keep_freed_memory
 from .._modes import eval_mode
-from .._networks import channels_of, unwrapped
+from .._networks import channels_of, first_tensor, unwrapped
 from .preprocessing import Preprocessing
 
 
@@ -70,9 +69,8 @@ def are_probabilities(values: Tensor, dtype: torch.dtype) -> bool:
 def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """The network's input for images (N, C, H, W): on its device, in its channels and precision."""
     keep_freed_memory()
-    none = images.new_empty(0, dtype=torch.float32)
-    tensor = next(itertools.chain(model.parameters(), model.buffers()), none)
-    inputs = preprocessing(images.to(tensor.device))
+    tensor = first_tensor(model)
+    inputs = preprocessing(images if tensor is None else images.to(tensor.device))
     channels = channels_of(model)
     if channels and channels != inputs.shape[1] == 1:
         inputs = inputs.expand(-1, channels, -1, -1)
@@ -84,6 +82,6 @@ def prepared(model: nn.Module, images: Tensor, preprocessing: Preprocessing) -> 
             f"{f'1 or {channels} channels' if channels > 1 else '1 channel'}; these have "
             f"{inputs.shape[1]}"
         )
-    if tensor.is_floating_point():
+    if tensor is not None and tensor.is_floating_point():
         inputs = inputs.to(tensor.dtype)
     return inputs

@@ -35,9 +35,14 @@ UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
 FROM_ENDS = torch.stack((PLACES + 1, SIDE - PLACES))  # each place, counted from both ends
-REACHES = torch.tensor((SIDE + INK_SIDE - 1, SIDE + INK_SIDE), dtype=torch.float32, device="cpu")
+REACH = SIDE + INK_SIDE - 0.5  # of MNIST's digits from both ends, to within half a pixel
 OFFSETS = torch.stack(torch.meshgrid(PLACES, PLACES, indexing="ij")) - CENTRE  # (2, 28, 28)
-LEANING = torch.cat((OFF_CENTRE - OFFSETS, OFF_CENTRE + OFFSETS)).flatten(1).T  # (784, 4)
+LEANING = torch.cat((OFF_CENTRE - OFFSETS, OFF_CENTRE + OFFSETS)).flatten(1)  # (4, 784)
+EACH = torch.eye(SIDE, dtype=torch.float32, device="cpu")
+ROWS, COLUMNS = EACH.repeat_interleave(SIDE, 1), EACH.repeat(1, SIDE)  # (28, 784)
+# pixels times it: the sums of rows and of columns; then the sum of all times `OFF_CENTRE`, less
+# how far they lean to each of the four sides
+SUMS = torch.cat((ROWS, COLUMNS, LEANING)).T  # (784, 60)
 
 
 def as_mnist(pictures: Pictures) -> Tensor:
@@ -79,8 +84,9 @@ def as_mnist(pictures: Pictures) -> Tensor:
             done.append((part, digits[:, None]))
             problems.update({part[row]: why for row, why in found.items()})
     check_problems(problems, name_of)
-    none = torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
-    return in_order(done) if done else none
+    if not done:
+        return torch.empty(0, 1, SIDE, SIDE, dtype=torch.uint8, device="cpu")
+    return in_order(done)
 
 
 def check_problems(problems: Mapping[int, str], name_of: Callable[[int], str]) -> None:
@@ -195,12 +201,12 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
-    profiles = torch.stack((grey.sum(2), grey.sum(1)))  # sums of rows and of columns, (2, n, 28)
-    from_ends = (profiles.sign()[:, :, None] * FROM_ENDS).amax(3)  # (2, n, 2)
     pixels = grey.flatten(1)
-    in_size = torch.isin(from_ends.sum(2).amax(0), REACHES) & (pixels.amax(1) >= WHITE)
-    # the sum of pixels times `OFF_CENTRE`, less how far they lean to each of the four sides
-    return in_size & ((pixels @ LEANING.to(grey.dtype)).amin(1) > 0)
+    sums = pixels @ SUMS.to(grey.dtype)
+    marked = sums[:, : 2 * SIDE].sign().view(-1, 2, 1, SIDE)  # rows and columns
+    reach = (marked * FROM_ENDS).amax(3).sum(2).amax(1)
+    in_size = (reach - REACH).abs() < 1
+    return in_size & (pixels.amax(1) >= WHITE) & (sums[:, 2 * SIDE :].amin(1) > 0)
 
 
 def _centre_of_mass(weight: Numbers) -> Numbers:
