@@ -26,6 +26,7 @@ CLUTTER = 30  # parts of ink; a picture with more is dotted or noisy
 BLUR = 7  # pixels
 CLEAR = 0.5  # quality of digits that are clearly several
 SURE = 0.8  # quality of digits on a page that need not be seen in another way
+DARK = 0.5  # quality of a digit in dark ink, where light ink never looks more like one
 PALE_LINES = 0.2  # of the threshold between strokes and paper; lines join many digits on a page
 MOSTLY_EVEN, ALL_EVEN = 0.5, 0.9  # of an image's edges, of a page's: a shadow may hide digits
 UNLIKE = 0.2  # quality of what is no digit at all, where another look shows specks
@@ -72,8 +73,12 @@ class Look:
 def best_look(image: Map, is_light: bool | None = None) -> Look:
     """The way to see an image on which the ink looks most like one digit, rather a large one."""
     kinds = (False, True) if is_light is None else (is_light,)
-    looks = list(_looks(image, kinds, _papers(image)))
-    best = _best(looks)
+    looks: list[Look] = []
+    for kind in kinds:
+        looks += _looks(image, (kind,), _papers(image))
+        best = _best(looks)
+        if best.quality > DARK and not best.problem and best.clutter <= CLUTTER:
+            break
     if best.problem or best.clutter > CLUTTER:  # dots, noise: look with half-closed eyes
         image = smoothed(image, BLUR)
         looks += _looks(image, kinds, _papers(image))
