@@ -149,8 +149,7 @@ class MiniConvNet(Classifier):
         ValueError: If a number is too small, or `image_size` is odd.
 
     Source:
-        Ours, for the recipe ``ninety_nine`` and, with a `width` of 32, for those of 99.5 and
-        99.6 %.
+        Ours, for the recipe ``ninety_nine`` and, with a `width` of 32, for that of 99.5 %.
 
     Example:
         >>> from mnist_zoo.models import MiniConvNet
