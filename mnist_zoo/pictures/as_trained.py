@@ -59,7 +59,7 @@ def _as_they_are(images: Tensor, channels: int | None) -> tuple[Tensor, dict[int
         problems = dict.fromkeys((~is_good).nonzero().flatten().tolist(), rule)
         images = images.float() if highest == 1 else images.to(torch.uint8)
     if highest == 255:
-        is_binary = images.flatten(1).amax(1) <= 1  # as `Digits.from_arrays` reads 0 and 1
+        is_binary = images.amax((1, 2, 3)) <= 1  # as `Digits.from_arrays` reads 0 and 1
         if is_binary.any():
             images = torch.where(is_binary.view(-1, 1, 1, 1), images * 255, images)
     if images.shape[1] == 4 != channels:

@@ -134,16 +134,14 @@ def grey_of(images: Tensor) -> tuple[Tensor, dict[int, str]]:
     """Images (n, C, H, W) of any numbers as grey ones (n, H, W) in 0…255; problems by index."""
     images = averaged(images)
     problems: dict[int, str] = {}
-    if images.dtype == torch.uint8 and bool((images.flatten(1).amax(1) > 1).all()):
-        images = images.float()
-    else:
+    if images.dtype != torch.uint8 or not (images.amax((1, 2, 3)) > 1).all():
         if images.dtype != torch.float64:  # float64 stays: its range is wider
             images = images.float()
         is_bad = ~images.isfinite().flatten(1).all(1)
         problems = {int(row): "holds NaN or infinity" for row in is_bad.nonzero().squeeze(1)}
         images = stretched(images.nan_to_num(0, 0, 0)).float()
     if images.shape[1] > 1 and images.shape[2:] == (SIDE, SIDE):
-        for row in _holds_several(images).nonzero().flatten().tolist():
+        for row in _holds_several(images.float()).nonzero().flatten().tolist():
             problems.setdefault(row, "its channels show different digits; pass images[:, None]")
     return to_grey(images), problems
 
@@ -172,16 +170,16 @@ def stretched(values: Tensor) -> Tensor:
 
 
 def to_grey(images: Tensor) -> Tensor:
-    """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey ones (n, H, W).
+    """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey float32 ones (n, H, W).
 
     Of the three colours, the one with the most contrast is taken.
     """
     images = on_paper(images)
     if images.shape[1] == 1:
-        return images[:, 0]
+        return images[:, 0].float()
     down, aside = (1 + side // 256 for side in images.shape[2:])  # some of the pixels tell as much
-    colour = images[:, :, ::down, ::aside].flatten(2).std(2, correction=0).argmax(1)
-    return images[torch.arange(len(images), device="cpu"), colour]
+    colour = images[:, :, ::down, ::aside].flatten(2).float().std(2, correction=0).argmax(1)
+    return images[torch.arange(len(images), device="cpu"), colour].float()
 
 
 def on_paper(images: Tensor) -> Tensor:
@@ -251,7 +249,7 @@ def _redrawn_closely(grey: Tensor) -> tuple[Tensor, dict[int, str], dict[int, Si
         is_clear &= _is_large(ink)
     sights = {}
     for row in (~is_clear).nonzero().flatten().tolist():
-        sight = find_on_photo(grey[row])
+        sight = find_on_photo(grey[row], small[row])
         is_free = row not in problems and stands_free(ink[row])
         if is_free and is_even(small[row].numpy()) and _is_doubtful(sight.look, ink[row]):
             continue

@@ -76,9 +76,9 @@ def resized(images, side):
 def test_few_small_images_on_even_paper_are_looked_at_as_photos(monkeypatch, digits, change, share):
     looked = []
 
-    def look(image):
+    def look(image, small):
         looked.append(image)
-        return find_on_photo(image)
+        return find_on_photo(image, small)
 
     monkeypatch.setattr("mnist_zoo.pictures.mnist_form.find_on_photo", look)
     with suppress(PictureError):  # some digits are of two parts
