@@ -210,7 +210,7 @@ def test_transforms_use_the_weights_preprocessing():
 
 def test_fit_sets_its_networks_preprocessing():
     pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
-    recipe = get_recipe("ninety_nine", preprocessing=Preprocessing(mean=0.2))
+    recipe = get_recipe("ninety_nine", batch_size=256, preprocessing=Preprocessing(mean=0.2))
     digits = load_mnist("test", source="sample")
     history = mnist_zoo.fit(recipe, digits, progress=False)
     assert history.model.preprocessing == recipe.preprocessing
