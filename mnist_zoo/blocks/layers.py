@@ -30,8 +30,6 @@ _RANDOM_INIT = frozenset(
         nn.init.kaiming_uniform_,
     ]
 )
-
-
 _SETS_VALUES = _RANDOM_INIT | {Tensor.zero_, Tensor.fill_}
 _FULL = frozenset([torch.zeros, torch.ones])
 

@@ -131,7 +131,7 @@ def sampling_grid(
     flat = height / width
     per_x = torch.complex(cos, -sin / flat)[:, None, None]
     per_y = torch.complex((sin + cos * tan) * flat, cos - sin * tan)[:, None, None]
-    x, y = middles_of_pixels(images)
+    x, y = _middles(images)
     points = per_x * (x - right[:, None, None]) + per_y * (y - down[:, None, None])
     if augmentation.elastic:
         noise = random_like(images, (count, 2, height, width), generator)
@@ -141,7 +141,7 @@ def sampling_grid(
     return torch.view_as_real(points)
 
 
-def middles_of_pixels(images: Tensor) -> tuple[Tensor, Tensor]:
+def _middles(images: Tensor) -> tuple[Tensor, Tensor]:
     """Where the pixels lie, from -1 to 1: x (W), and y (H, 1)."""
 
     def middles(size: int) -> Tensor:

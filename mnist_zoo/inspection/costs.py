@@ -202,7 +202,8 @@ def profile(model: nn.Module, inputs: Inputs = None) -> Profile:
 @random_state_kept()
 def profile_outline(model: nn.Module, inputs: Inputs = None) -> Profile:
     """Counts as `profile` does, without a copy: the network has no data and nobody else uses it."""
-    return _profile(nn.Module(), model, inputs)
+    no_original = nn.Module()  # whose tensors the forward might use, or whose modes it might change
+    return _profile(no_original, model, inputs)
 
 
 def _profile(model: nn.Module, twin: nn.Module, inputs: Inputs) -> Profile:

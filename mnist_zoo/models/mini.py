@@ -181,13 +181,13 @@ class MiniConvNet(Classifier):
     def forward_features(self, x: Tensor) -> Tensor:
         x = self.check_input(x)  # (N, 1, 28, 28)
         x = self.unshuffle(x)  # (N, 4, 14, 14)
-        x = F.relu(self.bn1(self.mp(self.conv1(x))))  # (N, 16, 6, 6)
-        return F.relu(self.bn2(self.mp(self.conv2(x))))  # (N, 48, 3, 3)
+        x = F.relu(self.bn1(self.mp(self.conv1(x))))  # (N, width, 6, 6)
+        return F.relu(self.bn2(self.mp(self.conv2(x))))  # (N, 3 · width, 3, 3)
 
     @override
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        x = torch.flatten(features, 1)  # (N, 432)
-        x = F.relu(self.bn3(self.fc1(x)))  # (N, 64)
+        x = torch.flatten(features, 1)  # (N, 27 · width)
+        x = F.relu(self.bn3(self.fc1(x)))  # (N, 4 · width)
         return x if pre_logits else self.fc2(x)  # (N, 10)
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from .choosing import NEAR, SPECK, are_several, count_digits, distance
 from .parts import outline
+
+if TYPE_CHECKING:
+    from .paper import Mask, Numbers
 
 FAINT = 5.0  # of 255; an image with less contrast is empty
 TINY = 24  # pixels; images with a shorter side are taken to have even paper
@@ -179,7 +182,7 @@ def is_joined(ink: Tensor) -> bool:
     return count == 1 and not _fills(ndimage.find_objects(labels)[0], int((labels > 0).sum()))
 
 
-def _is_clear(kept: Any) -> Any:
+def _is_clear(kept: Mask) -> Mask:
     """Which marks, arrays (n, H, W), are a single part that is neither a sheet nor a shadow."""
     import numpy as np
 
@@ -264,7 +267,7 @@ def _at_edge(box: Any, shape: Sequence[int]) -> bool:
     return any(part.start == 0 or part.stop == size for part, size in zip(box, shape, strict=True))
 
 
-def _grown(marked: Any) -> Any:
+def _grown(marked: Mask) -> Mask:
     """Marks (n, H, W), and their neighbours, which hold the faint edges of strokes."""
     wide = marked.copy()
     wide[:, :, 1:] |= marked[:, :, :-1]
@@ -275,6 +278,6 @@ def _grown(marked: Any) -> Any:
     return grown
 
 
-def ends(marked: Any) -> tuple[Any, Any]:
+def ends(marked: Numbers) -> tuple[Numbers, Numbers]:
     """The first and the last marked position in each row of an array (n, size)."""
     return marked.argmax(1), marked.shape[1] - 1 - marked[:, ::-1].argmax(1)
