@@ -34,8 +34,6 @@ FIRST_SIDE = 128  # pixels; even paper is first looked at on images of this size
 UNLIKELY = 0.2  # what looks less like one digit on a photo is hardly one
 BRIGHT = 20  # this many pixels of a digit are white
 PLACES = torch.arange(SIDE, dtype=torch.float32, device="cpu")
-FROM_ENDS = torch.stack((PLACES + 1, SIDE - PLACES))  # each place, counted from both ends
-REACH = SIDE + INK_SIDE - 0.5  # of MNIST's digits from both ends, to within half a pixel
 OFFSETS = torch.stack(torch.meshgrid(PLACES, PLACES, indexing="ij")) - CENTRE  # (2, 28, 28)
 LEANING = torch.cat((OFF_CENTRE - OFFSETS, OFF_CENTRE + OFFSETS)).flatten(1)  # (4, 784)
 EACH = torch.eye(SIDE, dtype=torch.float32, device="cpu")
@@ -199,12 +197,15 @@ def in_mnist_form(grey: Tensor) -> Tensor:
     """Which images (n, H, W) are in MNIST's format already, by size, position and range."""
     if grey.shape[1:] != (SIDE, SIDE):
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
+    import numpy as np
+
     pixels = grey.flatten(1)
-    sums = pixels @ SUMS.to(grey.dtype)
-    marked = sums[:, : 2 * SIDE].sign().view(-1, 2, 1, SIDE)  # rows and columns
-    reach = (marked * FROM_ENDS).amax(3).sum(2).amax(1)
-    in_size = (reach - REACH).abs() < 1
-    return in_size & (pixels.amax(1) >= WHITE) & (sums[:, 2 * SIDE :].amin(1) > 0)
+    sums = (pixels @ SUMS).numpy()  # NumPy takes a third of torch's time for one image
+    first, last = ends(sums[:, : 2 * SIDE].reshape(-1, SIDE) > 0)  # of rows and of columns
+    length = 1 + (last - first).reshape(-1, 2).max(1)
+    in_size = np.abs(length - (INK_SIDE - 0.5)) < 1
+    in_middle = sums[:, 2 * SIDE :].min(1) > 0
+    return torch.from_numpy(in_size & in_middle & (pixels.numpy().max(1) >= WHITE))
 
 
 def _centre_of_mass(weight: Numbers) -> Numbers:
