@@ -14,6 +14,7 @@ from ._checks import check_positive
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 COMPILED = "_orig_mod"  # where torch.compile keeps the network
+OWN_STATE = "_extra_state"  # how torch names what get_extra_state of a module gives
 THOP_BUFFERS = ("total_ops", "total_params")
 
 
@@ -147,6 +148,16 @@ def tensors_of(network: nn.Module) -> list[tuple[str, Tensor]]:
     """The names and tensors of a network, also those that its state dict leaves out."""
     parameters = network.named_parameters(remove_duplicate=False)
     return [*parameters, *network.named_buffers(remove_duplicate=False)]
+
+
+def with_own_state(network: nn.Module) -> list[nn.Module]:
+    """The modules of a network that put more than tensors into its state dict."""
+    return [module for module in network.modules() if _has_own_state(type(module))]
+
+
+def _has_own_state(kind: type[nn.Module]) -> bool:
+    gets = kind.get_extra_state is not nn.Module.get_extra_state
+    return gets and kind.set_extra_state is not nn.Module.set_extra_state
 
 
 def shape_of(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import NoneType
@@ -14,7 +15,15 @@ from torch.nn.parameter import is_lazy
 
 from .._checks import check_data
 from .._modes import eval_mode, modes_of, set_modes
-from .._networks import device_of, float_type, is_dense, numbers, tensors_of, unwrapped
+from .._networks import (
+    device_of,
+    float_type,
+    is_dense,
+    numbers,
+    tensors_of,
+    unwrapped,
+    with_own_state,
+)
 from ..data.digits import Digits
 from ..pictures.logits import as_logits, check_logits, prepared
 from ..pictures.preprocessing import Preprocessing, to_float
@@ -352,7 +361,7 @@ def _parameters_behind(output: Tensor) -> Iterator[nn.Parameter]:
 
 @contextmanager
 def _left_as_is(network: nn.Module) -> Iterator[None]:
-    """Restores the modes, every buffer, also one that was replaced, and every number of its own."""
+    """Restores modes, buffers, also those that were replaced, numbers and states of its own."""
     modes = modes_of(network)
     numbers = [
         (module, {k: v for k, v in vars(module).items() if type(v) in (int, float)})
@@ -364,6 +373,7 @@ def _left_as_is(network: nn.Module) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False)
         if not is_lazy(buffer)
     ]
+    states = [(m, copy.deepcopy(m.get_extra_state())) for m in with_own_state(network)]
     try:
         yield
     finally:
@@ -375,6 +385,8 @@ def _left_as_is(network: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
         for module, values in numbers:
             vars(module).update(values)
+        for module, state in states:
+            module.set_extra_state(state)
         set_modes(modes)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
-from .._networks import state_of
+from .._networks import OWN_STATE, state_of
 from ..models.base import Classifier
 from ..weights.files import is_finite
 from .history import History, ValidationPoint
@@ -233,8 +233,13 @@ def unpack(values: Mapping[str, Any], history: History, total_steps: int) -> Non
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What each entry is; a state of a module's own may become anything while it trains."""
     return {
-        name: (value.shape, value.dtype) if isinstance(value, Tensor) else type(value)
+        name: None
+        if name.endswith(OWN_STATE)
+        else (value.shape, value.dtype)
+        if isinstance(value, Tensor)
+        else type(value)
         for name, value in state.items()
     }
 

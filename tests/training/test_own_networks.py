@@ -121,6 +121,36 @@ def test_masks_and_state_that_is_no_tensor_train_and_resume(digits, tmp_path):
     assert resumed.model.mask.isinf().any()
 
 
+class Counting(nn.Linear):
+    """A network with a state of its own that grows: the mean of each batch that it trained on."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.means = []
+
+    def get_extra_state(self):
+        return torch.tensor(self.means)
+
+    def set_extra_state(self, state):
+        self.means = state.tolist()
+
+    def forward(self, x):
+        if self.training:
+            self.means.append(x.mean().item())
+        return super().forward(x.flatten(1))
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"ema_decay": 0.9, "select": "best"}])
+def test_state_of_a_network_is_that_of_its_steps(digits, tmp_path, changes):
+    options = {"recipe": RECIPE.replace(**changes), "progress": False}
+    whole = fit(made(Counting), *digits, **options)
+    chosen = whole.best.step if "select" in changes else whole.step
+    assert len(whole.model.means) == chosen
+    fit(made(Counting), *digits, **options, folder=tmp_path, hook=lambda h: h.step == 4)
+    resumed = fit(made(Counting), *digits, **options, folder=tmp_path)
+    assert resumed.model.means == whole.model.means
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_indices_counts_and_masks_are_not_averaged(digits, persistent):
     class Indexed(nn.Linear):
