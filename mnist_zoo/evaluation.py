@@ -18,7 +18,7 @@ from ._networks import (
     numbers,
     stated_classes,
 )
-from .data.digits import Digits, check_digits
+from .data.digits import Digits, check_digits, check_labels
 from .pictures.logits import check_logits, logits
 from .pictures.preprocessing import Preprocessing, check_preprocessing, preprocessing_of
 
@@ -193,8 +193,8 @@ def evaluate(
         batch_size: Images per forward pass.
 
     Raises:
-        ValueError: If there are no images, their shape or the names of their classes do not suit
-            the network, or it gives no finite logits (N, classes), such as probabilities.
+        ValueError: If there are no images, their shape, labels or names of their classes do not
+            suit the network, or it gives no finite logits (N, classes), such as probabilities.
         TypeError: If `model` is no network, or `digits` is something else; the message says how
             to make `Digits` of it.
 
@@ -220,6 +220,7 @@ def evaluate(
     count = found.shape[1]
     if not names:
         check_classes(None, count, "`model`", digits=digits.classes)
+    check_labels(count, digits=digits)
     return Metrics.from_logits(found, digits.labels, class_names(names or digits.classes, count))
 
 

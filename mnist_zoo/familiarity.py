@@ -11,8 +11,14 @@ from torch import Tensor, nn
 
 from ._checks import check_positive, check_range
 from ._modes import eval_mode
-from ._networks import check_classes, check_network, stated_classes, unwrapped
-from .data.digits import Digits, check_digits
+from ._networks import (
+    check_classes,
+    check_computes,
+    check_network,
+    stated_classes,
+    unwrapped,
+)
+from .data.digits import Digits, check_digits, check_labels
 from .models.base import Classifier
 from .pictures.familiarity import SIGNS, Familiarity, pool
 from .pictures.logits import prepared
@@ -35,9 +41,8 @@ def fit_familiarity(
     """Fits the record by which `predict` tells images of a network's kind from all others.
 
     It needs training images only, none of another kind. A fifth of them is held out, and sets the
-    limits; they are of writers of their own where `digits` name the writers. The weights stay as
-    they are, so fit the record once training is over. `save_model`, the Hub and ONNX files keep
-    it.
+    limits; they are of writers of their own where `digits` name several. The weights stay as they
+    are, so fit the record once training is over. `save_model`, the Hub and ONNX files keep it.
 
     Args:
         model: A network of the zoo, or one of your own that is derived from `Classifier`; its
@@ -51,8 +56,9 @@ def fit_familiarity(
 
     Raises:
         TypeError: If `model` is no `Classifier`, or `digits` is something else.
-        ValueError: If there are too few images, the record would be too large, or the network
-            gives all images the same logits, or some that are not finite.
+        ValueError: If there are too few images, a label is no class of the network, the record
+            would be too large, or the network gives all images the same logits, or some that are
+            not finite.
 
     Example:
         >>> from mnist_zoo import fit_familiarity, load_mnist, mini_resnet
@@ -64,6 +70,7 @@ def fit_familiarity(
     network = unwrapped(model)
     if not isinstance(network, Classifier):
         raise TypeError(f"`model` ({type(network).__name__}) must be a Classifier")
+    check_computes(network)
     check_digits(digits=digits)
     check_positive(batch_size=batch_size)
     check_range(above=0, at_most=0.1, refused=refused)
@@ -73,19 +80,26 @@ def fit_familiarity(
     with torch.inference_mode(), eval_mode(network):
         _, pooled, logits = _outputs(network, known, batch_size)
         check_classes(stated_classes(network), logits.shape[1], "`model`", digits=digits.classes)
+        check_labels(logits.shape[1], digits=digits)
+        if not logits.isfinite().all():
+            raise _not_finite()
         labels = known.labels.cpu()
         tensors = (_prototypes(pooled, labels), *_gaussians(logits, labels))
         if not all(tensor.isfinite().all() for tensor in tensors):
-            raise ValueError("`model` must give finite logits below 65,504")
+            raise _not_finite()
         record = Familiarity(*tensors, 0.0, (0.0,) * SIGNS, (1.0,) * SIGNS)
         record = _with_limits(record, *_outputs(network, held_out, batch_size), refused)
     network.familiarity = record
     return record
 
 
+def _not_finite() -> ValueError:
+    return ValueError("`model` must give finite logits below 65,504")
+
+
 def _parts(digits: Digits) -> tuple[Digits, Digits]:
     """A fifth that is held out, and at most `DIGITS_PER_CLASS` of the rest."""
-    if digits.writers is None:
+    if digits.writers is None or digits.writers.unique().numel() == 1:
         held_out, known = digits.split(0.2, 0.8)
     else:
         (held_out,) = digits.split(0.2, groups=digits.writers)

@@ -115,3 +115,9 @@ def test_images_of_other_channels_are_refused_for_any_network(digits):
     colour = Digits(digits.images[:20].expand(-1, 3, -1, -1), digits.labels[:20])
     with pytest.raises(ValueError, match="takes images with 1 channel; these have 3"):
         evaluate(network, colour)
+
+
+def test_labels_that_are_no_classes_of_the_network_are_told_by_the_argument(digits):
+    others = Digits(digits[0].images, digits[0].labels + 10)
+    with pytest.raises(ValueError, match=r"`digits` has an image of class 1[0-9]; .* are 0 to 9"):
+        evaluate(lenet5(), others)

@@ -360,18 +360,25 @@ def test_classes_without_images_are_left_out(sample):
         (("network", "few"), ValueError, "`digits` must be at least 100; they are 99"),
         (("constant", "digits"), ValueError, "same logits"),
         (("wild", "digits"), ValueError, "finite logits"),
+        (("broken", "digits"), ValueError, "finite logits"),
+        (("empty", "digits"), ValueError, "`model` .* must hold data"),
+        (("network", "letters"), ValueError, r"`digits` has an image of class 1\d; .* 0 to 9"),
     ],
 )
 def test_bad_arguments_are_refused_and_nothing_is_set(arguments, error, message, sample):
-    network, constant, wild = lenet5(weights="mnist"), lenet5(), lenet5()
+    network, constant, wild, broken = lenet5(weights="mnist"), lenet5(), lenet5(), lenet5()
     record = network.familiarity
     torch.nn.init.zeros_(constant.fc3.weight)
     with torch.no_grad():
         wild.fc3.weight.mul_(1e9)
+        broken.fc3.bias.fill_(math.nan)
     given = {
         "network": network,
         "constant": constant,
         "wild": wild,
+        "broken": broken,
+        "empty": lenet5().to("meta"),
+        "letters": Digits(sample.images[:200], sample.labels[:200] + 10),
         "digits": sample[:200],
         "few": sample[:99],
     }
@@ -380,6 +387,14 @@ def test_bad_arguments_are_refused_and_nothing_is_set(arguments, error, message,
         fit_familiarity(*picked)
     assert network.familiarity is record
     assert constant.familiarity is wild.familiarity is None
+
+
+def test_images_of_a_single_writer_are_held_out_as_those_of_none(sample):
+    few, network = sample[:200], lenet5(weights="mnist")
+    one = Digits(few.images, few.labels, torch.full((200,), 7))
+    expected, found = fit_familiarity(network, few), fit_familiarity(network, one)
+    assert found.limits == expected.limits
+    assert torch.equal(found.prototypes, expected.prototypes)
 
 
 @pytest.mark.parametrize("refused", [0, 0.2, -0.1, math.nan])

@@ -205,6 +205,23 @@ def check_digits(**arguments: object) -> None:
         raise TypeError(f"`{name}` must be Digits; {hint}")
 
 
+def check_labels(classes: int, **data: Digits | None) -> None:
+    """Checks that every label is a class of the network.
+
+    Raises:
+        ValueError: If one is not; the message names the argument that holds it.
+    """
+    for name, digits in data.items():
+        if digits is None:
+            continue
+        lowest, highest = (int(limit) for limit in digits.labels.aminmax())
+        if lowest < 0 or highest >= classes:
+            raise ValueError(
+                f"`{name}` has an image of class {lowest if lowest < 0 else highest}; the classes "
+                f"of the network are 0 to {classes - 1}"
+            )
+
+
 def _places(index: Any, count: int) -> Any:
     """The slice, list, or tensor of positions or a mask, that an index means.
 

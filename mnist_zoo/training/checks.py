@@ -216,23 +216,6 @@ def check_style(recipe: Recipe, train: Digits) -> None:
         )
 
 
-def check_labels(classes: int, **data: Digits | None) -> None:
-    """Checks that every label is a class of the network.
-
-    Raises:
-        ValueError: If one is not; the message names the argument that holds it.
-    """
-    for name, digits in data.items():
-        if digits is None:
-            continue
-        lowest, highest = (int(limit) for limit in digits.labels.aminmax())
-        if lowest < 0 or highest >= classes:
-            raise ValueError(
-                f"`{name}` has an image of class {lowest if lowest < 0 else highest}; the classes "
-                f"of the network are 0 to {classes - 1}"
-            )
-
-
 def check_batches(recipe: Recipe, images: int, processes: int, norms: tuple[str, ...]) -> None:
     """Checks that every process gets two images of every batch, where BatchNorm needs them.
 
@@ -333,7 +316,7 @@ def _output(network: nn.Module, inputs: Tensor, argument: str) -> Tensor:
     try:
         with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
             output = network(inputs)
-    except (RuntimeError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).partition("\n")[0]

@@ -17,7 +17,7 @@ from .._files import expanded
 from .._memory import keep_freed_memory
 from .._modes import modes_of, set_modes
 from .._networks import check_classes, check_network, device_of
-from ..data.digits import Digits, check_digits
+from ..data.digits import Digits, check_digits, check_labels
 from ..models.registry import get_model
 from ..pictures.familiarity import forget_familiarity
 from ..pictures.preprocessing import preprocessing_of
@@ -26,7 +26,6 @@ from .checks import (
     RECORDED,
     check_batches,
     check_class_weights,
-    check_labels,
     check_sizes,
     check_style,
     check_trainable,

@@ -171,6 +171,7 @@ def other_preprocessing():
         (other_preprocessing(), 0.5, r"`teacher` \(LeNet5\) must take the images of the recipe"),
         (nn.Identity(), 0.5, r"`teacher` \(Identity\) must give logits"),
         (nn.Sequential(lenet5(), nn.Softmax(1)), 0.5, r"`teacher` .* it gives probabilities"),
+        (lenet5(in_channels=3), 0.5, r"`teacher` \(LeNet5\) cannot take images \(2, 1, 28, 28\)"),
     ],
 )
 def test_teachers_that_do_not_fit_are_refused(digits, teacher, distillation, rule):
