@@ -54,18 +54,19 @@ def first_in(model: nn.Module, name: str) -> object:
     return found
 
 
-def check_computes(model: nn.Module) -> None:
-    """Checks that the network `model` can compute.
+def check_computes(**arguments: nn.Module) -> None:
+    """Checks that networks can compute.
 
     Raises:
-        ValueError: If its tensors have no values, or it gets its shapes in its first forward pass.
+        ValueError: If the tensors of one have no values, or it gets its shapes in its first forward
+            pass; the message names the argument.
     """
-    if device_of(model).type == "meta":
-        raise ValueError(f"`model` ({type(model).__name__}) must hold data; it is on device meta")
-    if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
-        raise ValueError(
-            f"`model` ({type(model).__name__}) must be initialised; call it on images once"
-        )
+    for argument, network in arguments.items():
+        name = f"`{argument}` ({type(network).__name__})"
+        if device_of(network).type == "meta":
+            raise ValueError(f"{name} must hold data; it is on device meta")
+        if any(isinstance(module, LazyModuleMixin) for module in network.modules()):
+            raise ValueError(f"{name} must be initialised; call it on images once")
 
 
 def stated_classes(model: nn.Module) -> tuple[str, ...] | None:

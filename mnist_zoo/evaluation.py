@@ -205,7 +205,7 @@ def evaluate(
         (1000, True)
     """
     check_network(model=model)
-    check_computes(model)
+    check_computes(model=model)
     check_preprocessing(preprocessing)
     check_positive(batch_size=batch_size)
     check_digits(digits=digits)

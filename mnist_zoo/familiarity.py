@@ -70,7 +70,7 @@ def fit_familiarity(
     network = unwrapped(model)
     if not isinstance(network, Classifier):
         raise TypeError(f"`model` ({type(network).__name__}) must be a Classifier")
-    check_computes(network)
+    check_computes(model=network)
     check_digits(digits=digits)
     check_positive(batch_size=batch_size)
     check_range(above=0, at_most=0.1, refused=refused)

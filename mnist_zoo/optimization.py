@@ -31,8 +31,8 @@ def fuse(model: Network) -> Network:
 
     The copy is for inference only: it computes the same function to float precision (1e-5) with
     fewer operations. A BatchNorm is folded if it directly follows a plain convolution whose output
-    goes nowhere else, neither of the two has hooks or stays in training mode, and the network reads
-    their tensors nowhere else.
+    goes nowhere else, neither of the two has hooks, a forward that was set on it, or stays in
+    training mode, and the network reads their tensors nowhere else.
 
     Args:
         model: A network that torch.fx can trace, as every network of the zoo; it stays unchanged.
@@ -90,10 +90,16 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
         conv = modules.get(before)
         if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue
-        plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and not _hooks(conv, norm)
+        plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
         alone = times[conv] == times[norm] == len(before.users) == 1 and not read & {conv, norm}
         trains = conv.training or norm.training  # where the network's own train() says so
-        if plain and alone and norm.running_var is not None and not trains:
+        if (
+            plain
+            and not _changed(conv, norm)
+            and alone
+            and norm.running_var is not None
+            and not trains
+        ):
             pairs.append((conv, norm))
     return pairs
 
@@ -106,8 +112,12 @@ def _uses_no_values(node: Node) -> bool:
     )
 
 
-def _hooks(*modules: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+def _changed(*modules: nn.Module) -> bool:
+    """Whether one does more than its class: by hooks, or a forward that was set on it."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+        for module in modules
+    )
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -215,7 +225,7 @@ def optimize(
     check_positive(batch_size=batch_size)
     check_network(model=model)
     model = unwrapped(model)
-    check_computes(model)
+    check_computes(model=model)
     shape = (batch_size, *shape_of(model, input_size))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32)

@@ -174,7 +174,7 @@ def predict(
         7
     """
     check_network(model=model)
-    check_computes(model)
+    check_computes(model=model)
     check_preprocessing(preprocessing)
     check_positive(top=top, batch_size=batch_size)
     check_range(at_least=0, at_most=1, reject_below=reject_below)

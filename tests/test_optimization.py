@@ -149,7 +149,9 @@ def test_parametrized_and_hooked_layers_stay():
     seen.bn1.register_forward_hook(lambda module, inputs, output: output + 1)
     normed = resnet18().eval()
     parametrizations.weight_norm(normed.conv1)
-    for model in (seen, normed):
+    changed = resnet18().eval()
+    changed.bn1.forward = lambda x: 2 * nn.BatchNorm2d.forward(changed.bn1, x)
+    for model in (seen, normed, changed):
         fused = fuse(model)
         assert norms(fused) == 1
         assert torch.allclose(fused(x), model(x), atol=1e-5)

@@ -151,7 +151,7 @@ def export(
     path = expanded(path)
     check_choice(format=(format, MODULES), pixels=(pixels, get_args(Pixels)))
     check_network(model=model)
-    check_computes(model)
+    check_computes(model=model)
     check_range(above=0, finite=False, tolerance=tolerance)
     if batch is not None:
         check_positive(batch=batch)

@@ -90,7 +90,7 @@ def read_digits(
         0
     """
     check_network(model=model)
-    check_computes(model)
+    check_computes(model=model)
     check_preprocessing(preprocessing)
     check_positive(top=top)
     for name, count in (("length", length), ("rows", rows)):

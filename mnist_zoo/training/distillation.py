@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._networks import check_classes, float_type, stated_classes, unwrapped
+from .._networks import check_classes, check_computes, float_type, stated_classes, unwrapped
 from ..data.digits import Digits
 from ..inspection.tracing import duplicate
 from ..pictures.preprocessing import Preprocessing
@@ -44,7 +44,7 @@ class Teacher:
 
     Raises:
         ValueError: If the networks have different numbers of classes, or prepare their images
-            differently.
+            differently, or the teacher gives no finite logits.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Teacher:
         device: torch.device,
     ) -> None:
         network = unwrapped(network)
+        check_computes(teacher=network)
         noted = getattr(network, "preprocessing", None)
         if isinstance(noted, Preprocessing) and _numbers(noted) != _numbers(recipe.preprocessing):
             raise ValueError(

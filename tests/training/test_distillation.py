@@ -162,6 +162,12 @@ def other_preprocessing():
     return teacher
 
 
+def not_a_number():
+    teacher = lenet5()
+    nn.init.constant_(teacher.fc3.bias, torch.nan)
+    return teacher
+
+
 @pytest.mark.parametrize(
     ("teacher", "distillation", "rule"),
     [
@@ -171,6 +177,9 @@ def other_preprocessing():
         (other_preprocessing(), 0.5, r"`teacher` \(LeNet5\) must take the images of the recipe"),
         (nn.Identity(), 0.5, r"`teacher` \(Identity\) must give logits"),
         (nn.Sequential(lenet5(), nn.Softmax(1)), 0.5, r"`teacher` .* it gives probabilities"),
+        (lenet5().to("meta"), 0.5, r"`teacher` \(LeNet5\) must hold data"),
+        (nn.LazyLinear(10), 0.5, r"`teacher` \(LazyLinear\) must be initialised"),
+        (not_a_number(), 0.5, r"`teacher` \(LeNet5\) must give finite"),
         (lenet5(in_channels=3), 0.5, r"`teacher` \(LeNet5\) cannot take images \(2, 1, 28, 28\)"),
     ],
 )
