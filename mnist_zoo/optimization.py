@@ -92,14 +92,8 @@ def _pairs(model: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
             continue
         plain = type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d
         alone = times[conv] == times[norm] == len(before.users) == 1 and not read & {conv, norm}
-        trains = conv.training or norm.training  # where the network's own train() says so
-        if (
-            plain
-            and not _changed(conv, norm)
-            and alone
-            and norm.running_var is not None
-            and not trains
-        ):
+        changed = _changed(conv, norm) or conv.training or norm.training
+        if plain and alone and norm.running_var is not None and not changed:
             pairs.append((conv, norm))
     return pairs
 

@@ -104,7 +104,7 @@ def fit(
         progress: Whether to show a progress bar and a line per epoch.
         tensorboard: Folder for TensorBoard's event files; needs the package tensorboard.
         hook: Called after every step with the history so far, whose `model` is still in training
-            mode. Return True to stop; any other value is ignored. Calling `fit` again with the
+            mode, and returns to it where the hook leaves it in eval mode. Return True to stop; any other value is ignored. Calling `fit` again with the
             same `folder` resumes the run.
             Under torchrun every process must pass a hook, and only that of the first is called.
 
@@ -326,9 +326,18 @@ def _train(
             log.show_evaluation(epoch_ends=epoch_ends)
         if hook:
             with log.paused():
-                run.stop_if(hook(history) if run.group.rank == 0 else None)
+                run.stop_if(_answer(hook, run) if run.group.rank == 0 else None)
         if saves or last or history.stopped:
             with log.paused():
                 run.check_finite()
                 if checkpoints:
                     checkpoints.save()
+
+
+def _answer(hook: Callable[[History], object], run: TrainingRun) -> object:
+    """What the hook returns; a network that it leaves in eval mode trains on as before."""
+    modes = modes_of(run.wrapper)
+    answer = hook(run.history)
+    if not run.model.training:
+        set_modes(modes)
+    return answer

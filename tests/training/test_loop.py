@@ -160,6 +160,22 @@ def test_hook_sees_every_step_and_can_stop_the_run(digits):
     assert losses == history.loss
 
 
+def test_network_that_a_hook_leaves_in_eval_mode_trains_on_as_before(digits):
+    recipe = Recipe(lr=0.05, batch_size=40, epochs=2)
+
+    def frozen():
+        model = NormAndDropout()
+        model.net[1].requires_grad_(False)
+        return model
+
+    def measure(history):
+        history.model.eval()
+
+    for make in (NormAndDropout, frozen):
+        found = fit(make(), *digits, recipe=recipe, progress=False, hook=measure)
+        assert same(found, fit(make(), *digits, recipe=recipe, progress=False))
+
+
 def autocast():
     return torch.autocast("cpu", torch.bfloat16)
 
