@@ -151,6 +151,15 @@ def tensors_of(network: nn.Module) -> list[tuple[str, Tensor]]:
     return [*parameters, *network.named_buffers(remove_duplicate=False)]
 
 
+def unsaved_buffers(network: nn.Module) -> set[str]:
+    """The names of the buffers that the state dict leaves out."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in network.named_modules()
+        for name in module._non_persistent_buffers_set
+    }
+
+
 def with_own_state(network: nn.Module) -> list[nn.Module]:
     """The modules of a network that put more than tensors into its state dict."""
     return [module for module in network.modules() if _has_own_state(type(module))]

@@ -352,10 +352,10 @@ def _left_as_is(network: nn.Module) -> Iterator[None]:
         for module in modes
     ]
     kept = [
-        (module, name, buffer, buffer.clone())
+        (module, name, buffer, None if buffer is None else buffer.clone())
         for module in modes
-        for name, buffer in module.named_buffers(recurse=False)
-        if not is_lazy(buffer)
+        for name, buffer in module._buffers.items()
+        if buffer is None or not is_lazy(buffer)
     ]
     states = [(m, copy.deepcopy(m.get_extra_state())) for m in with_own_state(network)]
     try:
@@ -365,7 +365,7 @@ def _left_as_is(network: nn.Module) -> Iterator[None]:
             for module, name, buffer, value in kept:
                 if getattr(module, name) is not buffer:
                     setattr(module, name, buffer)
-                if not torch.equal(buffer, value):
+                if buffer is not None and value is not None and not torch.equal(buffer, value):
                     buffer.copy_(value)
         for module, values in numbers:
             vars(module).update(values)

@@ -104,8 +104,8 @@ def fit(
         progress: Whether to show a progress bar and a line per epoch.
         tensorboard: Folder for TensorBoard's event files; needs the package tensorboard.
         hook: Called after every step with the history so far, whose `model` is still in training
-            mode, and returns to it where the hook leaves it in eval mode. Return True to stop; any other value is ignored. Calling `fit` again with the
-            same `folder` resumes the run.
+            mode, and returns to it where the hook leaves it in eval mode. Return True to stop; any
+            other value is ignored. Calling `fit` again with the same `folder` resumes the run.
             Under torchrun every process must pass a hook, and only that of the first is called.
 
     Returns:

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._networks import unwrapped
+from .._networks import device_of, unsaved_buffers, unwrapped
 from ..weights.archives import Archive
 from .recipe import Recipe
 
 MORE = 10  # times the texts of a run before its first step: its optimiser has noted nothing yet
+
+
+def whole_state(network: nn.Module) -> dict[str, Any]:
+    """The state dict, and the buffers that it leaves out, on which steps may depend as well."""
+    buffers = dict(network.named_buffers())
+    unsaved = unsaved_buffers(network) & buffers.keys()
+    return {**network.state_dict(), **{name: buffers[name].detach() for name in sorted(unsaved)}}
+
+
+def load_whole_state(network: nn.Module, state: Mapping[str, Any]) -> None:
+    """Puts what `whole_state` returned back into a network; buffers may have got other shapes."""
+    unsaved = unsaved_buffers(network)
+    network.load_state_dict({k: v for k, v in state.items() if k not in unsaved})
+    device = device_of(network)
+    for name in unsaved & state.keys():
+        prefix, _, key = name.rpartition(".")
+        network.get_submodule(prefix)._buffers[key] = state[name].detach().to(device, copy=True)
 
 
 def check_restorable(model: nn.Module, recipe: Recipe, *, has_folder: bool) -> None:
@@ -26,9 +44,9 @@ def check_restorable(model: nn.Module, recipe: Recipe, *, has_folder: bool) -> N
     network = unwrapped(model)
     kind = type(network).__name__
     try:
-        state = network.state_dict()
+        state = whole_state(network)
         copies = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-        network.load_state_dict(copies)
+        load_whole_state(network, copies)
     except Exception as error:  # of any type, from the network's own methods
         needs = "`folder`" if has_folder else "`select` or `ema_decay` of the recipe"
         raise ValueError(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
-from .._networks import OWN_STATE, state_of
+from .._networks import OWN_STATE, state_of, unsaved_buffers
 from ..models.base import Classifier
 from ..weights.files import is_finite
 from .history import History, ValidationPoint
@@ -120,14 +120,22 @@ def check_start(theirs: object, ours: Sequence[object]) -> None:
         )
 
 
-def check_tensors(found: object, own: Mapping[str, Any], name: str) -> None:
+def check_tensors(found: object, network: nn.Module, name: str) -> None:
     """Checks that a state dict fits the network's own, and is finite where that is.
+
+    Buffers that the state dict leaves out may have any shape, or be missing.
 
     Raises:
         ValueError: If names, shapes or types differ, or a number is infinite or none.
     """
-    if not isinstance(found, Mapping) or _kinds(found) != _kinds(own):
-        raise ValueError(f"its tensors of {name} are those of another network")
+    own, unsaved = network.state_dict(), unsaved_buffers(network)
+    wrong = ValueError(f"its tensors of {name} are those of another network")
+    if not isinstance(found, Mapping):
+        raise wrong
+    saved = {key: value for key, value in found.items() if key not in unsaved}
+    buffers = [value for key, value in found.items() if key in unsaved]
+    if _kinds(saved) != _kinds(own) or not all(isinstance(buffer, Tensor) for buffer in buffers):
+        raise wrong
     pairs = [(value, found[key]) for key, value in own.items() if isinstance(value, Tensor)]
     if any(is_finite(value) and not is_finite(theirs) for value, theirs in pairs):
         raise ValueError(f"its tensors of {name} are not finite")

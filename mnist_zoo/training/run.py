@@ -33,6 +33,7 @@ from .history import History, ValidationPoint
 from .processes import ProcessGroup
 from .randomness import random_seed, seeded
 from .recipe import Recipe
+from .restoring import load_whole_state, whole_state
 from .resuming import (
     check_optimizer,
     check_rates,
@@ -213,7 +214,7 @@ class TrainingRun:
         )
         history.evaluations.append(point)
         if recipe.select == "best" and history.best is point:
-            self.best_weights = copy.deepcopy(model.state_dict())
+            self.best_weights = copy.deepcopy(whole_state(model))
 
     def stop_if(self, asked: object) -> None:
         """Stops every process if the first one is asked to, by True and by nothing else."""
@@ -249,9 +250,9 @@ class TrainingRun:
         self._share_buffers()
         selected = self.best_weights
         if selected is None and self.ema is not None:
-            selected = self.ema.module.state_dict()
+            selected = whole_state(self.ema.module)
         if selected is not None:
-            self.model.load_state_dict(selected)
+            load_whole_state(self.model, selected)
         self.wrapper.eval()
         size = tuple(self.preprocessing(self.train.images[:1]).shape[1:])
         classes, preprocessing = self.train.classes, self.preprocessing
@@ -271,10 +272,10 @@ class TrainingRun:
             "classes": self.train.classes,
             "data": self.fingerprints,
             "teacher": self.teacher and self.teacher.digest,
-            "model": self.model.state_dict(),
+            "model": whole_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
+            "ema": None if self.ema is None else whole_state(self.ema),
             "best": self.best_weights,
             "history": packed(self.history),
         }
@@ -298,12 +299,11 @@ class TrainingRun:
         Raises:
             ValueError: If it does not fit this run, which is then unchanged.
         """
-        own = self.model.state_dict()
-        check_tensors(state["model"], own, "the network")
+        check_tensors(state["model"], self.model, "the network")
         if state["best"] is not None:
             if self.recipe.select != "best":
                 raise ValueError("it has best weights, which this recipe does not keep")
-            check_tensors(state["best"], own, "the best weights")
+            check_tensors(state["best"], self.model, "the best weights")
         check_optimizer(state["optimizer"], self.optimizer)
         self._check_untrained(state)
         history = replace(self.history, loss=[], accuracy=[], lr=[], evaluations=[])
@@ -314,9 +314,9 @@ class TrainingRun:
         if (state["ema"] is None) != (self.ema is None):
             raise ValueError("it has a moving average, or this run has one; not both")
         if self.ema is not None:
-            check_tensors(state["ema"], self.ema.state_dict(), "the moving average")
-            self.ema.load_state_dict(state["ema"])
-        self.model.load_state_dict(state["model"])
+            check_tensors(state["ema"], self.ema, "the moving average")
+            load_whole_state(self.ema, state["ema"])
+        load_whole_state(self.model, state["model"])
         self.infinite = infinite_in(self.model)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])

@@ -151,6 +151,55 @@ def test_state_of_a_network_is_that_of_its_steps(digits, tmp_path, changes):
     assert resumed.model.means == whole.model.means
 
 
+class Caching(nn.Linear):
+    """A network with a buffer that training makes, and that the state dict leaves out."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.register_buffer("last", None, persistent=False)
+
+    def forward(self, x):
+        logits = super().forward(x.flatten(1))
+        if self.training:
+            logits = logits if self.last is None else logits + self.last.mean()
+            self.last = logits.detach()
+        return logits
+
+
+def test_buffers_that_training_makes_are_kept_in_checkpoints(digits, tmp_path):
+    options = {"recipe": RECIPE, "progress": False}
+    whole = fit(made(Caching), *digits, **options)
+    fit(made(Caching), *digits, **options, folder=tmp_path, hook=lambda h: h.step == 4)
+    assert fit(made(Caching), *digits, **options, folder=tmp_path).loss == whole.loss
+
+
+class Centred(nn.Linear):
+    """A network that subtracts the mean of its logits, which the state dict leaves out."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.register_buffer("centre", torch.zeros(10), persistent=False)
+
+    def forward(self, x):
+        logits = super().forward(x.flatten(1))
+        if self.training:
+            self.centre = 0.9 * self.centre + 0.1 * logits.mean(0)
+            self.centre = self.centre.detach()
+        return logits - self.centre
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"ema_decay": 0.9, "select": "best"}])
+def test_buffers_that_the_state_dict_leaves_out_are_kept(digits, tmp_path, changes):
+    options = {"recipe": RECIPE.replace(**changes), "progress": False}
+    whole = fit(made(Centred), *digits, **options)
+    shown = whole.best if "select" in changes else whole.evaluations[-1]
+    assert evaluate(whole.model, digits[1]).loss == pytest.approx(shown.loss, rel=1e-6)
+    fit(made(Centred), *digits, **options, folder=tmp_path, hook=lambda h: h.step == 4)
+    resumed = fit(made(Centred), *digits, **options, folder=tmp_path)
+    assert resumed.loss == whole.loss
+    assert torch.equal(resumed.model.centre, whole.model.centre)
+
+
 @pytest.mark.parametrize("persistent", [False, True])
 def test_indices_counts_and_masks_are_not_averaged(digits, persistent):
     class Indexed(nn.Linear):
