@@ -90,17 +90,39 @@ def augment(
     Returns:
         float32 images of the same shape; uint8 values are divided by 255.
 
+    Raises:
+        TypeError: If `images` is no tensor, or `augmentation` is something else.
+        ValueError: If the images are not (N, C, H, W).
+
     Example:
         >>> import torch
         >>> from mnist_zoo import Augmentation, augment
         >>> augment(torch.rand(8, 1, 28, 28), Augmentation(rotation=10, shift=2)).shape
         torch.Size([8, 1, 28, 28])
     """
-    images = to_float(images)
+    images = float_batch(images, augmentation=(augmentation, Augmentation))
     if not len(images):
         return images
     with torch.autocast(images.device.type, enabled=False):
         return resample(images, sampling_grid(images, len(images), augmentation, generator))
+
+
+def float_batch(images: Tensor, **settings: tuple[object, type]) -> Tensor:
+    """Checks images and settings, each with the type that it must have; the images as float32.
+
+    Raises:
+        TypeError: If `images` is no tensor, or a setting is of another type.
+        ValueError: If the images are not (N, C, H, W).
+    """
+    for name, (value, kind) in settings.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"`{name}` (={value!r:.80}) must be of type {kind.__name__}")
+    if not isinstance(images, Tensor):
+        rule = "must be a tensor (N, C, H, W), such as `Digits.images`"
+        raise TypeError(f"`images` {rule}; its type is {type(images).__name__}")
+    if images.dim() != 4:
+        raise ValueError(f"`images` must be (N, C, H, W), got {tuple(images.shape)}")
+    return to_float(images)
 
 
 def random_like(images: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._checks import check_range, plain
-from ..pictures.preprocessing import to_float
-from .augmentation import random_like
+from .augmentation import float_batch, random_like
 
 __all__ = ["Corruption", "corrupt"]
 
@@ -100,13 +99,17 @@ def corrupt(
     Returns:
         float32 images of the same shape from 0 to 1; uint8 values are divided by 255.
 
+    Raises:
+        TypeError: If `images` is no tensor, or `corruption` is something else.
+        ValueError: If the images are not (N, C, H, W).
+
     Example:
         >>> import torch
         >>> from mnist_zoo import Corruption, corrupt
         >>> corrupt(torch.rand(8, 1, 28, 28), Corruption(share=0.5, noise=0.3)).shape
         torch.Size([8, 1, 28, 28])
     """
-    images = to_float(images)
+    images = float_batch(images, corruption=(corruption, Corruption))
     if not corruption:
         return images
     count, strengths = round(corruption.share * len(images)), corruption.strengths

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._checks import check_range, plain
-from ..pictures.preprocessing import to_float
-from .augmentation import random_like
+from .augmentation import float_batch, random_like
 
 __all__ = ["Style", "restyle"]
 
@@ -77,6 +76,10 @@ def restyle(
     Returns:
         float32 images of the same shape; uint8 values are divided by 255.
 
+    Raises:
+        TypeError: If `images` is no tensor, or `style` is something else.
+        ValueError: If the images are not (N, C, H, W), or there is not one label for each.
+
     Example:
         >>> import torch
         >>> from mnist_zoo import Style, restyle
@@ -86,10 +89,13 @@ def restyle(
         >>> bool((flagged > one).any()), bool((flagged < one).any())
         (True, False)
     """
-    images = to_float(images)
+    images = float_batch(images, style=(style, Style))
+    labels = torch.as_tensor(labels, device=images.device)
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"`labels` must be ({len(images)},), got {tuple(labels.shape)}")
     if not style:
         return images
-    images, labels = images.clone(), torch.as_tensor(labels, device=images.device)
+    images = images.clone()
     with torch.autocast(images.device.type, enabled=False):
         for name, (digit, draw) in STYLES.items():
             if not (share := getattr(style, name)):

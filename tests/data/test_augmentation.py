@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from mnist_zoo import Augmentation, augment
+from mnist_zoo import Augmentation, Corruption, Digits, Style, augment, corrupt, restyle
 from mnist_zoo.data import augmentation
 
 
@@ -112,6 +112,29 @@ def test_augmentation_depends_on_its_generator_only(sample):
 def test_impossible_values_are_refused(arguments, rule):
     with pytest.raises(ValueError, match=rule):
         Augmentation(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "setting", "name"),
+    [
+        (augment, Augmentation(), "augmentation"),
+        (corrupt, Corruption(), "corruption"),
+        (lambda images, style: restyle(images, [1, 7], style), Style(), "style"),
+    ],
+)
+def test_what_is_no_batch_or_no_setting_is_refused(change, setting, name):
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="`images` must be a tensor .*; its type is Digits"):
+        change(Digits(images, [1, 7]), setting)
+    with pytest.raises(ValueError, match=r"`images` must be \(N, C, H, W\), got \(1, 28, 28\)"):
+        change(images[0], setting)
+    with pytest.raises(TypeError, match=rf"`{name}` \(=0.3\) must be of type {name.title()}"):
+        change(images, 0.3)
+
+
+def test_restyle_needs_a_label_for_each_image():
+    with pytest.raises(ValueError, match=r"`labels` must be \(2,\), got \(3,\)"):
+        restyle(torch.zeros(2, 1, 28, 28), [1, 7, 4], Style(flag=1))
 
 
 @pytest.mark.parametrize("number", [np.float32, np.float64, np.int64, torch.tensor])
