@@ -158,7 +158,9 @@ class Metrics:
 
     def __str__(self) -> str:
         each = zip(self.classes, self.accuracy_by_class, strict=True)
-        classes = "  ".join(f"{name}: {value:.1%}" for name, value in each)
+        classes = "  ".join(
+            f"{name}: {'–' if math.isnan(value) else f'{value:.1%}'}" for name, value in each
+        )
         return (
             f"{self.accuracy:.2%} ({self.correct:,} of {self.total:,}), loss {self.loss:.4f}, "
             f"calibration error {self.calibration_error:.2%}\n{classes}"

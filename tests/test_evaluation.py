@@ -72,6 +72,7 @@ def test_accuracy_of_a_class_without_images_is_nan():
     metrics = Metrics.from_logits(torch.eye(3)[:2], torch.tensor([0, 1]))
     assert metrics.accuracy_by_class[:2] == (1.0, 1.0)
     assert math.isnan(metrics.accuracy_by_class[2])
+    assert str(metrics).endswith("0: 100.0%  1: 100.0%  2: –")
 
 
 @pytest.mark.parametrize(

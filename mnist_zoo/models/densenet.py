@@ -173,6 +173,11 @@ class DenseNet(Classifier):
 
         Raises:
             ValueError: If there is no network of that depth, or an option is out of range.
+
+        Example:
+            >>> from mnist_zoo import DenseNet
+            >>> len(DenseNet.small(22).features.denseblock1)
+            3
         """
         check_positive(depth=depth, growth_rate=growth_rate)
         factor = 6 if bottleneck else 3  # three blocks, 2 or 1 convolutions per layer

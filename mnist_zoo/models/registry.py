@@ -82,7 +82,7 @@ def list_models(
         a table with a line about each network.
 
     Raises:
-        ValueError: If `min_accuracy` is not between 0 and 1.
+        ValueError: If `min_accuracy` is not between 0 and 1, or `max_params` is no number.
 
     Example:
         >>> from mnist_zoo import list_models
@@ -98,6 +98,7 @@ def list_models(
         accuracies = {record.network: record.accuracy_mean for record in manifest().values()}
         names = [name for name in names if accuracies.get(name, -1) >= (min_accuracy or 0)]
     if max_params is not None:
+        check_range(max_params=max_params, finite=False)
         names = [name for name in names if _params(name) <= max_params]
     return Names({name: _about(name) for name in names})
 

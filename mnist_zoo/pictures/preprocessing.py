@@ -135,7 +135,7 @@ def check_preprocessing(preprocessing: object) -> None:
     """Raises TypeError if the argument `preprocessing` is neither a `Preprocessing` nor None."""
     if not isinstance(preprocessing, (Preprocessing, NoneType)):
         kind = type(preprocessing).__name__
-        raise TypeError(f"`preprocessing` must be a Preprocessing or None; it is a {kind}")
+        raise TypeError(f"`preprocessing` must be a Preprocessing or None; its type is {kind}")
 
 
 def preprocessing_of(model: nn.Module, size: int = 28) -> Preprocessing:

@@ -32,6 +32,9 @@ class PictureTransform(nn.Module):
         (C, image_size, image_size) for one image, (N, C, image_size, image_size) for several; C
         is 1 where images are redrawn.
 
+    Raises:
+        TypeError: If `preprocessing` is no `Preprocessing`.
+
     Example:
         >>> from PIL import Image, ImageDraw, ImageFont
         >>> from mnist_zoo import PictureTransform, Preprocessing
@@ -43,6 +46,9 @@ class PictureTransform(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
+        if not isinstance(preprocessing, Preprocessing):
+            kind = type(preprocessing).__name__
+            raise TypeError(f"`preprocessing` must be a Preprocessing; its type is {kind}")
         self.preprocessing = preprocessing
 
     def forward(self, pictures: Pictures) -> Tensor:

@@ -24,7 +24,8 @@ class History:
     Attributes:
         recipe: The recipe.
         steps_per_epoch: Number of steps in an epoch.
-        loss: Training loss of each step.
+        loss: Training loss of each step, with the recipe's label smoothing, class weights and
+            distillation.
         accuracy: Training accuracy of each step's batch, from 0 to 1.
         lr: Learning rate of each step.
         evaluations: The validation curve, in order; includes the evaluations after each epoch.
@@ -173,7 +174,8 @@ class EpochRecord:
 
     Attributes:
         epoch: Number of the epoch, from 1.
-        train_loss: Mean training loss, including label smoothing if the recipe uses it.
+        train_loss: Mean training loss, with the recipe's label smoothing, class weights and
+            distillation.
         train_accuracy: Mean accuracy of the batches, each before its update, from 0 to 1.
         loss: Loss on the validation images; None without any.
         accuracy: Accuracy on the validation images, from 0 to 1; None without any.

@@ -191,9 +191,9 @@ def _model_and_recipe(
         check_network(target=target)
     if isinstance(target, nn.Module):
         if not isinstance(recipe, Recipe):
-            named = f"get_recipe({recipe!r})" if isinstance(recipe, str) else "one of get_recipe()"
-            rule = f"must say how to train the network, such as {named}; see list_recipes()"
-            raise ValueError(f"`recipe` (={recipe!r:.80}) {rule}")
+            name = recipe if isinstance(recipe, str) else "mini_resnet_minute"
+            rule = f"must say how to train the network, such as get_recipe({name!r})"
+            raise ValueError(f"`recipe` (={recipe!r:.80}) {rule}; see list_recipes()")
         return target, recipe
     if recipe is not None:
         raise ValueError("`recipe` must be None if `target` is a recipe already")

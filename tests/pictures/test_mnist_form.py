@@ -421,6 +421,8 @@ def test_the_transform_returns_the_networks_input():
     assert torch.equal(composed(DIGITS[0]), one)
     assert "mean=0.1307" in repr(transform)
     assert PictureTransform(Preprocessing(image_size=32))(DIGITS[0]).shape == (1, 32, 32)
+    with pytest.raises(TypeError, match="must be a Preprocessing; its type is int"):
+        PictureTransform(32)
 
 
 @pytest.mark.parametrize("count", [1, 2, 100, 4000])

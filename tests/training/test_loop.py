@@ -265,6 +265,8 @@ def test_load_data_follows_sizes_and_seed():
     assert not torch.equal(other.images, train.images)
     train, validation, test = load_data(recipe.replace(sizes=None))
     assert (len(train), validation, len(test)) == (4000, None, 1000)
+    with pytest.raises(TypeError, match=r"a Recipe, such as get_recipe\('lenet5_report'\) gives"):
+        load_data("lenet5_report")
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ def test_list_models_filters(comparison):
     assert list_models(min_accuracy=1.0) == []
     with pytest.raises(ValueError, match=r"`min_accuracy` \(=99.5\) must be between 0 and 1"):
         list_models(min_accuracy=99.5)
+    with pytest.raises(ValueError, match=r"`max_params` \(='50k'\) must be a number"):
+        list_models(max_params="50k")
 
 
 @pretrained
