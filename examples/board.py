@@ -8,6 +8,7 @@
 
 import argparse
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -70,11 +71,16 @@ def run_on_board(source: Path, images: Tensor) -> Tensor:
 
 def main() -> None:
     """Prints the table, and runs the networks if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--run", action="store_true", help="run 20 digits on QEMU's board")
     parser.add_argument("--int8", action="store_true", help="weights and activations of 8 bits")
     options = parser.parse_args()
+    for program in (GCC[0], QEMU[0])[: 1 + options.run]:
+        if not shutil.which(program):
+            parser.error(f"{program} must be installed; --help says how")
     print("| network | flash (kB) | RAM (kB) |\n|---|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:

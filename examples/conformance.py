@@ -49,7 +49,9 @@ def write(folder: Path, networks: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("networks", nargs="*", default=list_models(pretrained=True))
     options = parser.parse_args()

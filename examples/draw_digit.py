@@ -12,7 +12,9 @@ from mnist_zoo import mini_resnet
 from mnist_zoo.export import export
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     page = Path("digits.html").resolve()
     print(export(mini_resnet(weights="mnist"), page, "page"))
     webbrowser.open(page.as_uri())

@@ -150,7 +150,9 @@ def guide(text: str, rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measures, and writes the results and the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     pretrained = list_models(pretrained=True)
     parser.add_argument("networks", nargs="*", default=pretrained)
     formats = get_args(Format)

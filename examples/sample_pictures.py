@@ -77,7 +77,9 @@ def sheet(random: np.random.Generator) -> Image.Image:
 
 def main() -> None:
     """Writes both."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     random = np.random.default_rng(0)
     for make in (digit, sheet):
         make(random).save(FOLDER / f"sample_{make.__name__}.jpg", quality=60)
