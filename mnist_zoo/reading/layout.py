@@ -45,7 +45,7 @@ def lay_out(grey: Array, count: int | None = None) -> Layout:
         return Layout(page.ink, page.labels, [], marks, 1.0)
     height = _usual_height(parts)
     if page.unseen >= TALL * height:
-        raise PictureError(f"the image: shows more than {MOST} digits or marks; cut it up")
+        raise PictureError(f"shows more than {MOST} digits or marks; cut it up")
     parts = [part for part in parts if part.side >= CRUMB * height]
     lines = [part for part in parts if _is_line(part, height)]
     marks += [Mark(box_of(line), "line") for line in lines]

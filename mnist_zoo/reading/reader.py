@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -70,8 +72,9 @@ def read_digits(
         image, turned upright as its EXIF data says.
 
     Raises:
-        PictureError: If the image cannot be read, or does not show `rows` rows of `length` digits.
-            A length that is wrong by one goes unnoticed about once in fifty times.
+        PictureError: If the image cannot be read, shows more than 1,000 digits and marks, or does
+            not show `rows` rows of `length` digits; the message names the image. A length that is
+            wrong by one goes unnoticed about once in fifty times.
         FileNotFoundError: If a file does not exist.
         TypeError: If `model` is no network, `picture` is no image, or `preprocessing` is something
             else.
@@ -102,14 +105,15 @@ def read_digits(
             "`model` must have learnt digits in MNIST's form; its preprocessing takes images as "
             "they are (redraw=False)"
         )
-    page, scale = _page(picture)
-    layout = lay_out(to_grey(page)[0].numpy(), rows)
-    if rows is not None and len(layout.rows) != rows:
-        raise PictureError(f"the image: `rows` (={rows}); it shows {len(layout.rows)}")
-    if length is not None and not layout.rows:
-        raise PictureError(f"the image: `length` (={length}); it shows no digits")
-    lattice = Lattice(layout)
-    found, rejected = _found(model, lattice, preprocessing, length, top)
+    page, scale, name = _page(picture)
+    with _naming(name):
+        layout = lay_out(to_grey(page)[0].numpy(), rows)
+        if rows is not None and len(layout.rows) != rows:
+            raise PictureError(f"`rows` (={rows}); it shows {len(layout.rows)}")
+        if length is not None and not layout.rows:
+            raise PictureError(f"`length` (={length}); it shows no digits")
+        lattice = Lattice(layout)
+        found, rejected = _found(model, lattice, preprocessing, length, top)
     limit = _widest_gap(found, layout.height) if length is None else float("inf")
     return Reading(
         tuple(_numbers(row, limit, scale) for row in found if row or rows is not None),
@@ -122,8 +126,17 @@ def read_digits(
     )
 
 
-def _page(picture: Picture) -> tuple[Tensor, float]:
-    """The image (1, 1 or 3, H, W) in 0…255, and how many of its pixels one of them is wide."""
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Begins the message of a PictureError with the name of the image."""
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from None
+
+
+def _page(picture: Picture) -> tuple[Tensor, float, str]:
+    """The image (1, 1 or 3, H, W) in 0…255, how many of its pixels one is wide, and its name."""
     page, longer, name = read_page(picture)
     if page.dtype == torch.uint8 and page.amax() > 1:
         page = page.float()
@@ -132,7 +145,7 @@ def _page(picture: Picture) -> tuple[Tensor, float]:
         if not page.isfinite().all():
             raise PictureError(f"{name}: holds NaN or infinity")
         page = stretched(page).float()
-    return on_paper(page), round(longer / max(page.shape[2:]))
+    return on_paper(page), round(longer / max(page.shape[2:])), name
 
 
 def _found(
@@ -194,15 +207,13 @@ def _way(
     """
     way = best_way(spans, likely, skips, length)
     if way is None:
-        raise PictureError(
-            f"the image: `length` (={length}); row {number} cannot be parted into so many"
-        )
+        raise PictureError(f"`length` (={length}); row {number} cannot be parted into so many")
     if length is not None:
         free = best_way(spans, likely, skips, None)
         free = way if free is None else free
         first, second = (score_of(one, spans, likely, skips) for one in (free, way))
         if first - second > DOUBT:
-            raise PictureError(f"the image: `length` (={length}); row {number} shows {len(free)}")
+            raise PictureError(f"`length` (={length}); row {number} shows {len(free)}")
     return way
 
 

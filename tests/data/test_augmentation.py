@@ -124,7 +124,7 @@ def test_impossible_values_are_refused(arguments, rule):
 )
 def test_what_is_no_batch_or_no_setting_is_refused(change, setting, name):
     images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
-    with pytest.raises(TypeError, match="`images` must be a tensor .*; its type is Digits"):
+    with pytest.raises(TypeError, match=r"`images` must be a tensor .*; its type is Digits"):
         change(Digits(images, [1, 7]), setting)
     with pytest.raises(ValueError, match=r"`images` must be \(N, C, H, W\), got \(1, 28, 28\)"):
         change(images[0], setting)

@@ -257,6 +257,15 @@ def test_rows_are_kept(model, known):
             read_digits(model, picture, rows=wrong)
 
 
+def test_errors_name_the_image(model, known, tmp_path):
+    picture = page(known, "21", "70")
+    picture.save(tmp_path / "page.png")
+    with pytest.raises(PictureError, match=r"^the image: `rows`"):
+        read_digits(model, picture, rows=3)
+    with pytest.raises(PictureError, match=r"^the image '.*page.png': `length` .* row 1 shows 2"):
+        read_digits(model, tmp_path / "page.png", length=3)
+
+
 def test_slanted_rows_keep_their_order(model, known):
     flat = page(known, "20173", "94608", "58213", scale=2)
     for angle in (-4, 4):
