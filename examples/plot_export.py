@@ -19,7 +19,6 @@ from mnist_zoo.inspection.latency import latency
 
 train, test = (load_mnist(split, source="sample") for split in ("train", "test"))
 model = fit(get_recipe("ninety_nine", epochs=4), train, progress=False).model
-assert model is not None
 
 # %%
 # `export` loads the file in its runtime and compares it with the network before it keeps the file.

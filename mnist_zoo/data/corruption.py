@@ -1,4 +1,4 @@
-"""Random changes of the picture beyond geometry: strokes, blur, noise, light, bands, sampling."""
+"""Random changes of images beyond geometry: strokes, blur, noise, light, bands, sampling."""
 
 from __future__ import annotations
 

@@ -98,7 +98,9 @@ class Digits:
     def from_dataset(cls, dataset: Any) -> Digits:
         """Makes them of all of a torch ``Dataset`` of pairs: a PIL image, tensor or array; a class.
 
-        Images that are normalised or of several sizes are a ValueError.
+        Raises:
+            ValueError: If the items are no such pairs, or the images are normalised or of several
+                sizes.
         """
         from .building import from_pairs
 
@@ -122,8 +124,12 @@ class Digits:
     def from_csv(cls, path: str | os.PathLike[str]) -> Digits:
         """Reads a table of pixels, one image per line, such as Kaggle's ``label,pixel0,pixel1,…``.
 
-        The label is in the column named ``label``; without a line of names, in the first one. A
-        file that is no such table of square images is a ValueError.
+        The label is in the column named ``label``; without a line of names, in the first one. The
+        file may be packed, with a name that ends in ``.gz``.
+
+        Raises:
+            ValueError: If the file is no such table of square images.
+            FileNotFoundError: If there is none.
         """
         from .building import from_csv
 

@@ -59,7 +59,7 @@ DRAFT_SIDE = 1000
 
 
 class PictureError(ValueError):
-    """An image cannot be read as one digit; the message says which image, and why.
+    """An image cannot be read, or does not show what is asked for; the message says which, and why.
 
     Attributes:
         problems: What is wrong with each bad image, by its index among several. Empty if an image
@@ -247,9 +247,11 @@ def _tensor(picture: Any, name: str) -> Tensor:
             with _read_errors(name):
                 picture = _pixels(picture)
         if not isinstance(picture, np.ndarray):
+            is_data = isinstance(getattr(picture, "images", None), Tensor)  # as of Digits
+            hint = "; pass its `images`" if is_data else ""
             raise TypeError(
                 f"{name} must be a PIL image, a file, its bytes, a NumPy array or a tensor, or "
-                f"one of a sequence of these; its type is {type(picture).__name__}"
+                f"one of a sequence of these; its type is {type(picture).__name__}{hint}"
             )
         if isinstance(picture, np.ma.MaskedArray):
             raise PictureError(f"{name}: is masked; fill it first, by its method filled()")

@@ -1,4 +1,4 @@
-"""`read_digits`: the digits on a picture of several, or none."""
+"""`read_digits`: the digits on an image of several, or none."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def _widest_gap(rows: list[list[FoundDigit]], height: float) -> float:
 
 
 def _numbers(row: list[FoundDigit], limit: float, scale: float) -> tuple[Number, ...]:
-    """The numbers of a row, in the picture's pixels: digits with gaps of at most `limit`."""
+    """The numbers of a row, in the image's pixels: digits with gaps of at most `limit`."""
     groups: list[list[FoundDigit]] = []
     for digit in row:
         if not groups or digit.box[0] - groups[-1][-1].box[2] > limit:

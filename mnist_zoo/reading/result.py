@@ -1,4 +1,4 @@
-"""What `read_digits` finds on a picture: `Reading`, with its numbers, digits and marks."""
+"""What `read_digits` finds on an image: `Reading`, with its numbers, digits and marks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["FoundDigit", "Mark", "Number", "Reading"]
 
 Box: TypeAlias = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels of the picture; the last two lie beyond the ink."""
+"""Left, top, right and bottom in pixels of the image; the last two lie beyond the ink."""
 
 BLUE, RED = (0, 90, 200), (200, 40, 30)
 
 
 @dataclass(frozen=True)
 class FoundDigit(Prediction):
-    """A digit on a picture: a `Prediction` that knows its place.
+    """A digit on an image: a `Prediction` that knows its place.
 
     Attributes:
-        box: Left, top, right and bottom in pixels of the picture.
+        box: Left, top, right and bottom in pixels of the image.
 
     Example:
         >>> from mnist_zoo.reading import FoundDigit
@@ -78,10 +78,10 @@ class Number:
 
 @dataclass(frozen=True)
 class Mark:
-    """Ink on a picture that is no digit.
+    """Ink on an image that is no digit.
 
     Attributes:
-        box: Left, top, right and bottom in pixels of the picture.
+        box: Left, top, right and bottom in pixels of the image.
         why: What it is taken for, such as "decimal point or comma".
 
     Example:
@@ -96,7 +96,7 @@ class Mark:
 
 @dataclass(frozen=True, repr=False)
 class Reading:
-    """The digits that a network reads on a picture; `read_digits` gives it.
+    """The digits that a network reads on an image; `read_digits` gives it.
 
     Attributes:
         rows: The numbers of each row, from the top; left to right. With the argument `rows`, a row
@@ -150,9 +150,9 @@ class Reading:
         return f"Reading({self.text!r}, {len(self.rejected)} rejected)"
 
     def draw(self) -> Image.Image:
-        """The picture with a box and a label for each digit, and a red box for each mark.
+        """The image with a box and a label for each digit, and a red box for each mark.
 
-        Very large pictures are drawn smaller, with at most about four million pixels.
+        Very large images are drawn smaller, with at most about four million pixels.
 
         Raises:
             ValueError: If `read_digits` did not give this reading.
@@ -160,7 +160,7 @@ class Reading:
         from PIL import Image, ImageDraw, ImageFont
 
         if self._page is None:
-            raise ValueError("only a Reading that read_digits gave has a picture to draw on")
+            raise ValueError("only a Reading that read_digits gave has an image to draw on")
         picture = Image.fromarray(self._page.numpy()).convert("RGB")
         pen = ImageDraw.Draw(picture)
         for mark in self.rejected:

@@ -14,7 +14,7 @@ from conftest import slow_if
 from PIL import Image, ImageDraw, ImageFont, ImageSequence
 from torchvision.transforms import v2
 
-from mnist_zoo import PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
+from mnist_zoo import Digits, PictureError, PictureTransform, Preprocessing, as_mnist, load_mnist
 from mnist_zoo.pictures.mnist_form import to_grey
 from mnist_zoo.pictures.reading import is_one_picture
 
@@ -406,6 +406,11 @@ def test_pages_of_a_scan_are_read_one_by_one(tmp_path):
 def test_other_types_are_refused(thing):
     with pytest.raises(TypeError, match="must be a PIL image, a file, its bytes, a NumPy array"):
         as_mnist(thing)
+
+
+def test_a_data_set_is_refused_with_the_way_to_its_images():
+    with pytest.raises(TypeError, match="its type is Digits; pass its `images`"):
+        as_mnist(Digits(DIGITS, range(len(DIGITS))))
 
 
 # --- The transform ---------------------------------------------------------------------------
