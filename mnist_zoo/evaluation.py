@@ -194,6 +194,9 @@ def evaluate(
             else MNIST's mean and standard deviation at the network's size.
         batch_size: Images per forward pass.
 
+    Returns:
+        Accuracy, loss, calibration error, confusion matrix and mistakes; printed, a short report.
+
     Raises:
         ValueError: If there are no images, their shape, labels or names of their classes do not
             suit the network, or it gives no finite logits (N, classes), such as probabilities.

@@ -126,8 +126,12 @@ def get_model(name: NetworkName | str, **options: Any) -> Classifier:
         **options: Options of the factory of that name.
 
     Raises:
-        ValueError: If there is no such network; the message suggests similar names.
+        ValueError: If there is no such network (the message suggests similar names), an option is
+            out of range, or there are no such weights.
         TypeError: If the factory has no such option.
+        ConversionError: If `weights` do not fit the network.
+        WeightsError: If the file of the weights is damaged.
+        FileNotFoundError: If the file does not exist or cannot be downloaded.
 
     Example:
         >>> from mnist_zoo import get_model
