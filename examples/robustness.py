@@ -2,7 +2,7 @@
 
 ``python examples/robustness.py mini_resnet runs/mine/weights.safetensors`` prints a Markdown table
 of accuracies: on the test digits as they are, on those of a style's digit in that style, and on all
-of them with each corruption at its hard end. Names are those of pretrained networks.
+of them with each corruption at full strength. Names are those of pretrained networks.
 
 It needs the whole of MNIST (12 MB, downloaded once), or ``--source sample``.
 """
@@ -21,7 +21,7 @@ HARD = get_recipe("digitnet_50k_mnist").corruption.strengths
 
 
 def drawn_sets(digits: Digits) -> Iterator[tuple[str, Digits]]:
-    """The digits as they are, in each style, and with each corruption at its hard end."""
+    """The digits as they are, in each style, and with each corruption at full strength."""
     yield "as they are", digits
     for name, (digit, draw) in STYLES.items():
         chosen = digits if digit is None else digits[digits.labels == digit]

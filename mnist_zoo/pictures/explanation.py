@@ -78,8 +78,8 @@ def _steps(sight: Sight, height: int, width: int) -> tuple[str, ...]:
     steps = {
         f"{kind}": True,
         f"{'light ink on darker' if look.is_light else 'dark ink on lighter'} paper": look.parts,
-        f"{look.lines} lines taken out": look.lines,
-        f"{others} other marks left out": others > 0,
+        f"lines taken out: {look.lines}": look.lines,
+        f"other marks left out: {others}": others > 0,
         "a small digit: looked at again, from nearer": (
             (rows.stop - rows.start, columns.stop - columns.start) != (height, width)
         ),

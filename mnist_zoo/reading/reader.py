@@ -50,7 +50,7 @@ def read_digits(
     """Reads all digits on an image: numbers, one row of them or several, forms and grids.
 
     Finds the ink, takes off ruled lines and boxes, and sorts the parts into rows, which may be
-    slightly slanted. Touching digits are parted: each way to cut a row into digits is a sum of
+    slightly slanted. Touching digits are separated: each way to cut a row into digits is a sum of
     scores, which a small judge gives for the network's probabilities, and for how each piece lies
     in the ink (over-segmentation, as in LeCun et al. 1998, section VIII); the best way is taken.
     Where the network tells how familiar an image is, ink that is unlike any digit is rejected,
@@ -207,7 +207,7 @@ def _way(
     """
     way = best_way(spans, likely, skips, length)
     if way is None:
-        raise PictureError(f"`length` (={length}); row {number} cannot be parted into so many")
+        raise PictureError(f"`length` (={length}); row {number} cannot be cut into so many digits")
     if length is not None:
         free = best_way(spans, likely, skips, None)
         free = way if free is None else free
