@@ -273,4 +273,5 @@ def mini_convnet(**options: Unpack[ConvNetOptions]) -> MiniConvNet:
         (1, 12, 12)
     """
     given: ConvNetOptions = {"image_size": 28, **options}
-    return build_variant("mini_convnet", MiniConvNet, given, known=("image_size", "width", "residual"))
+    known = ("image_size", "width", "residual")
+    return build_variant("mini_convnet", MiniConvNet, given, known=known)

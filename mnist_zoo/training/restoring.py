@@ -1,7 +1,8 @@
-"""Whether what a run keeps of a network, in memory or in a checkpoint, can be put back into it."""
+"""What a run keeps of a network, and how it is put back into one."""
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._networks import device_of, unsaved_buffers, unwrapped
+from .._networks import device_of, tensors_of, unsaved_buffers, unwrapped, with_own_state
 from ..weights.archives import Archive
 from .recipe import Recipe
 
@@ -31,6 +32,16 @@ def load_whole_state(network: nn.Module, state: Mapping[str, Any]) -> None:
     for name in unsaved & state.keys():
         prefix, _, key = name.rpartition(".")
         network.get_submodule(prefix)._buffers[key] = state[name].detach().to(device, copy=True)
+
+
+def copy_unaveraged(network: nn.Module, average: nn.Module, infinite: set[str]) -> None:
+    """Gives a moving average what has no mean: masks, indices, counts, and states of its own."""
+    pairs = zip(tensors_of(network), tensors_of(average), strict=True)
+    for (name, tensor), (_, averaged) in pairs:
+        if name in infinite or not tensor.is_floating_point():
+            averaged.detach().copy_(tensor)
+    for module, other in zip(with_own_state(network), with_own_state(average), strict=True):
+        other.set_extra_state(copy.deepcopy(module.get_extra_state()))
 
 
 def check_restorable(model: nn.Module, recipe: Recipe, *, has_folder: bool) -> None:

@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .._checks import plain
-from .._networks import float_type, state_of, tensors_of, unwrapped, with_own_state
+from .._networks import float_type, state_of, unwrapped
 from ..data.augmentation import augment
 from ..data.corruption import corrupt
 from ..data.digits import Digits
@@ -33,7 +33,7 @@ from .history import History, ValidationPoint
 from .processes import ProcessGroup
 from .randomness import random_seed, seeded
 from .recipe import Recipe
-from .restoring import load_whole_state, whole_state
+from .restoring import copy_unaveraged, load_whole_state, whole_state
 from .resuming import (
     check_optimizer,
     check_rates,
@@ -227,13 +227,7 @@ class TrainingRun:
         if self.ema is None:
             return
         self.ema.update_parameters(self.model)
-        averages = tensors_of(self.ema.module)
-        for (name, own), (_, average) in zip(tensors_of(self.model), averages, strict=True):
-            if name in self.infinite or not own.is_floating_point():  # as masks, indices and counts
-                average.detach().copy_(own)
-        pairs = zip(with_own_state(self.model), with_own_state(self.ema.module), strict=True)
-        for module, averaged in pairs:
-            averaged.set_extra_state(copy.deepcopy(module.get_extra_state()))
+        copy_unaveraged(self.model, self.ema.module, self.infinite)
 
     def check_finite(self) -> None:
         """Checks the weights, which a step can spoil although its loss is finite.
