@@ -170,14 +170,22 @@ def stretched(values: Tensor) -> Tensor:
 def to_grey(images: Tensor) -> Tensor:
     """Converts images (n, 1, 3 or 4 channels, H, W) in 0…255 to grey float32 ones (n, H, W).
 
-    Of the three colours, the one with the most contrast is taken.
+    Of the three colours, and the darkest and the lightest one of each pixel, the one with the most
+    contrast is taken: pens of several colours stand out together only in the last two.
     """
     images = on_paper(images)
     if images.shape[1] == 1:
         return images[:, 0].float()
     down, aside = (1 + side // 256 for side in images.shape[2:])  # some of the pixels tell as much
-    colour = images[:, :, ::down, ::aside].flatten(2).float().std(2, correction=0).argmax(1)
-    return images[torch.arange(len(images), device="cpu"), colour].float()
+    seen = _with_extremes(images[:, :, ::down, ::aside]).flatten(2).float()
+    # std takes many times as long
+    colour = (seen - seen.mean(2, keepdim=True)).square().mean(2).argmax(1)
+    return _with_extremes(images)[torch.arange(len(images), device="cpu"), colour].float()
+
+
+def _with_extremes(images: Tensor) -> Tensor:
+    """Images (n, 3, H, W) with two channels more: the darkest and the lightest of each pixel."""
+    return torch.cat((images, images.amin(1, keepdim=True), images.amax(1, keepdim=True)), 1)
 
 
 def on_paper(images: Tensor) -> Tensor:

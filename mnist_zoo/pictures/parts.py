@@ -202,7 +202,8 @@ def _strokelike(part: Part) -> float:
     """Less than 1 where a part is a frame, a sheet or a blot rather than strokes."""
     if part.holds:
         return 0.1 if part.squareness > 0.7 else 0.4
-    return strokelike(part.thickness, 0 if part.is_slim else part.squareness)
+    is_one = part.is_slim and part.height > part.width  # a 1 stands; what lies is a bar
+    return strokelike(part.thickness, 0 if is_one else part.squareness)
 
 
 def strokelike(thickness: float, squareness: float) -> float:

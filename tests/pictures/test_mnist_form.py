@@ -147,6 +147,16 @@ def test_colours_of_equal_lightness_are_distinguished():
     assert difference.abs().mean() < 4
 
 
+def test_a_band_in_another_colour_does_not_hide_the_digit():
+    """As the bars of an app: in the colour in which it is darkest, an orange pen is white."""
+    ink = F.interpolate(DIGITS[:1] / 255, (120, 120), mode="bicubic")[0].clamp(0, 1)
+    page = torch.ones(3, 700, 320)
+    page[:, 300:420, 100:220] -= ink * torch.tensor([0.05, 0.55, 0.95]).view(3, 1, 1)
+    page[:, :50] = torch.tensor([0.1, 0.35, 0.8]).view(3, 1, 1)
+    page[:, -14:-8, 70:250] = 0
+    assert (as_mnist(page).int() - DIGITS[:1].int()).abs().float().mean() < 12
+
+
 def test_exif_orientation_is_applied(tmp_path):
     picture = drawing.drawn(7, 12, np.random.default_rng(0))
     turned = picture.transpose(Image.Transpose.ROTATE_90)

@@ -60,6 +60,18 @@ def test_light_ink_on_dark_paper(model, known):
     assert read_digits(model, page(known, "640", light=True)).text == "640"
 
 
+@pytest.mark.parametrize("ground", [255, 0])
+def test_rows_in_pens_of_several_colours(model, known, ground):
+    """Each of them is as light as the paper in one colour, or as dark as a black one."""
+    lines = ("2017", "3591", "9408")
+    pens = [(230, 120, 10), (20, 60, 200), (10, 140, 40)]
+    ink = np.asarray(page(known, *lines, scale=2, light=True))[..., None] / 255
+    bands = np.arange(len(ink)) * len(pens) // len(ink)
+    pen = np.array(pens)[bands][:, None] if ground else 255 - np.array(pens)[bands][:, None]
+    picture = (ground * (1 - ink) + pen * ink).round().astype(np.uint8)
+    assert read_digits(model, picture).text == "2017\n3591\n9408"
+
+
 def test_wide_gaps_become_spaces(model, known):
     reading = read_digits(model, page(known, "21...70", "358...6"))
     assert reading.text == "21 70\n358 6"
