@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .choosing import NEAR, SPECK, are_several, count_digits, distance
-from .parts import outline
+from .parts import BOLDEST, outline
 
 if TYPE_CHECKING:
     from .paper import Mask, Numbers
@@ -184,15 +184,12 @@ def is_joined(ink: Tensor) -> bool:
 
 def _is_clear(kept: Mask) -> Mask:
     """Which marks, arrays (n, H, W), are a single part that is neither a sheet nor a shadow."""
-    import numpy as np
-
     marked = torch.from_numpy(kept).byte()  # NumPy takes long for many short rows
     (top, bottom), (left, right) = (ends(marked.amax(axis).numpy()) for axis in (2, 1))
     height, width = bottom - top + 1, right - left + 1
     area = kept.sum((1, 2))
     at_edge = _border(torch.from_numpy(kept)).numpy().sum(1)
-    slim = np.maximum(height, width) > 2.2 * np.minimum(height, width)
-    clear = (area <= FULL * height * width) | slim
+    clear = (area <= FULL * height * width) | (width < BOLDEST * height)
     return clear & (at_edge <= TOUCHING * 2 * (height + width))
 
 
@@ -214,11 +211,12 @@ def _stands_alone(labels: Any, chosen: Sequence[int], boxes: Sequence[Any], area
 
 
 def _are_strokes(boxes: Sequence[Any]) -> bool:
-    """Whether parts are strokes of one digit, and clearly so: no digits, and no frame."""
+    """Whether parts are strokes of one digit, and clearly so: no digits, no bar, and no frame."""
     main = max(boxes, key=_side)
-    alike = (box for box in boxes if box is not main and _side(box) > ALIKE * _side(main))
-    if any(distance(box, main) >= 0 for box in alike):
-        return False
+    for box in boxes:
+        farthest = 0 if _side(box) > ALIKE * _side(main) else NEAR * _side(main)
+        if box is not main and distance(box, main) >= farthest:
+            return False
     return not any(
         all(out.start < own.start and own.stop < out.stop for out, own in zip(a, b, strict=True))
         and _side(b) >= HELD * _side(a)
@@ -234,7 +232,7 @@ def _is_sheet(part: Any, box: Any) -> bool:
 
 def _fills(box: Any, area: int) -> bool:
     height, width = map(_span, box)
-    return area > FULL * height * width and max(height, width) <= 2.2 * min(height, width)
+    return area > FULL * height * width and width >= BOLDEST * height
 
 
 def _side(box: Any) -> int:

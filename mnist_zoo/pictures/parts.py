@@ -19,6 +19,9 @@ MOST = 40  # parts that are looked at: the largest ones
 HELD = 0.2  # of a frame's longer side: what is smaller inside it may be a dot in a zero
 SHARP = 0.35  # of the step from paper to ink, within two pixels
 HOLLOW = 0.6  # of an outline's area; a part that fills less of it is a 0 rather than a sheet
+ONE_STROKE = 1.6  # of its length times its thickness; a single stroke has less ink
+BAR = 0.15  # likeness of a bar to a digit
+BOLDEST = 0.3  # of its height; a 1 that is an upright bar is narrower, else it is a sheet
 SQUARE = 0.86  # of the tightest rectangle's area; what fills more may be a sheet or a frame
 
 
@@ -202,8 +205,18 @@ def _strokelike(part: Part) -> float:
     """Less than 1 where a part is a frame, a sheet or a blot rather than strokes."""
     if part.holds:
         return 0.1 if part.squareness > 0.7 else 0.4
-    is_one = part.is_slim and part.height > part.width  # a 1 stands; what lies is a bar
+    if _is_bar(part):
+        return BAR
+    is_one = part.is_slim and part.thickness < BOLDEST
     return strokelike(part.thickness, 0 if is_one else part.squareness)
+
+
+def _is_bar(part: Part) -> bool:
+    """Whether a part is one straight stroke from left to right, which no digit is."""
+    thickest = part.thickness * part.side + 1
+    return (
+        part.is_slim and part.width > part.height and part.area < ONE_STROKE * part.side * thickest
+    )
 
 
 def strokelike(thickness: float, squareness: float) -> float:

@@ -123,6 +123,38 @@ def test_digits_on_the_rim_of_a_shadow_are_read(model, digits, ink):
     assert sum(one.digit == label for one, label in zip(found, chosen.labels, strict=True)) >= 19
 
 
+def with_bar(image, tilt):
+    """A page with a digit and a longer bar below it, as an underline or a phone's home bar."""
+    page = Image.new("L", (320, 400), 255)
+    page.paste(0, (90, 100), Image.fromarray(image.numpy()).resize((140, 140)))
+    ImageDraw.Draw(page).line((60, 300, 260, 300 + tilt), fill=0, width=6)
+    return page
+
+
+@pytest.mark.parametrize("tilt", [0, 9])
+def test_a_bar_below_a_digit_is_left_out(model, digits, tilt):
+    chosen = digits[::50]
+    found = predict(model, [with_bar(image[0], tilt) for image in chosen.images])
+    assert sum(one.digit == label for one, label in zip(found, chosen.labels, strict=True)) >= 19
+
+
+def with_border(image, size):
+    """A light page of this size with a digit and a dark rim along its edges."""
+    page = Image.new("L", size, 255)
+    side = min(size) // 2
+    place = ((size[0] - side) // 2, (size[1] - side) // 2)
+    page.paste(0, place, Image.fromarray(image.numpy()).resize((side, side)))
+    ImageDraw.Draw(page).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=0, width=3)
+    return page
+
+
+@pytest.mark.parametrize("size", [(300, 300), (500, 200), (200, 500), (600, 100)])
+def test_a_page_with_a_rim_is_no_digit(model, digits, size):
+    chosen = digits[::50]
+    found = predict(model, [with_border(image[0], size) for image in chosen.images])
+    assert sum(one.digit == label for one, label in zip(found, chosen.labels, strict=True)) >= 19
+
+
 @pytest.mark.parametrize("ground", [0, 255])
 def test_digits_on_small_cards_are_read(model, digits, ground):
     chosen = digits[::20]
