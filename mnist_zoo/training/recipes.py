@@ -282,14 +282,10 @@ def _recipes() -> dict[str, Recipe]:
             epochs=3,
             reference="Ours: 99.5 % accuracy in three passes.",
         ),
-        "ninety_nine_point_six": _NINETY_NINE.replace(
-            options={"width": 32, "residual": True},
-            augmentation=_MINUTE.augmentation,
-            lr=0.03,
-            betas=(0.8, 0.97),
-            batch_size=256,
-            epochs=6,
-            reference="Ours: 99.6 % accuracy in six passes.",
+        "ninety_nine_point_six": _MINUTE.replace(
+            lr=0.006,
+            epochs=8,
+            reference="Ours: what 41,514 parameters learn in half a minute on two cores.",
         ),
         "mini_resnet_minute": _MINUTE,
         "resnet50_fast": Recipe(
