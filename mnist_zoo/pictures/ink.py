@@ -151,12 +151,11 @@ def _one_digit(ink: Tensor, is_even: Tensor) -> tuple[Tensor, Tensor, dict[int, 
             is_clear[row] = (
                 _stands_alone(own, chosen, boxes, areas)
                 and _are_strokes(places)
-                and not any(
-                    _is_sheet(own[place] == label, place)
-                    for label, place in zip(chosen, places, strict=True)
-                )
+                and not any(_is_sheet(own, n, boxes[n - 1], areas[n]) for n in chosen)
             )
-        kept[row] = np.isin(np.arange(len(areas)), chosen)[own]
+        is_chosen = np.zeros(len(areas), dtype=bool)
+        is_chosen[chosen] = True
+        kept[row] = is_chosen[own]
     return ink * torch.from_numpy(_grown(kept)), is_clear, problems
 
 
@@ -225,9 +224,12 @@ def _are_strokes(boxes: Sequence[Any]) -> bool:
     )
 
 
-def _is_sheet(part: Any, box: Any) -> bool:
-    """Whether a part, marked in its box, fills it as a sheet does; thick strokes leave corners."""
-    return _fills(box, int(part.sum())) and outline(part, part)[0] > ROUND
+def _is_sheet(labels: Any, label: int, box: Any, area: int) -> bool:
+    """Whether a part fills its box as a sheet does; thick strokes leave corners."""
+    if not _fills(box, area):
+        return False
+    part = labels[box] == label
+    return outline(part, part)[0] > ROUND
 
 
 def _fills(box: Any, area: int) -> bool:
