@@ -62,9 +62,9 @@ def slow_if(is_slow, *values, name=None):
     return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [], id=name)
 
 
-def each_network():
-    """Every network as a parameter; the deeper variants are slow."""
-    return [slow_if(name in DEEPER_VARIANTS, name) for name in list_models()]
+def each_network(others=()):
+    """Every network as a parameter; the deeper variants are slow, and others that are named."""
+    return [slow_if(name in (*DEEPER_VARIANTS, *others), name) for name in list_models()]
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +86,15 @@ def _network(name: str) -> Classifier:
         return randomize_norms(get_model(name)).eval()
 
 
+def made(name: str) -> Classifier:
+    """A network in eval mode, with BatchNorm statistics that matter."""
+    return copy.deepcopy(_network(name))  # drawing the weights takes three times as long
+
+
 @pytest.fixture(params=each_network())
 def network(request) -> Classifier:
     """Every network of the registry, in eval mode, with BatchNorm statistics that matter."""
-    return copy.deepcopy(_network(request.param))  # drawing the weights takes three times as long
+    return made(request.param)
 
 
 @pytest.fixture

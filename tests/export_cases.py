@@ -99,8 +99,14 @@ MIDDLE = list_models(max_params=1_000_000)
 TINY = list_models(max_params=45_000)
 
 
+# Their layers are those of other networks, which are exported in turn.
+ALIKE = ("lenet5_conv_residual", "digitnet_20k", "preact_resnet20")
+
+
 def _is_slow(name, format, options):
     if options and name not in ("lenet5", "mini_resnet"):
+        return True
+    if name in ALIKE and format == "onnx":
         return True
     return name in DEEPER_VARIANTS or name not in (MIDDLE if format == "onnx" else TINY)
 

@@ -1,6 +1,9 @@
 """torch's default device and default dtype change nothing of what is computed."""
 
 from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -88,6 +91,13 @@ USES = {
 }
 
 
+@cache
+def usually(name):
+    """What is computed without another default."""
+    with TemporaryDirectory() as folder:
+        return USES[name](Path(folder))
+
+
 @pytest.fixture(params=["device", "dtype"])
 def default(request):
     """A function that sets another default; the fixture sets it back."""
@@ -104,7 +114,7 @@ def test_defaults_of_torch_change_nothing(monkeypatch, tmp_path, default, name):
     if name == "onnx":
         pytest.importorskip("onnxscript", reason="the onnx extra is not installed")
     monkeypatch.setattr("mnist_zoo.optimization.latency", lambda runs, x: [1.0, 0.5])
-    expected = USES[name](tmp_path)
+    expected = usually(name)
     default()
     assert USES[name](tmp_path) == expected
 

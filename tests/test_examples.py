@@ -583,7 +583,7 @@ def test_latency_and_int8_were_measured_for_every_network():
     assert [*INT8] == [*known, *others]
 
 
-SMALL = ("digitnet_1k", "mini_resnet", "Keras's example")
+SMALL = ("digitnet_1k", "Keras's example")
 
 
 @pytest.mark.parametrize(

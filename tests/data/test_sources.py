@@ -185,11 +185,9 @@ def test_sample_has_mlxtends_digits():
     assert (len(train), len(test), len(everything)) == (4000, 1000, 5000)
     assert train.labels.bincount().tolist() == [400] * 10
     assert test.labels.bincount().tolist() == [100] * 10
-    rows = {(*picture, label) for picture, label in zip(pixels.tolist(), classes, strict=True)}
-    flat = everything.images.flatten(1).tolist()
-    assert {
-        (*row, label) for row, label in zip(flat, everything.labels.tolist(), strict=True)
-    } == rows
+    rows = {*map(bytes, np.column_stack([pixels, classes]).astype(np.uint8))}
+    ours = np.column_stack([everything.images.flatten(1), everything.labels]).astype(np.uint8)
+    assert {*map(bytes, ours)} == rows
 
 
 @pytest.fixture

@@ -15,7 +15,15 @@ from kit import images_and_logits
 
 pytest.importorskip("emx_onnx_cgen", reason="the c extra is not installed")
 
-from mnist_zoo import Preprocessing, get_model, lenet5, list_models, load_mnist, preact_resnet110
+from mnist_zoo import (
+    Preprocessing,
+    digitnet_1k,
+    get_model,
+    lenet5,
+    list_models,
+    load_mnist,
+    preact_resnet110,
+)
 from mnist_zoo.export import ExportError, export, load_session, quantize
 from mnist_zoo.export import c as c_module
 
@@ -106,7 +114,7 @@ def test_images_as_they_come_and_names_of_every_kind(tmp_path):
     ],
 )
 def test_the_header_says_how_images_look(preprocessing, looks, tmp_path):
-    model = lenet5()
+    model = digitnet_1k()
     model.preprocessing = preprocessing
     export(model, tmp_path / "a.c", "c", pixels="uint8")
     assert f" from 0 to 255, {looks}.\n" in (tmp_path / "a.h").read_text()
@@ -138,10 +146,10 @@ def test_a_missing_compiler_and_a_failing_one_are_named(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(c_module.shutil, "which", lambda name: None)
         with pytest.raises(ExportError, match="there must be a C compiler, `cc`"):
-            export(lenet5(), tmp_path / "a.c", "c")
+            export(digitnet_1k(), tmp_path / "a.c", "c")
     monkeypatch.setattr(c_module, "FLAGS", ("-std=none",))
     with pytest.raises(ExportError, match=r"the C compiler refuses the file: .*none"):
-        export(lenet5(), tmp_path / "a.c", "c")
+        export(digitnet_1k(), tmp_path / "a.c", "c")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -153,7 +161,7 @@ def test_an_operator_that_the_generator_lacks_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr("emx_onnx_cgen.compiler.Compiler.compile", lacking)
     with pytest.raises(ExportError, match=r"emx-onnx-cgen cannot write it: .*op NonZero"):
-        export(lenet5(), tmp_path / "a.c", "c")
+        export(digitnet_1k(), tmp_path / "a.c", "c")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +180,7 @@ def test_a_full_disk_leaves_neither_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        export(lenet5(), tmp_path / "a.c", "c")
+        export(digitnet_1k(), tmp_path / "a.c", "c")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["before"]
 
 
@@ -254,8 +262,14 @@ def test_int8_files_become_c_with_a_quarter_of_the_bytes(pixels, tmp_path):
     assert made["float"].stat().st_size - made["int8"].stat().st_size > 0.6 * weights
 
 
-@pytest.mark.parametrize("name", ["lenet5", "mini_resnet"])
-@pytest.mark.parametrize("batch", [None, 1])
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [
+        slow_if((name, batch) not in [("lenet5", None), ("mini_resnet", 1)], name, batch)
+        for name in ("lenet5", "mini_resnet")
+        for batch in (None, 1)
+    ],
+)
 def test_files_of_float_numbers_become_c_too(name, batch, tmp_path):
     model = randomize_norms(get_model(name)).eval()
     export(model, tmp_path / "a.onnx", batch=batch)

@@ -4,7 +4,7 @@ from inspect import signature
 
 import pytest
 import torch
-from conftest import DEEPER_VARIANTS, randomize_norms
+from conftest import DEEPER_VARIANTS, each_network, made, randomize_norms
 from models_cases import close, expected_and_got
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
@@ -13,14 +13,18 @@ from mnist_zoo import BasicBlock, Bottleneck, ResidualUnit, get_model, list_mode
 
 BLOCKS = (BasicBlock, Bottleneck, ResidualUnit)
 
+# Their graphs repeat those of resnet18, resnet50, preact_resnet20 and mini_densenet.
+ALIKE = ("plain18", "resnet50_separable", "preact_resnet50", "densenet40_12")
 
-@pytest.fixture
-def network(request, network):
+
+@pytest.fixture(params=each_network(ALIKE))
+def network(request):
     """Every network, with two blocks per stage: the later ones repeat the second.
 
     Capturing a graph takes long. The deeper variants, whose tests are slow, stay whole.
     """
-    if request.node.callspec.params["network"] not in DEEPER_VARIANTS:
+    network = made(request.param)
+    if request.param not in DEEPER_VARIANTS:
         for stage in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
             if any(isinstance(part, BLOCKS) for part in stage):
                 has_norms = isinstance(stage[-1], nn.BatchNorm2d)

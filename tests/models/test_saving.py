@@ -186,10 +186,10 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     save_model(lenet5(), file)
     before = file.read_bytes()
     code = (
-        "import resource, sys; from mnist_zoo import resnet18, save_model\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "import resource, sys; from mnist_zoo import mini_resnet, save_model\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "save_model(resnet18(), sys.argv[1])"
+        "save_model(mini_resnet(), sys.argv[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
     assert "OSError" in done.stderr
@@ -290,12 +290,12 @@ def test_ties_that_cannot_be_are_refused(tied, tmp_path):
 @pytest.mark.parametrize("key", ["options", "preprocessing"])
 @pytest.mark.parametrize("size", [4097, 10**6, 10**30])
 def test_a_size_that_the_tensors_do_not_bear_out_is_refused(key, size, tmp_path):
-    metadata = {"network": "resnet18", key: json.dumps({"image_size": size})}
-    write_safetensors(tmp_path / "large.safetensors", resnet18().state_dict(), metadata)
-    for read in (load_model, lambda path: resnet18(weights=path)):
+    metadata = {"network": "mini_resnet", key: json.dumps({"image_size": size})}
+    write_safetensors(tmp_path / "large.safetensors", mini_resnet().state_dict(), metadata)
+    for read in (load_model, lambda path: mini_resnet(weights=path)):
         with pytest.raises(WeightsError, match=r"4096|16384"):
             read(tmp_path / "large.safetensors")
-    model = resnet18()
+    model = mini_resnet()
     model.preprocessing = Preprocessing(image_size=4097)
     with pytest.raises(ValueError, match="at most 4096 pixels"):
         save_model(model, tmp_path / "own.safetensors")

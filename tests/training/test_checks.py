@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from conftest import slow_if
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -184,7 +185,7 @@ def test_wrapped_network_is_trained_recorded_and_checked_like_the_one_inside(
         fit(wrapped, wrong, digits[1], recipe=recipe, progress=False)
 
 
-@pytest.mark.parametrize(("batch_size", "images"), [(1, 4), (1, 2)])
+@pytest.mark.parametrize(("batch_size", "images"), [slow_if(True, 1, 4), (1, 2)])
 def test_single_image_under_batchnorm_is_refused_as_readme_says(digits, batch_size, images):
     recipe = SHORT.replace(batch_size=batch_size)
     few = digits[0][:images]
@@ -248,8 +249,8 @@ def test_torch_defaults_change_nothing(digits, recipe, tmp_path, default):
 @pytest.mark.parametrize("network", ["lenet5", "mini_densenet"])
 def test_runs_in_threads_are_what_each_is_alone(digits, network):
     options = {"dropout": 0.3, "memory_efficient": True} if network == "mini_densenet" else {}
-    recipe = Recipe(network=network, options=options, lr=0.01, batch_size=16, epochs=2)
-    train, state = digits[0][:64], torch.get_rng_state()
+    recipe = Recipe(network=network, options=options, lr=0.01, batch_size=16, epochs=1)
+    train, state = digits[0][:32], torch.get_rng_state()
     alone = [fit(recipe.replace(seed=i % 2), train, progress=False) for i in range(2)]
     with ThreadPoolExecutor(4) as pool:
         runs = pool.map(lambda i: fit(recipe.replace(seed=i % 2), train, progress=False), range(6))

@@ -180,17 +180,17 @@ def autocast():
     return torch.autocast("cpu", torch.bfloat16)
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, autocast])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_modes_of_the_caller_change_nothing(digits, recipe, mode, precision):
+def test_modes_of_the_caller_change_nothing(digits, recipe, precision):
     changes = {"corruption": Corruption(share=0.5, blur=0.5), "style": Style(heavy=0.3)}
     recipe = recipe.replace(**changes, precision=precision)
     expected = fit(recipe, *digits, progress=False)
-    with mode():
-        own = [Digits(part.images.clone(), part.labels.clone()) for part in digits]
-        found = fit(recipe, *own, progress=False)
-        assert torch.is_grad_enabled() == torch.is_autocast_enabled("cpu") == (mode is autocast)
-    assert same(found, expected)
+    for mode in (torch.no_grad, torch.inference_mode, autocast):
+        with mode():
+            own = [Digits(part.images.clone(), part.labels.clone()) for part in digits]
+            found = fit(recipe, *own, progress=False)
+            assert torch.is_grad_enabled() == torch.is_autocast_enabled("cpu") == (mode is autocast)
+        assert same(found, expected), mode
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from conftest import slow_if
 
 from mnist_zoo import (
     Augmentation,
@@ -24,6 +25,12 @@ def recipe(request) -> Recipe:
     return get_recipe(request.param)
 
 
+def is_large(name):
+    """Whether its network has more than a million parameters; one of these trains by default."""
+    small = list_models(max_params=1_000_000)
+    return name != "resnet18_mnist" and get_recipe(name).network not in small
+
+
 def test_dictionary_and_json_give_the_recipe_back(recipe):
     changed = recipe.replace(sizes=(9, 2, 3), betas=(0.8, 0.9), ema_decay=0.9)
     without_network = recipe.replace(network=None, options={})
@@ -32,9 +39,10 @@ def test_dictionary_and_json_give_the_recipe_back(recipe):
         assert Recipe.from_json(each.to_json()) == each
 
 
-def test_every_recipe_trains(recipe):
+@pytest.mark.parametrize("name", [slow_if(is_large(name), name) for name in list_recipes()])
+def test_every_recipe_trains(name):
     digits = load_mnist(source="sample")[:24]
-    recipe = recipe.replace(batch_size=8, epochs=1)
+    recipe = get_recipe(name, batch_size=8, epochs=1)
     history = fit(recipe, digits, digits[:8], progress=False)
     assert history.step == 3
     assert all(value.isfinite().all() for value in history.model.state_dict().values())

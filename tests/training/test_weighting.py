@@ -1,8 +1,11 @@
 """Weights of classes in the loss, and a learning rate of the head's own."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from conftest import slow_if
 from torch import nn
 from torch.nn import functional as F
 from training_cases import NORMALIZE, NormAndDropout, same
@@ -170,8 +173,13 @@ HEADS = {
 LAST = {"replaced": "1.weight", "head": "1.weight"}
 
 
-@pytest.mark.parametrize("schedule", ["constant", "onecycle"])
-@pytest.mark.parametrize("case", HEADS)
+@pytest.mark.parametrize(
+    ("case", "schedule"),
+    [
+        slow_if(schedule != "constant" and case != "lenet5", case, schedule)
+        for case, schedule in itertools.product(HEADS, ["constant", "onecycle"])
+    ],
+)
 def test_head_learns_at_its_own_rate(digits, case, schedule):
     """One step of plain SGD moves every parameter by its rate times its gradient."""
     make, head = HEADS[case]

@@ -49,7 +49,7 @@ def assert_same(ours, theirs, x):
     assert same_state(ours.state_dict(), theirs.state_dict())
 
 
-@pytest.mark.parametrize("name", FAMILY)
+@pytest.mark.parametrize("name", [slow_if(name not in SMALLEST, name) for name in FAMILY])
 def test_names_shapes_and_order_are_torchvisions(name):
     with torch.device("meta"):
         ours = get_model(name, in_channels=3, num_classes=1000)
@@ -71,7 +71,9 @@ def pair(request):
     ("pair", "size", "batch"),
     [
         slow_if(
-            name not in SMALLEST or (size * batch > 224 and name != "resnet18"),
+            name not in SMALLEST
+            or size == 33  # uneven, as 29 is
+            or (size == 224 and (name, batch) != ("resnet18", 1)),
             name,
             size,
             batch,
@@ -93,14 +95,18 @@ def test_parity_to_the_bit(pair, size, batch):
         assert_same(ours, theirs, x)
 
 
-@pytest.mark.parametrize("name", [slow_if(name not in SMALLEST, name) for name in FAMILY])
+@pytest.mark.parametrize(
+    "name", [slow_if(name not in ("resnet18", "densenet121"), name) for name in FAMILY]
+)
 def test_parity_with_one_channel_and_ten_classes(name):
     ours, theirs = twins(name, in_channels=1, num_classes=10)
     size = 28 if name in RESNETS else 32
     assert_same(ours, theirs, torch.randn(3, 1, size, size))
 
 
-@pytest.mark.parametrize("name", [slow_if(name not in SMALLEST, name) for name in FAMILY])
+@pytest.mark.parametrize(
+    "name", [slow_if(name not in ("resnet18", "densenet121"), name) for name in FAMILY]
+)
 def test_round_trips_are_the_identity(name):
     ours, theirs = twins(name)
     again = torchvision.models.get_model(name)

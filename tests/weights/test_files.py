@@ -13,6 +13,7 @@ from weights_cases import refused, same_state
 
 from mnist_zoo import (
     WeightsError,
+    digitnet_1k,
     from_torchvision,
     get_weights,
     lenet5,
@@ -91,7 +92,7 @@ def test_hostile_safetensors_are_refused(tmp_path):
 
 @pytest.mark.parametrize("record", [False, True], ids=["plain", "with a record"])
 def test_the_checksum_covers_every_bit_of_the_metadata(tmp_path, record):
-    model = mini_resnet(weights="mnist")
+    model = digitnet_1k(weights="mnist")
     model.familiarity = model.familiarity if record else None
     path = tmp_path / "flipped.safetensors"
     save_model(model, path)
