@@ -184,6 +184,7 @@ def test_examples_begin_with_a_title(script):
     assert line == "=" * len(title)
 
 
+@pytest.mark.slow
 def test_tour_notebook_runs_and_its_stored_outputs_are_those_of_today(tmp_path):
     """`jupyter execute --inplace examples/tour.ipynb` stores outputs; their kinds are compared."""
     nbformat = pytest.importorskip("nbformat")

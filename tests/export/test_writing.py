@@ -31,17 +31,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 @pytest.mark.parametrize(("name", "format", "options"), CASES)
 def test_exported_file_agrees_with_the_network(name, format, options, tmp_path):
     path = tmp_path / f"file{SUFFIX[format]}"
-    export_and_compare(get_model(name, **options), path, format)
+    report = export_and_compare(get_model(name, **options), path, format)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("name", ["mini_resnet", slow_if(True, "resnet18")])
-def test_onnx_file_of_a_resnet_agrees_and_has_no_batch_norm(name, tmp_path):
-    report = export_and_compare(get_model(name), tmp_path / "file.onnx", "onnx")
-    assert report.opset >= 18
-    assert str(report).startswith(f"{tmp_path}")
-    proto = onnx.load(tmp_path / "file.onnx")
-    assert not {node.op_type for node in proto.graph.node} & {"BatchNormalization"}
+    assert str(report).startswith(f"{path}")
+    if format == "onnx":
+        assert report.opset >= 18
+    if format == "onnx" and name in ("mini_resnet", "resnet18"):  # norms that follow convolutions
+        assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
 
 
 def test_onnx_file_has_a_dynamic_batch_and_stores_preprocessing_and_classes(file, model):
@@ -180,8 +176,14 @@ def test_a_branch_on_values_is_refused_and_nothing_is_written(format, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("batch", "off"), [(1, 2e-4), (7, 2e-4), (2, float("nan"))])
-@pytest.mark.parametrize("format", SUFFIX)
+@pytest.mark.parametrize(
+    ("format", "batch", "off"),
+    [
+        slow_if(format == "onnx" and batch != 7, format, batch, off)
+        for format in SUFFIX
+        for batch, off in [(1, 2e-4), (7, 2e-4), (2, float("nan"))]
+    ],
+)
 def test_a_file_that_differs_does_not_replace_the_earlier_one(
     format, batch, off, tmp_path, monkeypatch
 ):

@@ -74,7 +74,7 @@ def test_normalised_mnist_images_that_contain_white_are_restored(sign):
 
 
 @pytest.mark.skipif(not FULL, reason="needs all of MNIST: MNIST_ZOO_DATA")
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", [slow_if(True, "train"), "test"])
 def test_all_of_mnist_is_unchanged(split):
     images = load_mnist(split).images
     assert torch.equal(as_mnist(images), images)

@@ -8,6 +8,7 @@ import numpy as np
 import paper_cases
 import pytest
 import torch.nn.functional as F
+from conftest import slow_if
 from PIL import Image, ImageDraw
 
 from mnist_zoo import PictureError, as_mnist, load_mnist, mini_resnet, predict
@@ -116,7 +117,7 @@ def in_half_shadow(image, ink):
     return Image.fromarray((np.asarray(page) * dim).astype(np.uint8))
 
 
-@pytest.mark.parametrize("ink", [60, 80])
+@pytest.mark.parametrize("ink", [60, slow_if(True, 80)])
 def test_digits_on_the_rim_of_a_shadow_are_read(model, digits, ink):
     chosen = digits[::50]
     found = predict(model, [in_half_shadow(image[0], ink) for image in chosen.images])
@@ -155,7 +156,7 @@ def test_a_page_with_a_rim_is_no_digit(model, digits, size):
     assert sum(one.digit == label for one, label in zip(found, chosen.labels, strict=True)) >= 19
 
 
-@pytest.mark.parametrize("ground", [0, 255])
+@pytest.mark.parametrize("ground", [0, slow_if(True, 255)])
 def test_digits_on_small_cards_are_read(model, digits, ground):
     chosen = digits[::20]
     cards = F.pad((ground - 255 + chosen.images.int()).abs(), (6, 6, 6, 6), value=ground)

@@ -55,8 +55,8 @@ def sparse(path):
 
 
 def overlapping(path):
-    """A hundred storages of 5 MB each, all of which the table of contents puts at one place."""
-    state = {str(i): torch.zeros(5_000_000, dtype=torch.uint8) for i in range(100)}
+    """Sixty storages of 5 MB each, all of which the table of contents puts at one place."""
+    state = {str(i): torch.zeros(5_000_000, dtype=torch.uint8) for i in range(60)}
     file = BytesIO()
     torch.save({"format": "mnist_zoo checkpoint 2", "model": state}, file)
     with zipfile.ZipFile(file) as saved, zipfile.ZipFile(path, "w") as archive:
