@@ -19,6 +19,30 @@ def file(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def softmax_file(model, tmp_path_factory):
+    """A file that gives probabilities."""
+    path = tmp_path_factory.mktemp("onnx") / "softmax.onnx"
+    export(model, path, softmax=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def uint8_file(model, tmp_path_factory):
+    """A file that takes images as they come."""
+    path = tmp_path_factory.mktemp("onnx") / "uint8.onnx"
+    export(model, path, pixels="uint8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def html(model, tmp_path_factory):
+    """The page of the network, alone in its folder."""
+    path = tmp_path_factory.mktemp("page") / "digits.html"
+    export(model, path, "page")
+    return path
+
+
+@pytest.fixture(scope="session")
 def digits():
     return load_mnist("test", source="sample")
 

@@ -47,10 +47,15 @@ def test_int8_weights_have_one_scale_per_channel(file, calibration, tmp_path):
 
 
 @pytest.mark.parametrize("batch", [None, slow_if(True, 1)])
-def test_a_file_of_uint8_images_is_quantised(batch, model, calibration, digits, tmp_path):
-    export(model, tmp_path / "a.onnx", pixels="uint8", batch=batch)
+def test_a_file_of_uint8_images_is_quantised(
+    batch, model, uint8_file, calibration, digits, tmp_path
+):
+    file = uint8_file
+    if batch:
+        file = tmp_path / "a.onnx"
+        export(model, file, pixels="uint8", batch=batch)
     few = calibration[slice(0, 200)]
-    report = quantize(tmp_path / "a.onnx", tmp_path / "q.onnx", few, test=digits)
+    report = quantize(file, tmp_path / "q.onnx", few, test=digits)
     assert report.metrics.correct >= report.float_metrics.correct - len(digits) // 200
     (given,) = onnx.load(tmp_path / "q.onnx").graph.input
     assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -77,9 +82,8 @@ def test_int8_keeps_the_accuracy_of_every_pretrained_network(name, tmp_path, cal
     assert report.size <= 0.3 * report.float_size + 16_000  # of the graph, which grows
 
 
-def test_softmax_stays_float(model, calibration, digits, tmp_path):
-    export(model, tmp_path / "p.onnx", softmax=True)
-    report = quantize(tmp_path / "p.onnx", tmp_path / "q.onnx", calibration, test=digits)
+def test_softmax_stays_float(softmax_file, calibration, digits, tmp_path):
+    report = quantize(softmax_file, tmp_path / "q.onnx", calibration, test=digits)
     assert report.metrics.correct >= report.float_metrics.correct - len(digits) // 500
     assert report.metrics.nll == pytest.approx(report.float_metrics.nll, abs=0.02)
     graph = onnx.load(tmp_path / "q.onnx").graph

@@ -48,13 +48,6 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def html(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "digits.html"
-    export(model, path, "page")
-    return path
-
-
 @pytest.fixture
 def visit(browser, html):
     """Opens a page in a window of that size; at the end, no script may have failed."""

@@ -130,9 +130,8 @@ def test_a_session_refuses_wrong_inputs(file):
         pickle.dumps(session)
 
 
-def test_a_file_that_normalises_images_refuses_those_that_are_normalised(model, digits, tmp_path):
-    export(model, tmp_path / "a.onnx", pixels="uint8")
-    session = load_session(tmp_path / "a.onnx")
+def test_a_file_that_normalises_images_refuses_those_that_are_normalised(model, digits, uint8_file):
+    session = load_session(uint8_file)
     for use in (
         lambda: evaluate(session, digits, model.preprocessing),
         lambda: predict(session, digits.images[0], preprocessing=model.preprocessing),
@@ -177,9 +176,8 @@ def test_a_session_tells_the_familiarity_of_the_network(file, model, digits):
     assert session(x).shape == (70, 10)
 
 
-def test_a_file_of_probabilities_tells_the_same_familiarity(model, digits, tmp_path):
-    export(model, tmp_path / "softmax.onnx", softmax=True)
-    session = load_session(tmp_path / "softmax.onnx")
+def test_a_file_of_probabilities_tells_the_same_familiarity(model, digits, softmax_file):
+    session = load_session(softmax_file)
     images = digits.images[:20]
     assert familiarity(session, images) == pytest.approx(familiarity(model, images), abs=1e-3)
     both = familiarity(ensemble([session, model]), images)

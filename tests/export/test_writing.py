@@ -79,14 +79,13 @@ def test_other_formats_store_preprocessing_and_classes(model, tmp_path):
     assert json.loads(extra["mnist_zoo"])["preprocessing"]["std"] == model.preprocessing.std
 
 
-def test_softmax_makes_the_file_return_probabilities(model, tmp_path, digits):
-    export(model, tmp_path / "p.onnx", softmax=True)
-    runtime = onnxruntime.InferenceSession(tmp_path / "p.onnx")
+def test_softmax_makes_the_file_return_probabilities(model, softmax_file, digits):
+    runtime = onnxruntime.InferenceSession(softmax_file)
     x = model.preprocessing(digits.images[:4])
     (found,) = runtime.run(["probabilities"], {"digits": x.numpy()})
     assert np.allclose(found.sum(1), 1, atol=1e-6)
     assert np.allclose(found, model(x).softmax(1).detach(), atol=1e-5)
-    again = predict(load_session(tmp_path / "p.onnx"), digits.images[0])
+    again = predict(load_session(softmax_file), digits.images[0])
     assert again.probability == pytest.approx(predict(model, digits.images[0]).probability)
 
 
