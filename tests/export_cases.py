@@ -99,12 +99,14 @@ MIDDLE = list_models(max_params=1_000_000)
 TINY = list_models(max_params=45_000)
 
 
+# With other shapes.
+OTHERS = [("mini_resnet", "onnx"), ("lenet5", "torch_export"), ("lenet5", "torchscript")]
 # Their layers are those of other networks, which are exported in turn.
-ALIKE = ("lenet5_conv_residual", "digitnet_20k", "preact_resnet20")
+ALIKE = ("lenet5_conv_residual", "lenet5_fc_residual", "digitnet_20k", "preact_resnet20")
 
 
 def _is_slow(name, format, options):
-    if options and name not in ("lenet5", "mini_resnet"):
+    if options and (name, format) not in OTHERS:
         return True
     if name in ALIKE and format == "onnx":
         return True

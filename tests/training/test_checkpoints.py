@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +40,7 @@ history = fit(recipe, train, validation, folder=sys.argv[2], checkpoint_every=2,
 
 
 @pytest.mark.parametrize("moments", [(11,), slow_if(True, (3, 20)), slow_if(True, (3, 11, 20))])
-def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, tmp_path, moments):
-    whole = fit(recipe, *digits, progress=False)
+def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, whole, tmp_path, moments):
     command = [sys.executable, "-c", KILLED, recipe.to_json(), str(tmp_path)]
     generator = random.Random(0)
     for kill_at in moments:
@@ -55,6 +55,15 @@ def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, tmp_path
     (tmp_path / "checkpoint-000000005.part").write_bytes(b"incomplete")
     resumed = fit(recipe, *digits, progress=False, folder=tmp_path)
     assert same(whole, resumed)
+
+
+@pytest.fixture(scope="module")
+def stopped(digits, recipe, tmp_path_factory):
+    """The folder of a run that stopped, with two checkpoints."""
+    folder = tmp_path_factory.mktemp("stopped")
+    options = {"progress": False, "folder": folder, "checkpoint_every": 5}
+    fit(recipe, *digits, **options, hook=lambda h: h.step == 15)
+    return folder
 
 
 def damage(path, how):
@@ -86,10 +95,11 @@ REASONS = {
 
 
 @pytest.mark.parametrize("how", REASONS)
-def test_damaged_checkpoint_is_refused_and_the_previous_one_is_used(digits, recipe, tmp_path, how):
+def test_damaged_checkpoint_is_refused_and_the_previous_one_is_used(
+    digits, recipe, whole, stopped, tmp_path, how
+):
     options = {"progress": False, "folder": tmp_path, "checkpoint_every": 5}
-    whole = fit(recipe, *digits, progress=False)
-    fit(recipe, *digits, **options, hook=lambda h: h.step == 15)
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     older, newer = sorted(tmp_path.iterdir())
     damage(newer, how)
     if how == "a folder":
@@ -120,11 +130,10 @@ def test_damaged_checkpoint_is_refused_and_the_previous_one_is_used(digits, reci
     ids=["missing part", "unknown field", "other optimizer", "other moving average"],
 )
 def test_checkpoint_with_changed_content_is_refused_like_a_damaged_one(
-    digits, recipe, tmp_path, change
+    digits, recipe, whole, stopped, tmp_path, change
 ):
     options = {"progress": False, "folder": tmp_path, "checkpoint_every": 5}
-    whole = fit(recipe, *digits, progress=False)
-    fit(recipe, *digits, **options, hook=lambda h: h.step == 15)
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     _, newer = sorted(tmp_path.iterdir())
     state = torch.load(newer, weights_only=True)
     change(state)
@@ -178,7 +187,7 @@ def test_weights_that_are_not_finite_are_never_saved(digits, tmp_path):
         fit(InfiniteGradient(3), digits[0], **options)
 
 
-def test_ctrl_c_names_the_last_checkpoint(digits, recipe, tmp_path):
+def test_ctrl_c_names_the_last_checkpoint(digits, recipe, whole, tmp_path):
     def interrupt(history):
         if history.step == 8:
             raise KeyboardInterrupt
@@ -186,7 +195,7 @@ def test_ctrl_c_names_the_last_checkpoint(digits, recipe, tmp_path):
     options = {"progress": False, "folder": tmp_path, "checkpoint_every": 3}
     with pytest.raises(KeyboardInterrupt, match=r"stopped after step 8; .*checkpoint-000000006.pt"):
         fit(recipe, *digits, **options, hook=interrupt)
-    assert same(fit(recipe, *digits, progress=False), fit(recipe, *digits, **options))
+    assert same(whole, fit(recipe, *digits, **options))
 
 
 FULL_DISK = """

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -163,20 +164,27 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("how", FOREIGN)
-def test_content_that_does_not_fit_is_refused(digits, tmp_path, how, optimizer):
-    recipe = SGD.replace(optimizer=optimizer, momentum=0.9 * (optimizer == "sgd"))
-    data = [part[:60] for part in digits]
-    options = {"folder": tmp_path, "progress": False, "checkpoint_every": 1}
-    whole = fit(recipe, *data, progress=False)
+@pytest.fixture(scope="module", params=["sgd", "adam"])
+def stopped(request, digits, tmp_path_factory):
+    """A short run to its end, and the folder of one that stopped after two steps."""
+    recipe = SGD.replace(optimizer=request.param, momentum=0.9 * (request.param == "sgd"))
+    data, folder = [part[:60] for part in digits], tmp_path_factory.mktemp("stopped")
+    options = {"folder": folder, "progress": False, "checkpoint_every": 1}
     fit(recipe, *data, **options, hook=lambda h: h.step == 2)
+    return fit(recipe, *data, progress=False), data, folder
+
+
+@pytest.mark.parametrize("how", FOREIGN)
+def test_content_that_does_not_fit_is_refused(stopped, tmp_path, how):
+    whole, data, folder = stopped
+    options = {"folder": tmp_path, "progress": False, "checkpoint_every": 1}
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     _, newer = sorted(tmp_path.iterdir())
     state = torch.load(newer, weights_only=True)
     FOREIGN[how](state)
     torch.save(state, newer)
     with pytest.warns(UserWarning, match=f"(?s){newer.name}.* resumes from"):
-        assert same(whole, fit(recipe, *data, **options))
+        assert same(whole, fit(whole.recipe, *data, **options))
 
 
 def bomb(path):
