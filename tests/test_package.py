@@ -245,6 +245,7 @@ def test_hubconf_lists_every_network():
     assert set(list_models()) <= set(runpy.run_path(str(ROOT / "hubconf.py")))
 
 
+@pytest.mark.slow  # it trains for long; .ci/run begins with it
 def test_quickstart_runs_offline(tmp_path):
     pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
     script = ROOT / "examples" / "quickstart.py"
