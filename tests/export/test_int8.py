@@ -67,13 +67,8 @@ def full_test():
     return load_mnist("test")
 
 
-# the others are larger; the tests above quantise a residual network
-DEFAULT = "digitnet_1k"
-
-
-@pytest.mark.parametrize(
-    "name", [slow_if(name != DEFAULT, name) for name in list_models(pretrained=True)]
-)
+@pytest.mark.slow  # the tests above quantise one network, and count on the sample
+@pytest.mark.parametrize("name", list_models(pretrained=True))
 def test_int8_keeps_the_accuracy_of_every_pretrained_network(name, tmp_path, calibration):
     test = full_test()
     export(get_model(name, weights="mnist"), tmp_path / "f.onnx")

@@ -243,7 +243,7 @@ def test_colours_are_normalised_in_the_file(tmp_path):
     assert predict(session, image).probabilities == pytest.approx(wanted, abs=1e-5)
 
 
-@pytest.mark.parametrize("pixels", ["float32", "uint8"])
+@pytest.mark.parametrize("pixels", ["float32", slow_if(True, "uint8")])
 def test_a_session_of_one_image_at_a_time(pixels, tmp_path, model, digits):
     export(model, tmp_path / "a.onnx", pixels=pixels, batch=1)
     (given,) = onnx.load(tmp_path / "a.onnx").graph.input

@@ -13,8 +13,9 @@ from mnist_zoo import BasicBlock, Bottleneck, ResidualUnit, get_model, list_mode
 
 BLOCKS = (BasicBlock, Bottleneck, ResidualUnit)
 
-# Their graphs repeat those of resnet18, resnet50, preact_resnet20 and mini_densenet.
+# Their graphs repeat those of others of their family.
 ALIKE = ("plain18", "resnet50_separable", "preact_resnet50", "densenet40_12")
+ALIKE += ("lenet5_conv_residual", "digitnet_20k")
 
 
 @pytest.fixture(params=each_network(ALIKE))
