@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib", reason="the examples' extra is not installed")
 pytest.importorskip("mlxtend", reason="the examples' extra is not installed")
 pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
 
-from conftest import FACES, public_names
+from conftest import FACES, public_names, slow_if
 from example_scripts import load_example
 
 from mnist_zoo import Classifier, get_recipe, list_models, resnet18
@@ -47,7 +47,12 @@ def blocks(page, language):
 
 
 def with_code(language):
-    return [pytest.param(page, id=page.stem) for page in PAGES if blocks(page, language)]
+    """The pages with code in that language; that of `export` takes as long as all others."""
+    return [
+        slow_if(page.name == "export.md", page, name=page.stem)
+        for page in PAGES
+        if blocks(page, language)
+    ]
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def visit(browser, html):
 @pytest.mark.parametrize(
     ("viewport", "style"),
     [
-        slow_if((size, style) not in [("desktop", "plain"), ("phone", "slanted")], viewport, style)
+        slow_if((size, style) != ("desktop", "plain"), viewport, style)
         for size, viewport in (("desktop", DESKTOP), ("phone", PHONE))
         for style in STYLES
     ],
@@ -98,7 +98,7 @@ def test_strokes_of_one_digit_are_read_together(visit, lines, digit):
     assert reading_of(page) == digit
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 3, 1)])
+@pytest.mark.parametrize("order", [slow_if(True, (0, 1, 2, 3)), (2, 0, 3, 1)])
 def test_several_digits_are_read_from_left_to_right(visit, order):
     page = visit()
     for at in order:

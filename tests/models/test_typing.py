@@ -84,6 +84,7 @@ ignore_errors = true
 """
 
 
+@pytest.mark.slow
 def test_mypy_accepts_the_options_of_each_factory_and_no_others(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "user.py").write_text(SCRIPT)

@@ -10,7 +10,6 @@ import time
 
 import pytest
 import torch
-from conftest import slow_if
 from torch import nn
 from training_cases import NormAndDropout, same, weights
 
@@ -39,7 +38,8 @@ history = fit(recipe, train, validation, folder=sys.argv[2], checkpoint_every=2,
 """
 
 
-@pytest.mark.parametrize("moments", [(11,), slow_if(True, (3, 20)), slow_if(True, (3, 11, 20))])
+@pytest.mark.slow
+@pytest.mark.parametrize("moments", [(11,), (3, 20), (3, 11, 20)])
 def test_killed_runs_end_as_if_they_had_not_been_killed(digits, recipe, whole, tmp_path, moments):
     command = [sys.executable, "-c", KILLED, recipe.to_json(), str(tmp_path)]
     generator = random.Random(0)
@@ -213,6 +213,7 @@ except TrainingError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of a file")
 def test_full_disk_keeps_the_last_checkpoint(digits, recipe, tmp_path):
     command = [sys.executable, "-c", FULL_DISK, recipe.to_json(), str(tmp_path)]

@@ -109,6 +109,7 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
 def test_files_of_strangers_are_refused_in_little_memory(tmp_path):
     pickles = hostile_pickles(100_000)

@@ -30,6 +30,8 @@ from mnist_zoo import (
     mini_resnet,
 )
 
+pytestmark = pytest.mark.slow  # each starts interpreters
+
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 SMALL = ["lenet5_report", "source=sample", "sizes=[300,100,100]", "epochs=2", "lr=0.01"]
 
@@ -157,7 +159,6 @@ def test_another_number_of_processes_resumes(together, tmp_path):
     assert again.loss == pytest.approx(shared.loss, abs=1e-4)
 
 
-@pytest.mark.slow
 def test_killed_worker_is_replaced_and_another_number_of_processes_resumes(tmp_path):
     out = tmp_path / "shared"
     options = [*SMALL, "epochs=30", "--out", out, "--checkpoint-every", "2"]

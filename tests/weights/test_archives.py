@@ -132,6 +132,7 @@ def test_files_that_claim_more_than_they_hold_are_refused_in_little_memory(tmp_p
     assert "'conv1.weight' has more numbers" in messages["half-True.pth"]
 
 
+@pytest.mark.slow
 def test_pickles_that_ask_for_memory_and_time_are_refused(tmp_path):
     for name, pickle in hostile_pickles(60_000_000).items():
         zipped(tmp_path / f"{name}.pth", b"\x80\x02" + pickle)

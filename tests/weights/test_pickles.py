@@ -52,6 +52,7 @@ def bomb(path, source):
                 member.write(b"\0" * 1_000_000)
 
 
+@pytest.mark.slow
 def test_hostile_pickles_are_refused(tmp_path):
     mischief = Mischief(tmp_path / "mischief")
     torch.save({"conv1.weight": mischief}, tmp_path / "code.pth")
