@@ -371,6 +371,7 @@ for source in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
 def test_files_that_unpack_to_gigabytes_are_refused_in_little_memory(tmp_path):
     """Their headers say what the published files are."""
@@ -452,6 +453,7 @@ load_mnist(root=sys.argv[2])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="this system has no locks of folders")
 def test_a_killed_download_is_cleaned_at_the_next_start(tmp_path, monkeypatch):
     def left():

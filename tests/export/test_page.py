@@ -56,6 +56,7 @@ def test_pages_of_pretrained_networks_are_small(name, tmp_path):
     assert size <= 150_000 or name != "mini_resnet"
 
 
+@pytest.mark.slow
 def test_weights_in_channels_last_order_give_the_same_page(tmp_path):
     model = randomize_norms(STRANGERS["strided"]())
     export(model, tmp_path / "a.html", "page", input_size=SHAPE)

@@ -278,6 +278,7 @@ fit(Recipe.from_json(sys.argv[1]), train, folder=sys.argv[2], progress=False, ho
 """
 
 
+@pytest.mark.slow
 def test_folder_in_use_is_told_until_its_run_is_killed(digits, tmp_path):
     command = [sys.executable, "-c", RUN, SGD.to_json(), str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
