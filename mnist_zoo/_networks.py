@@ -153,11 +153,12 @@ def tensors_of(network: nn.Module) -> list[tuple[str, Tensor]]:
 
 def unsaved_buffers(network: nn.Module) -> set[str]:
     """The names of the buffers that the state dict leaves out."""
-    return {
+    names = {
         f"{prefix}.{name}" if prefix else name
         for prefix, module in network.named_modules()
         for name in module._non_persistent_buffers_set
     }
+    return names - network.state_dict().keys() if names else names
 
 
 def with_own_state(network: nn.Module) -> list[nn.Module]:

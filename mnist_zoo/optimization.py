@@ -31,8 +31,8 @@ def fuse(model: Network) -> Network:
 
     The copy is for inference only: it computes the same function to float precision (1e-5) with
     fewer operations. A BatchNorm is folded if it directly follows a plain convolution whose output
-    goes nowhere else, neither of the two has hooks, a forward that was set on it, or stays in
-    training mode, and the network reads their tensors nowhere else.
+    goes nowhere else, neither of the two has hooks or a `forward` that was set on it, or
+    stays in training mode, and the network reads their tensors nowhere else.
 
     Args:
         model: A network that torch.fx can trace, as every network of the zoo; it stays unchanged.

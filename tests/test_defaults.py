@@ -72,6 +72,7 @@ USES = {
     "evaluate": lambda path: evaluate(MODEL, SAMPLE[:100]),
     "evaluate an ensemble": lambda path: evaluate(ensemble([MODEL, SMALL]), SAMPLE[:100]),
     "as_mnist": lambda path: as_mnist(PAPER).tolist(),
+    "as_mnist of its form": lambda path: as_mnist(SAMPLE.images[:3]).tolist(),
     "augment": lambda path: changed(augment, Augmentation(rotation=9, elastic=1)),
     "corrupt": lambda path: changed(corrupt, Corruption(share=0.9, **all_of(Corruption))),
     "restyle": lambda path: changed(restyle, SAMPLE.labels[::30], Style(**all_of(Style))),
@@ -119,7 +120,9 @@ def test_defaults_of_torch_change_nothing(monkeypatch, tmp_path, default, name):
     assert USES[name](tmp_path) == expected
 
 
-@pytest.mark.parametrize("name", ["augment", "corrupt", "restyle"])
+@pytest.mark.parametrize(
+    "name", ["as_mnist", "as_mnist of its form", "augment", "corrupt", "restyle"]
+)
 def test_autocast_changes_nothing_of_images(tmp_path, name):
     expected = USES[name](tmp_path)
     with torch.autocast("cpu", torch.bfloat16):

@@ -180,7 +180,15 @@ def to_grey(images: Tensor) -> Tensor:
     seen = _with_extremes(images[:, :, ::down, ::aside]).flatten(2).float()
     # std takes many times as long
     colour = (seen - seen.mean(2, keepdim=True)).square().mean(2).argmax(1)
-    return _with_extremes(images)[torch.arange(len(images), device="cpu"), colour].float()
+    planes = zip(images, colour.tolist(), strict=True)
+    return torch.stack([_plane(image, which) for image, which in planes]).float()
+
+
+def _plane(image: Tensor, which: int) -> Tensor:
+    """One of the channels that `_with_extremes` gives, of an image (3, H, W)."""
+    if which < 3:
+        return image[which]
+    return image.amin(0) if which == 3 else image.amax(0)
 
 
 def _with_extremes(images: Tensor) -> Tensor:
@@ -207,13 +215,13 @@ def in_mnist_form(grey: Tensor) -> Tensor:
         return torch.zeros(len(grey), dtype=torch.bool, device="cpu")
     import numpy as np
 
-    pixels = grey.flatten(1)
-    sums = (pixels @ SUMS).numpy()  # NumPy takes a third of torch's time for one image
+    pixels = grey.flatten(1).numpy()  # NumPy takes a third of torch's time for one image
+    sums = pixels @ SUMS.numpy()
     first, last = ends(sums[:, : 2 * SIDE].reshape(-1, SIDE) > 0)  # of rows and of columns
     length = 1 + (last - first).reshape(-1, 2).max(1)
     in_size = np.abs(length - (INK_SIDE - 0.5)) < 1
     in_middle = sums[:, 2 * SIDE :].min(1) > 0
-    return torch.from_numpy(in_size & in_middle & (pixels.numpy().max(1) >= WHITE))
+    return torch.from_numpy(in_size & in_middle & (pixels.max(1) >= WHITE))
 
 
 def _centre_of_mass(weight: Numbers) -> Numbers:

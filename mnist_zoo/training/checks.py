@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -357,7 +357,10 @@ def _left_as_is(network: nn.Module) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is None or not is_lazy(buffer)
     ]
-    states = [(m, copy.deepcopy(m.get_extra_state())) for m in with_own_state(network)]
+    states = []
+    for module in with_own_state(network):
+        with suppress(Exception):  # of any type: the state is the network's own business
+            states.append((module, copy.deepcopy(module.get_extra_state())))
     try:
         yield
     finally:
@@ -370,7 +373,8 @@ def _left_as_is(network: nn.Module) -> Iterator[None]:
         for module, values in numbers:
             vars(module).update(values)
         for module, state in states:
-            module.set_extra_state(state)
+            with suppress(Exception):
+                module.set_extra_state(state)
         set_modes(modes)
 
 

@@ -102,7 +102,7 @@ def load_data(
         [300, 50, 60]
     """
     if not isinstance(recipe, Recipe):
-        made = f"get_recipe({recipe!r})" if isinstance(recipe, str) else "get_recipe"
+        made = f"get_recipe({recipe!r})" if isinstance(recipe, str) else "get_recipe()"
         raise TypeError(f"`recipe` (={recipe!r:.80}) must be a Recipe, such as {made} gives")
     train = load_mnist("train", root, source=recipe.source)
     test = load_mnist("test", root, source=recipe.source)

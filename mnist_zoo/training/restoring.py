@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._networks import device_of, tensors_of, unsaved_buffers, unwrapped, with_own_state
+from .._networks import (
+    device_of,
+    is_dense,
+    tensors_of,
+    unsaved_buffers,
+    unwrapped,
+    with_own_state,
+)
 from ..weights.archives import Archive
 from .recipe import Recipe
 
@@ -25,13 +32,21 @@ def whole_state(network: nn.Module) -> dict[str, Any]:
 
 
 def load_whole_state(network: nn.Module, state: Mapping[str, Any]) -> None:
-    """Puts what `whole_state` returned back into a network; buffers may have got other shapes."""
+    """Puts what `whole_state` returned back into a network.
+
+    Buffers may have got other shapes. Others stay the same tensors, which modules may share.
+    """
     unsaved = unsaved_buffers(network)
     network.load_state_dict({k: v for k, v in state.items() if k not in unsaved})
     device = device_of(network)
     for name in unsaved & state.keys():
         prefix, _, key = name.rpartition(".")
-        network.get_submodule(prefix)._buffers[key] = state[name].detach().to(device, copy=True)
+        buffers, saved = network.get_submodule(prefix)._buffers, state[name].detach()
+        own = buffers[key]
+        if own is None or (own.shape, own.dtype) != (saved.shape, saved.dtype) or not is_dense(own):
+            buffers[key] = saved.to(device, copy=True)
+        else:
+            own.detach().copy_(saved)
 
 
 def copy_unaveraged(network: nn.Module, average: nn.Module, infinite: set[str]) -> None:

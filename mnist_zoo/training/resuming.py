@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
-from .._networks import OWN_STATE, state_of, unsaved_buffers
+from .._networks import OWN_STATE, state_of, tensors_of, unsaved_buffers
 from ..models.base import Classifier
 from ..weights.files import is_finite
 from .history import History, ValidationPoint
@@ -123,7 +123,8 @@ def check_start(theirs: object, ours: Sequence[object]) -> None:
 def check_tensors(found: object, network: nn.Module, name: str) -> None:
     """Checks that a state dict fits the network's own, and is finite where that is.
 
-    Buffers that the state dict leaves out may have any shape, or be missing.
+    Buffers that the state dict leaves out may have any shape, or be missing; a state of a module's
+    own may be anything.
 
     Raises:
         ValueError: If names, shapes or types differ, or a number is infinite or none.
@@ -136,8 +137,8 @@ def check_tensors(found: object, network: nn.Module, name: str) -> None:
     buffers = [value for key, value in found.items() if key in unsaved]
     if _kinds(saved) != _kinds(own) or not all(isinstance(buffer, Tensor) for buffer in buffers):
         raise wrong
-    pairs = [(value, found[key]) for key, value in own.items() if isinstance(value, Tensor)]
-    if any(is_finite(value) and not is_finite(theirs) for value, theirs in pairs):
+    finite = {k for k, v in {**own, **dict(tensors_of(network))}.items() if _is_finite_tensor(v)}
+    if any(isinstance(found[k], Tensor) and not is_finite(found[k]) for k in finite & found.keys()):
         raise ValueError(f"its tensors of {name} are not finite")
 
 
@@ -240,11 +241,15 @@ def unpack(values: Mapping[str, Any], history: History, total_steps: int) -> Non
         raise ValueError("its history is none of a run")
 
 
+def _is_finite_tensor(value: object) -> bool:
+    return isinstance(value, Tensor) and is_finite(value)
+
+
 def _kinds(state: Mapping[str, Any]) -> dict[str, Any]:
     """What each entry is; a state of a module's own may become anything while it trains."""
     return {
         name: None
-        if name.endswith(OWN_STATE)
+        if name.rpartition(".")[2] == OWN_STATE
         else (value.shape, value.dtype)
         if isinstance(value, Tensor)
         else type(value)

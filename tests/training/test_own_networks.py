@@ -1,5 +1,7 @@
 """Networks of the user's own, of kinds that other libraries make: what `fit` does with them."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -138,6 +140,80 @@ class Counting(nn.Linear):
         if self.training:
             self.means.append(x.mean().item())
         return super().forward(x.flatten(1))
+
+
+class Reading(nn.Module):
+    """A layer that subtracts a buffer which another one fills."""
+
+    def __init__(self, centre):
+        super().__init__()
+        self.register_buffer("centre", centre, persistent=False)
+
+    def forward(self, x):
+        return x - self.centre
+
+
+class Filling(Reading):
+    def forward(self, x):
+        if self.training:
+            self.centre.mul_(0.9).add_(0.1 * x.detach().mean(0))
+        return x
+
+
+def shared():
+    """A network of two layers that share a buffer which the state dict leaves out."""
+    centre = torch.zeros(10)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), Filling(centre), Reading(centre))
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"select": "best"}])
+def test_layers_share_a_buffer_that_the_state_dict_leaves_out(digits, tmp_path, changes):
+    options = {"progress": False}
+    whole = fit(made(shared), *digits, recipe=RECIPE, **options)
+    options["recipe"] = RECIPE.replace(**changes)
+    fit(made(shared), *digits, **options, folder=tmp_path, hook=lambda h: h.step == 4)
+    resumed = fit(made(shared), *digits, **options, folder=tmp_path)
+    assert resumed.loss == whole.loss
+    layers = resumed.model
+    assert layers[2].centre is layers[3].centre
+    assert layers[3].centre.abs().sum() > 0
+
+
+def test_a_checkpoint_with_a_buffer_that_is_not_finite_is_passed_over(digits, tmp_path):
+    def spoil(history):
+        if history.step == 5:
+            history.model[2].centre.fill_(torch.nan)
+        return history.step == 5
+
+    options = {"recipe": RECIPE, "progress": False, "folder": tmp_path}
+    whole = fit(made(shared), *digits, recipe=RECIPE, progress=False)
+    fit(made(shared), *digits, **options, hook=spoil, checkpoint_every=1)
+    with pytest.warns(UserWarning, match="not finite; training resumes"):
+        assert fit(made(shared), *digits, **options).loss == whole.loss
+
+
+class Locked(nn.Linear):
+    """A network whose own state cannot be copied."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+        self.lock = threading.Lock()
+
+    def get_extra_state(self):
+        return self.lock
+
+    def set_extra_state(self, state):
+        self.lock = state
+
+    def forward(self, x):
+        return super().forward(x.flatten(1))
+
+
+def test_a_state_that_cannot_be_copied_is_left_alone(digits):
+    network = made(Locked)
+    lock = network.lock
+    assert len(fit(network, *digits, recipe=RECIPE, progress=False).loss) > 1
+    assert network.lock is lock
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9}, {"ema_decay": 0.9, "select": "best"}])

@@ -30,8 +30,6 @@ from mnist_zoo import (
     mini_resnet,
 )
 
-pytestmark = pytest.mark.slow  # each starts interpreters
-
 TRAIN = Path(__file__).parents[2] / "examples" / "train.py"
 SMALL = ["lenet5_report", "source=sample", "sizes=[300,100,100]", "epochs=2", "lr=0.01"]
 
@@ -135,6 +133,7 @@ def together(tmp_path_factory):
     return folder, out
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(together):
     folder, out = together
     assert out.count("test set:") == 2  # of two runs, not of two processes each
@@ -150,6 +149,7 @@ def test_two_processes_have_the_losses_of_one(together):
     assert state.fc3.weight.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_resumes(together, tmp_path):
     followed = together[0] / "followed"
     older, _ = sorted(followed.glob("checkpoint-*.pt"))
@@ -159,6 +159,7 @@ def test_another_number_of_processes_resumes(together, tmp_path):
     assert again.loss == pytest.approx(shared.loss, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced_and_another_number_of_processes_resumes(tmp_path):
     out = tmp_path / "shared"
     options = [*SMALL, "epochs=30", "--out", out, "--checkpoint-every", "2"]
@@ -188,6 +189,7 @@ def test_killed_worker_is_replaced_and_another_number_of_processes_resumes(tmp_p
     assert again.loss[:148] == shared.loss[:148]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
 def test_no_thread_of_the_process_group_survives_training(together):
     """Python's shutdown aborts a process when one of them still holds a tensor."""
@@ -196,18 +198,21 @@ def test_no_thread_of_the_process_group_survives_training(together):
     assert "gloo" not in out
 
 
+@pytest.mark.slow
 def test_batchnorm_networks_train_on_two_processes(together):
     history = History.load(together[0] / "norms" / "history.json")
     assert history.step == 3
     assert all(math.isfinite(loss) for loss in history.loss)
 
 
+@pytest.mark.slow
 def test_single_image_of_a_process_is_refused_under_batchnorm(together):
     """The last of three batches has two images, one for each process."""
     rule = "gives a batch of 2, a single image for one of 2 processes; BatchNorm ("
     assert together[1].count(rule) == 2
 
 
+@pytest.mark.slow
 def test_network_that_the_user_wrapped_trains_on_two_processes_like_the_one_inside(together):
     folder, out = together
     torch.manual_seed(0)
@@ -245,5 +250,6 @@ def test_network_that_the_user_wrapped_trains_on_one_process_like_the_one_inside
     assert same(expected, again)  # the checkpoint is of the network inside
 
 
+@pytest.mark.slow
 def test_processes_with_different_checkpoints_are_refused(together):
     assert together[1].count("found different checkpoints, of steps 0 to 2") == 2
