@@ -237,6 +237,7 @@ def test_test_digits_are_the_same_in_c(name, tmp_path):
     assert torch.equal(found.argmax(1), wanted.argmax(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", [slow_if(True, "float32"), "uint8"])
 def test_int8_files_become_c_with_a_quarter_of_the_bytes(pixels, tmp_path):
     model = lenet5(weights="mnist").eval()

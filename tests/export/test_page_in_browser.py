@@ -89,6 +89,7 @@ def test_a_drawn_digit_is_read(visit, viewport, style, request, tmp_path):
         press(page, "Clear")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "digit"), [(BARRED, "7"), *((v, str(k)) for k, v in TWO_STROKES.items())]
 )
@@ -109,6 +110,7 @@ def test_several_digits_are_read_from_left_to_right(visit, order):
     assert reading_of(page) == "2026"
 
 
+@pytest.mark.slow
 def test_two_drawings_in_a_row_after_clear_are_never_lost(visit):
     page = visit()
     for time in range(5):
@@ -139,6 +141,7 @@ def test_undo_takes_back_strokes_and_clear(visit):
     assert reading_of(page) == ""
 
 
+@pytest.mark.slow
 def test_keys_undo_and_clear(visit):
     page = visit()
     draw(page, STROKES[3])
@@ -152,6 +155,7 @@ def test_keys_undo_and_clear(visit):
     assert reading_of(page) == ""
 
 
+@pytest.mark.slow
 def test_a_finger_draws_and_a_second_one_does_not_disturb_it(browser, html):
     context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
     page = context.new_page()
@@ -178,6 +182,7 @@ def test_a_finger_draws_and_a_second_one_does_not_disturb_it(browser, html):
     context.close()
 
 
+@pytest.mark.slow
 def test_top_three_are_shown_with_the_image_that_the_network_sees(visit, model):
     page = visit()
     draw(page, STROKES[9])
@@ -207,6 +212,7 @@ SCRIBBLES = {
 }
 
 
+@pytest.mark.slow
 def test_scribbles_are_told_as_no_digits(visit, request, tmp_path):
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
     page, told = visit(), 0
@@ -220,6 +226,7 @@ def test_scribbles_are_told_as_no_digits(visit, request, tmp_path):
     assert told >= len(SCRIBBLES) - 1
 
 
+@pytest.mark.slow
 def test_what_is_no_digit_is_a_question_mark_among_digits(visit):
     page = visit()
     assert page.evaluate("strange([-0.1])") == [True]
@@ -256,6 +263,7 @@ def test_the_page_asks_for_nothing_but_itself(browser, html):
     assert asked == [html.as_uri()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("viewport", "scheme"),
     [
@@ -287,6 +295,7 @@ def test_the_page_fits_and_follows_the_scheme(visit, viewport, scheme, request, 
     assert (pad[0] < 128) == (scheme == "light")
 
 
+@pytest.mark.slow
 def test_a_screen_reader_finds_names_and_hears_the_reading(visit):
     page = visit()
     draw(page, STROKES[4])
@@ -319,7 +328,8 @@ def some_strokes(random, digit):
     return [changed(line) for line in STROKES[digit]]
 
 
-@pytest.mark.parametrize("count", [slow_if(False, 50), slow_if(True, 2000)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [50, 2000])
 def test_drawings_become_the_images_that_as_mnist_makes(visit, count):
     page, random = visit(), np.random.default_rng(count)
     drawings = [some_strokes(random, at % 10) for at in range(count)]

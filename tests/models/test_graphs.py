@@ -89,6 +89,7 @@ def test_export_with_dynamic_batch(network, pictures):
             exported_by_name(wrong)
 
 
+@pytest.mark.slow
 def test_compile_captures_one_graph(network, pictures):
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="eager")

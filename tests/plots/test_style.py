@@ -132,6 +132,7 @@ def test_texts_differ_from_what_is_behind_them_in_dark_styles():
                     assert abs(brightness(text.get_color()) - brightness(colour)) > 0.3
 
 
+@pytest.mark.slow
 def test_defaults_of_torch_change_no_plot(digits):
     metrics = evaluate(lenet5(weights="mnist"), digits)
     model = mini_resnet(weights="mnist")
